@@ -1,0 +1,63 @@
+"""Document-level relation extraction for the Hugging Face stack.
+
+Importing this package registers the `docre` model type and the `docre` pipeline task with transformers. It touches no
+network. What needs the `train` extra (Trainer and above) is imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .auto_docre import AutoModelForDocRE, register
+from .checkpoints import DEFAULT_MODEL
+from .configuration_docre import METHODS, DocREConfig, Method
+from .documents import Document, DocumentError, Entity, Mention, Relation, count_repairs, read_documents
+from .modeling_docre import DocREForRelationExtraction, DocREModel, DocREPreTrainedModel
+from .pipelines.pipeline_docre import DocREPipeline
+from .processing_docre import DocREProcessor
+
+if TYPE_CHECKING:
+    from .training import DocRETrainer, DocRETrainingArguments
+
+__version__ = "0.1.0"
+
+register(DocREPipeline, DEFAULT_MODEL)
+
+_LAZY = {
+    "DocRETrainer": "training",
+    "DocRETrainingArguments": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
+
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "METHODS",
+    "AutoModelForDocRE",
+    "DocREConfig",
+    "DocREForRelationExtraction",
+    "DocREModel",
+    "DocREPipeline",
+    "DocREPreTrainedModel",
+    "DocREProcessor",
+    "DocRETrainer",
+    "DocRETrainingArguments",
+    "Document",
+    "DocumentError",
+    "Entity",
+    "Mention",
+    "Method",
+    "Relation",
+    "count_repairs",
+    "read_documents",
+]

@@ -1,0 +1,54 @@
+"""What makes `AutoConfig`, `AutoModel`, `AutoProcessor` and `pipeline("docre")` know this library.
+
+The only file that touches private names of transformers' auto classes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModel, AutoProcessor, Pipeline
+from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_docre import DocREConfig
+from .modeling_docre import DocREForRelationExtraction, DocREModel
+from .processing_docre import DocREProcessor
+
+TASK = "docre"
+
+
+class AutoModelForDocRE(_BaseAutoModelClass):
+    """Loads any checkpoint of this library with its relation extraction head.
+
+    Example:
+
+    ```python
+    model = AutoModelForDocRE.from_pretrained("path/or/hub-id")
+    ```
+    """
+
+    _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
+def register(pipeline_class: type[Pipeline], default_model: Path) -> None:
+    """Register the model type and the pipeline task; a second call does nothing.
+
+    Args:
+        pipeline_class (`type[Pipeline]`): The pipeline of the task.
+        default_model (`Path`): Folder of the model that `pipeline("docre")` loads when none is named.
+    """
+    if TASK in PIPELINE_REGISTRY.supported_tasks:
+        return
+    AutoConfig.register(DocREConfig.model_type, DocREConfig)
+    AutoModel.register(DocREConfig, DocREModel)
+    AutoModelForDocRE.register(DocREConfig, DocREForRelationExtraction)
+    AutoProcessor.register(DocREConfig, DocREProcessor)
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK, pipeline_class=pipeline_class, pt_model=AutoModelForDocRE, default={"model": (str(default_model), None)}
+    )
+
+
+__all__ = ["AutoModelForDocRE", "register"]

@@ -1,0 +1,273 @@
+"""`DocREConfig`, and the table of methods: a method is a row, not a fork."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, ClassVar, NamedTuple
+
+from transformers import AutoConfig, PreTrainedConfig
+
+
+class Method(NamedTuple):
+    """One row of the table of methods: what fills a fresh [`DocREConfig`]."""
+
+    name: str
+    head: str
+    loss: str
+    decision: str
+    training: str = ""
+    """What happens in training beyond the main loss."""
+
+
+METHODS: tuple[Method, ...] = (
+    Method("atlop", head="bilinear", loss="atl", decision="threshold-class"),
+    Method("atlop-bce", head="bilinear", loss="bce", decision="probability"),
+)
+
+HEADS = ("bilinear",)
+LOSSES = ("atl", "pmt", "bce")
+DECISIONS = ("threshold-class", "zero", "probability")
+MARKER_STYLES = ("asterisk", "typed", "tags")
+WINDOW_MODES = ("cover", "reference")
+CONTEXT_REDUCTIONS = ("mean", "sum")
+
+THRESHOLD_CLASS = "NA"
+
+# Encoders that count positions from `pad_token_id + 1`, so that their usable length is shorter by that much.
+_OFFSET_POSITIONS = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "data2vec-text", "roberta-prelayernorm"}
+)
+_DEFAULT_WINDOW = 512
+
+
+def find_method(name: str) -> Method:
+    """Return the row of the table of methods called `name`.
+
+    Raises:
+        ValueError: when there is no such method; the message lists those that exist.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    raise ValueError(f"There is no method {name!r}. Methods: {', '.join(m.name for m in METHODS)}.")
+
+
+def encoder_window(encoder_config: PreTrainedConfig) -> int:
+    """Return how many tokens the encoder reads at once, special tokens counted."""
+    limit = getattr(encoder_config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return _DEFAULT_WINDOW
+    if encoder_config.model_type in _OFFSET_POSITIONS:
+        limit -= (encoder_config.pad_token_id or 0) + 1
+    return limit
+
+
+class DocREConfig(PreTrainedConfig):
+    r"""Configuration of every document-level relation extraction model of this library.
+
+    Relations, entity types, marker style and thresholds live here alone. Classes are `0` for the threshold class
+    ("no relation") and `i + 1` for `relations[i]`; `id2label` and `label2id` are derived from `relations`.
+
+    Args:
+        encoder_config (`PreTrainedConfig` or `dict`, *optional*, defaults to a `BertConfig`):
+            The configuration of the encoder, of any family that `AutoModel` builds.
+        method (`str`, *optional*, defaults to `"atlop"`):
+            Row of the table of methods that the other settings started from; see [`DocREConfig.for_method`].
+        head (`str`, *optional*, defaults to `"bilinear"`): Pair head.
+        loss (`str`, *optional*, defaults to `"atl"`): Main loss: `"atl"`, `"pmt"` or `"bce"`.
+        loss_arguments (`dict`, *optional*): Keyword arguments of the loss function.
+        decision (`str`, *optional*, defaults to `"threshold-class"`):
+            When a relation is predicted: its logit is above the threshold class's (`"threshold-class"`), above 0
+            (`"zero"`), or its probability is above one global probability (`"probability"`).
+        relations (`list[str]`, *optional*): Relation ids in class order, the threshold class left out.
+        relation_names (`dict[str, str]`, *optional*): Relation id to words (`{"P17": "country"}`).
+        entity_types (`list[str]`, *optional*): Known entity types. Type 0 is "unknown", type `i + 1` is the i-th.
+        use_entity_types (`bool`, *optional*, defaults to `False`):
+            Add a type embedding to each entity embedding and a learned bias per pair of types to the logits.
+            Published methods leave it off.
+        entity_type_dropout (`float`, *optional*, defaults to `0.0`):
+            Probability that a training document hides all its entity types, so that the model also serves untyped
+            entities.
+        marker_style (`str`, *optional*, defaults to `"asterisk"`):
+            `"asterisk"` puts `*` around mentions (published), `"typed"` `<e:TYPE>`/`</e:TYPE>`, `"tags"` `<e>`/`</e>`.
+        emb_size (`int`, *optional*, defaults to `768`): Width of the projected head and tail vectors.
+        block_size (`int`, *optional*, defaults to `64`):
+            Width of one block of the grouped bilinear (papers call it "k = 64 groups"; it is the block width).
+        context_head_reduce (`str`, *optional*, defaults to `"mean"`):
+            How attention heads are combined in localized context pooling: `"mean"` (ATLOP) or `"sum"` (KD-DocRE).
+        context_eps (`float`, *optional*, defaults to `1e-5`):
+            Added to the denominator of the pooled attention (1e-5 in ATLOP, 1e-10 in KD-DocRE).
+        max_relations_per_pair (`int`, *optional*, defaults to `4`): Cap on relations of one pair; `None` is no cap.
+        threshold (`float`, *optional*):
+            Tuned probability above which a relation is predicted. `None` is the decision's own rule.
+        pair_types (`list[list[str]]`, *optional*):
+            Candidate pairs by `[head type, tail type]`; `None` scores all ordered pairs.
+        max_length (`int`, *optional*):
+            Keep this many tokens of a document, special tokens counted. `None` reads all of it; 1024 is published.
+        window_size (`int`, *optional*): Tokens that the encoder reads at once; `None` is the encoder's own limit.
+        window_mode (`str`, *optional*, defaults to `"cover"`):
+            `"cover"` uses as many overlapping windows as leave no token uncovered; `"reference"` at most two, the
+            published arithmetic, which leaves a gap of tokens unread in documents just under 1,024 tokens.
+        window_overlap (`int`, *optional*, defaults to `128`): Tokens that neighbouring windows share at least.
+        start_tokens (`int`, *optional*, defaults to `1`): Special tokens put before a window.
+        end_tokens (`int`, *optional*, defaults to `1`): Special tokens put after a window (2 in published RoBERTa runs).
+
+    Raises:
+        ValueError: when a setting is out of its range; the message names the setting and what it may be.
+    """
+
+    model_type = "docre"
+    sub_configs: ClassVar[dict[str, Any]] = {"encoder_config": AutoConfig}
+
+    encoder_config: dict[str, Any] | PreTrainedConfig | None = None
+    method: str = "atlop"
+    head: str = "bilinear"
+    loss: str = "atl"
+    loss_arguments: dict[str, Any] = field(default_factory=dict)
+    decision: str = "threshold-class"
+    relations: list[str] = field(default_factory=list)
+    relation_names: dict[str, str] = field(default_factory=dict)
+    entity_types: list[str] = field(default_factory=list)
+    use_entity_types: bool = False
+    entity_type_dropout: float = 0.0
+    marker_style: str = "asterisk"
+    emb_size: int = 768
+    block_size: int = 64
+    context_head_reduce: str = "mean"
+    context_eps: float = 1e-5
+    max_relations_per_pair: int | None = 4
+    threshold: float | None = None
+    pair_types: list[list[str]] | None = None
+    max_length: int | None = None
+    window_size: int | None = None
+    window_mode: str = "cover"
+    window_overlap: int = 128
+    start_tokens: int = 1
+    end_tokens: int = 1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Build the nested encoder configuration, derive the label maps, check every setting."""
+        if self.encoder_config is None:
+            self.encoder_config = AutoConfig.for_model("bert")
+        elif isinstance(self.encoder_config, Mapping):
+            encoder = dict(self.encoder_config)
+            self.encoder_config = AutoConfig.for_model(encoder.pop("model_type", "bert"), **encoder)
+        if self.window_size is None:
+            self.window_size = encoder_window(self.encoder_config)
+        self.relations = list(self.relations)
+        self._check()
+        self.id2label = dict(enumerate([THRESHOLD_CLASS, *self.relations]))
+        self.label2id = {label: index for index, label in self.id2label.items()}
+        kwargs.pop("num_labels", None)
+        super().__post_init__(**kwargs)
+
+    def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
+        """Return the encoder's configuration, where transformers looks for sizes."""
+        return self.encoder_config.get_text_config(*args, **kwargs)  # type: ignore[union-attr]
+
+    @property
+    def encoder(self) -> PreTrainedConfig:
+        """The nested encoder configuration, built."""
+        return self.encoder_config  # type: ignore[return-value]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the threshold class included."""
+        return len(self.relations) + 1
+
+    @property
+    def type_ids(self) -> dict[str, int]:
+        """Entity type to its id; 0 is left to unknown types."""
+        return {name: index + 1 for index, name in enumerate(self.entity_types)}
+
+    def relation_label(self, relation: str) -> str:
+        """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""
+        return self.relation_names.get(relation, relation)
+
+    def class_of(self, relation: str) -> int:
+        """Return the class of a relation id.
+
+        Raises:
+            ValueError: when the model does not know the relation; the nearest known one is suggested.
+        """
+        try:
+            return int(self.label2id[relation])  # type: ignore[index]
+        except KeyError:
+            raise ValueError(f"{relation!r} is not a relation of this model{self._suggest(relation)}") from None
+
+    def _suggest(self, relation: str) -> str:
+        by_words = {words: key for key, words in self.relation_names.items()}
+        near = difflib.get_close_matches(str(relation), [*self.relations, *by_words], n=1)
+        if near:
+            known = by_words.get(near[0], near[0])
+            return f"; did you mean {known!r} ({self.relation_label(known)})?"
+        some = ", ".join(self.relations[:5])
+        return f": it knows {len(self.relations)} ({some}{', ...' if len(self.relations) > 5 else ''})."
+
+    def _check(self) -> None:
+        for name, allowed in (
+            ("method", tuple(m.name for m in METHODS)),
+            ("head", HEADS),
+            ("loss", LOSSES),
+            ("decision", DECISIONS),
+            ("marker_style", MARKER_STYLES),
+            ("window_mode", WINDOW_MODES),
+            ("context_head_reduce", CONTEXT_REDUCTIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
+        if len(set(self.relations)) < len(self.relations):
+            raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
+        if THRESHOLD_CLASS in self.relations:
+            raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
+        if self.emb_size % self.block_size:
+            raise ValueError(f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}.")
+        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"threshold={self.threshold} is not a probability between 0 and 1.")
+        if not 0.0 <= self.entity_type_dropout <= 1.0:
+            raise ValueError(f"entity_type_dropout={self.entity_type_dropout} is not a probability.")
+        room = (self.window_size or 0) - self.start_tokens - self.end_tokens
+        if room <= 0:
+            raise ValueError(
+                f"window_size={self.window_size} leaves no room between {self.start_tokens} start and "
+                f"{self.end_tokens} end tokens."
+            )
+        if not 0 <= self.window_overlap:
+            raise ValueError(f"window_overlap={self.window_overlap} is negative.")
+
+    @classmethod
+    def for_method(
+        cls, method: str, relations: Sequence[str] | Mapping[str, str] | None = None, **settings: Any
+    ) -> DocREConfig:
+        """Fill a config from a row of the table of methods; `settings` override any column or field.
+
+        Args:
+            method (`str`): Name of a row of `METHODS`, such as `"atlop"`.
+            relations (`Sequence[str]` or `Mapping[str, str]`, *optional*):
+                Relation ids, or ids with the words for them (`{"P17": "country"}`).
+            settings: Any field of [`DocREConfig`].
+
+        Example:
+
+        ```python
+        >>> from modeling_docre import DocREConfig
+        >>> config = DocREConfig.for_method("atlop", relations={"P17": "country"}, loss="pmt")
+        >>> config.num_classes, config.loss, config.decision
+        (2, 'pmt', 'threshold-class')
+
+        ```
+        """
+        row = find_method(method)
+        fields: dict[str, Any] = {"head": row.head, "loss": row.loss, "decision": row.decision}
+        if isinstance(relations, str):
+            raise ValueError(f"relations={relations!r} is one string; pass a list, relations=[{relations!r}].")
+        if relations is not None:
+            fields["relations"] = list(relations)
+            if isinstance(relations, Mapping):
+                fields["relation_names"] = dict(relations)
+        return cls(method=method, **{**fields, **settings})
+
+
+__all__ = ["METHODS", "THRESHOLD_CLASS", "DocREConfig", "Method", "encoder_window", "find_method"]

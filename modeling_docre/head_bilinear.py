@@ -1,0 +1,142 @@
+"""The bilinear pair head (ATLOP, section 3): two projections, a grouped outer product, a linear classifier."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_docre import DocREConfig
+from .encoding import localized_context
+
+# Numbers of the (pairs x width*block) outer product that exist at one time.
+_OUTER_BUDGET = 1 << 24
+
+
+class PairFactors(NamedTuple):
+    """The two factors of a pair embedding, each `(num_pairs, width)`.
+
+    The embedding itself, their grouped outer product `(num_pairs, width * block)`, is 65,536 wide in the published
+    settings and is never built for a whole batch.
+    """
+
+    head: Tensor
+    tail: Tensor
+
+    def outer(self, block_size: int) -> Tensor:
+        """Return the grouped outer product, ordered by group, head index, tail index."""
+        return grouped_outer(self.head, self.tail, block_size)
+
+
+def grouped_outer(head: Tensor, tail: Tensor, block_size: int) -> Tensor:
+    """Outer product inside each block: `(num_pairs, width)` twice to `(num_pairs, width * block_size)`."""
+    pairs, width = head.shape
+    left = head.view(pairs, width // block_size, block_size, 1)
+    right = tail.view(pairs, width // block_size, 1, block_size)
+    return (left * right).reshape(pairs, width * block_size)
+
+
+class _GroupedBilinear(torch.autograd.Function):
+    """`grouped_outer(head, tail) @ weight.T + bias`, sliced over pairs; backward builds the slices again."""
+
+    @staticmethod
+    def forward(ctx: Any, head: Tensor, tail: Tensor, weight: Tensor, bias: Tensor, block_size: int) -> Tensor:
+        ctx.save_for_backward(head, tail, weight)
+        ctx.block_size = block_size
+        logits = [
+            nn.functional.linear(grouped_outer(h, t, block_size), weight, bias)
+            for h, t in _slices(head, tail, block_size)
+        ]
+        return torch.cat(logits)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        head, tail, weight = ctx.saved_tensors
+        block, width = ctx.block_size, head.shape[1]
+        grad = grad.to(weight.dtype)
+        grad_weight = torch.zeros_like(weight)
+        grad_head, grad_tail = torch.empty_like(head), torch.empty_like(tail)
+        first = 0
+        for h, t in _slices(head, tail, block):
+            part = slice(first, first + len(h))
+            grad_weight.addmm_(grad[part].t(), grouped_outer(h, t, block))
+            outer = (grad[part] @ weight).view(len(h), width // block, block, block)
+            grad_head[part] = torch.einsum("pgij,pgj->pgi", outer, t.view(len(h), -1, block)).reshape(len(h), width)
+            grad_tail[part] = torch.einsum("pgij,pgi->pgj", outer, h.view(len(h), -1, block)).reshape(len(h), width)
+            first += len(h)
+        return grad_head, grad_tail, grad_weight, grad.sum(0), None
+
+
+def _slices(head: Tensor, tail: Tensor, block_size: int) -> zip[tuple[Tensor, Tensor]]:
+    step = max(1, _OUTER_BUDGET // (head.shape[1] * block_size))
+    return zip(head.split(step), tail.split(step), strict=True)
+
+
+class BilinearHead(nn.Module):
+    """Pair head of ATLOP, PEMSCL and NCRL.
+
+    `z_head = tanh(W_head [e_head; c] + b)`, `z_tail` likewise with its own weights, then one linear layer on the
+    grouped outer product of the two (ATLOP, equations 3 to 5 and section 3.2).
+
+    Args:
+        config ([`DocREConfig`]): `emb_size`, `block_size`, `context_head_reduce` and `context_eps` are read.
+    """
+
+    def __init__(self, config: DocREConfig) -> None:
+        super().__init__()
+        hidden = config.get_text_config().hidden_size
+        self.block_size = config.block_size
+        self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
+        self.head_projection = nn.Linear(2 * hidden, config.emb_size)
+        self.tail_projection = nn.Linear(2 * hidden, config.emb_size)
+        self.classifier = nn.Linear(config.emb_size * config.block_size, config.num_classes)
+
+    def pair_embeddings(
+        self, hidden_states: Tensor, entity_embeddings: Tensor, entity_attention: Tensor, pairs: Tensor
+    ) -> PairFactors:
+        """Represent each pair.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
+            entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
+            entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
+            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+
+        Returns:
+            [`PairFactors`], both `(num_pairs, emb_size)`.
+        """
+        context = localized_context(
+            hidden_states, entity_attention, pairs, reduce=self.context_reduce, eps=self.context_eps
+        )
+        document, head, tail = pairs.unbind(1)
+        return PairFactors(
+            self._project(self.head_projection, entity_embeddings, context, document, head),
+            self._project(self.tail_projection, entity_embeddings, context, document, tail),
+        )
+
+    @staticmethod
+    def _project(layer: nn.Linear, entities: Tensor, context: Tensor, document: Tensor, entity: Tensor) -> Tensor:
+        # The entity's half of the product is the same in every pair, so it is computed once per entity.
+        hidden = entities.shape[-1]
+        of_entity = nn.functional.linear(entities.to(layer.weight.dtype), layer.weight[:, :hidden])
+        of_context = nn.functional.linear(context.to(layer.weight.dtype), layer.weight[:, hidden:], layer.bias)
+        return torch.tanh(of_entity[document, entity] + of_context)
+
+    def classify(self, pair_embeddings: PairFactors) -> Tensor:
+        """Return logits `(num_pairs, num_classes)` of pair embeddings."""
+        head, tail = pair_embeddings
+        weight, bias = self.classifier.weight, self.classifier.bias
+        device = head.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            head, tail, weight, bias = (tensor.to(dtype) for tensor in (head, tail, weight, bias))
+        return _GroupedBilinear.apply(head, tail, weight, bias, self.block_size)
+
+    def set_class_bias(self, values: Tensor) -> None:
+        """Set the bias of every class, `(num_classes,)`: a model that starts from label frequencies learns faster."""
+        with torch.no_grad():
+            self.classifier.bias.copy_(values)
+
+
+__all__ = ["BilinearHead", "PairFactors", "grouped_outer"]

@@ -1,0 +1,416 @@
+"""The models: an encoder, entity states and a pair head put together."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .attention import AttentionRows
+from .configuration_docre import DocREConfig
+from .encoding import all_pairs, encode, pool_entities
+from .head_bilinear import BilinearHead
+from .losses import adaptive_thresholding_loss, binary_cross_entropy_loss, pairwise_moving_threshold_loss
+
+HEAD_CLASSES: dict[str, type[BilinearHead]] = {"bilinear": BilinearHead}
+LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "atl": adaptive_thresholding_loss,
+    "pmt": pairwise_moving_threshold_loss,
+    "bce": binary_cross_entropy_loss,
+}
+
+
+@dataclass
+class DocREModelOutput(ModelOutput):
+    """Output of [`DocREModel`].
+
+    Args:
+        last_hidden_state (`torch.Tensor` of shape `(batch, tokens, hidden)`): Stitched last hidden states.
+        entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Entities, zero-padded.
+        entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
+        num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
+    """
+
+    last_hidden_state: Tensor | None = None
+    entity_embeddings: Tensor | None = None
+    entity_attention: Tensor | None = None
+    num_entities: Tensor | None = None
+
+
+@dataclass
+class DocRERelationOutput(ModelOutput):
+    """Output of [`DocREForRelationExtraction`]. Rows of `logits` follow `pairs`.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*): The method's whole loss, when `labels` were given.
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`): Class 0 is the threshold class.
+        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document in batch, head entity, tail entity.
+        losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.
+        pair_embeddings (`torch.Tensor`, *optional*): On request; `(num_pairs, emb_size * block_size)` here.
+        entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    pairs: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    pair_embeddings: Tensor | None = None
+    entity_embeddings: Tensor | None = None
+
+
+class DocREPreTrainedModel(PreTrainedModel):
+    """What all models here share: the config class, weight initialisation, and loading that refuses what is not ours."""
+
+    config: DocREConfig
+    config_class = DocREConfig
+    base_model_prefix = "docre"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, BilinearHead):
+            # torch's own initialisation of linear layers, as the published code trains from.
+            for layer in (module.head_projection, module.tail_projection, module.classifier):
+                bound = 1 / math.sqrt(layer.in_features)
+                init.uniform_(layer.weight, -bound, bound)
+                init.uniform_(layer.bias, -bound, bound)
+        elif isinstance(module, DocREForRelationExtraction) and module.type_pair_bias is not None:
+            init.zeros_(module.type_pair_bias.weight)
+        elif not isinstance(module, nn.Linear):
+            super()._init_weights(module)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
+    ) -> DocREPreTrainedModel:
+        """Load a checkpoint of this library; takes every argument of `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: when the folder holds another kind of model, or weights of this model are missing from it.
+                To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
+        """
+        name = str(pretrained_model_name_or_path)
+        config = kwargs.get("config")
+        if not isinstance(config, PreTrainedConfig):
+            known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+            config = AutoConfig.from_pretrained(name, **{key: kwargs[key] for key in known if key in kwargs})
+        if config.model_type != DocREConfig.model_type:
+            raise ValueError(
+                f"{name} is a {config.model_type!r} checkpoint, not a relation extraction model of this library. To "
+                "start a new model around it:\n"
+                f'    {cls.__name__}.from_encoder("{name}", relations=["P17", ...])'
+            )
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        if info["missing_keys"] and not kwargs.get("ignore_mismatched_sizes"):
+            raise ValueError(
+                f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}. A model with "
+                "random parts would answer at random."
+            )
+        return (model, info) if wants_info else model
+
+
+def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build an encoder with random weights, without the pooler that no method here uses."""
+    model_class = AutoModel._model_mapping[type(config)]
+    takes_pooling = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
+
+
+class DocREModel(DocREPreTrainedModel):
+    """Encoder and entity states, without a pair head.
+
+    Args:
+        config ([`DocREConfig`]): The configuration.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^head\.", r"^type_pair_bias\."]  # noqa: RUF012
+
+    def __init__(self, config: DocREConfig) -> None:
+        super().__init__(config)
+        self.encoder = _build_encoder(config.encoder)
+        self.type_embeddings: nn.Embedding | None = None
+        if config.use_entity_types:
+            hidden = config.get_text_config().hidden_size
+            self.type_embeddings = nn.Embedding(len(config.entity_types) + 1, hidden)
+        self.attention_rows = AttentionRows(self.encoder)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's word embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embeddings."""
+        self.encoder.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        mentions: Tensor | None = None,
+        num_entities: Tensor | None = None,
+        entity_types: Tensor | None = None,
+    ) -> DocREModelOutput:
+        """Encode documents and pool their entities.
+
+        Args:
+            input_ids (`torch.Tensor` of shape `(batch, tokens)`): Token ids, of any length.
+            attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): 1 for tokens, 0 for padding.
+            mentions (`torch.Tensor` of shape `(num_mentions, 3)`, *optional*):
+                Document in batch, entity in document, token of the opening marker (special tokens counted).
+            num_entities (`torch.Tensor` of shape `(batch,)`, *optional*):
+                Entities per document; 1 + the highest entity in `mentions` when left out.
+            entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*): Type ids, 0 unknown.
+
+        Returns:
+            [`DocREModelOutput`].
+        """
+        config = self.config
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if mentions is None:
+            mentions = input_ids.new_zeros(0, 3)
+        mentions = mentions.long()
+        if num_entities is None:
+            num_entities = _count_entities(mentions, len(input_ids))
+        encoded = encode(
+            self.encoder,
+            self.attention_rows,
+            input_ids,
+            attention_mask,
+            mentions,
+            window_size=config.window_size or 0,
+            window_overlap=config.window_overlap,
+            window_mode=config.window_mode,
+            start_tokens=config.start_tokens,
+            end_tokens=config.end_tokens,
+        )
+        most = int(num_entities.max()) if len(num_entities) else 0
+        embeddings, attention = pool_entities(encoded, mentions, most)
+        if self.type_embeddings is not None:
+            types = self.entity_type_table(entity_types, num_entities)
+            embeddings = embeddings + self.type_embeddings(types).to(embeddings.dtype)
+        return DocREModelOutput(
+            last_hidden_state=encoded.hidden_states,
+            entity_embeddings=embeddings,
+            entity_attention=attention,
+            num_entities=num_entities,
+        )
+
+    def entity_type_table(self, entity_types: Tensor | None, num_entities: Tensor) -> Tensor:
+        """Return type ids `(batch, entities)`, all unknown when none were given."""
+        most = int(num_entities.max()) if len(num_entities) else 0
+        if entity_types is None:
+            return torch.zeros(len(num_entities), most, dtype=torch.long, device=num_entities.device)
+        if entity_types.shape != (len(num_entities), most):
+            raise ValueError(
+                f"entity_types has shape {tuple(entity_types.shape)}; the batch needs ({len(num_entities)}, {most})."
+            )
+        return entity_types
+
+
+def _count_entities(mentions: Tensor, batch: int) -> Tensor:
+    counts = torch.zeros(batch, dtype=torch.long, device=mentions.device)
+    return counts.scatter_reduce(0, mentions[:, 0], mentions[:, 1] + 1, "amax")
+
+
+class DocREForRelationExtraction(DocREPreTrainedModel):
+    """Relations between the entities of a document: any method of the table of methods.
+
+    Start a new model with [`~DocREForRelationExtraction.from_encoder`], load one with `from_pretrained`.
+
+    Args:
+        config ([`DocREConfig`]): The configuration.
+    """
+
+    # The loss is divided by `num_items_in_batch` here, so Trainer must not divide it again.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: DocREConfig) -> None:
+        super().__init__(config)
+        self.docre = DocREModel(config)
+        self.head = HEAD_CLASSES[config.head](config)
+        self.type_pair_bias: nn.Embedding | None = None
+        if config.use_entity_types:
+            self.type_pair_bias = nn.Embedding((len(config.entity_types) + 1) ** 2, config.num_classes)
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: str | os.PathLike[str] | PreTrainedModel,
+        method: str = "atlop",
+        relations: Sequence[str] | Mapping[str, str] | None = None,
+        *,
+        tokenizer: Any = None,
+        **settings: Any,
+    ) -> DocREForRelationExtraction:
+        """Start a new model around a pretrained encoder.
+
+        Args:
+            encoder (`str`, `os.PathLike` or `PreTrainedModel`): Folder or Hub id of the encoder, or the encoder itself.
+            method (`str`, *optional*, defaults to `"atlop"`): Row of the table of methods.
+            relations (`Sequence[str]` or `Mapping[str, str]`):
+                Relation ids, or ids with the words for them (`{"P17": "country"}`).
+            tokenizer (`PreTrainedTokenizerBase`, *optional*):
+                The encoder's tokenizer when `encoder` is a model; marker tokens are added to it and the encoder's
+                word embeddings grow with it. Read from `encoder` when that is a name.
+            settings: Any field of [`DocREConfig`].
+
+        Returns:
+            [`DocREForRelationExtraction`] with a random pair head.
+
+        Raises:
+            ValueError: when `relations` is missing or empty.
+
+        Example:
+
+        ```python
+        model = DocREForRelationExtraction.from_encoder(
+            "google-bert/bert-base-cased", method="atlop", relations={"P17": "country"}
+        )
+        processor = DocREProcessor.from_encoder("google-bert/bert-base-cased", config=model.config)
+        ```
+        """
+        from .processing_docre import load_tokenizer
+
+        if not relations:
+            shown = encoder if isinstance(encoder, str) else "ENCODER"
+            raise ValueError(
+                "Which relations should the model know? Pass their ids, or ids with words:\n"
+                f'    {cls.__name__}.from_encoder("{shown}", relations=["P17", "P131"])\n'
+                f'    {cls.__name__}.from_encoder("{shown}", relations={{"P17": "country"}})'
+            )
+        if isinstance(encoder, PreTrainedModel):
+            loaded = copy.deepcopy(encoder)
+        else:
+            loaded = _load_encoder(str(encoder))
+            tokenizer = tokenizer or str(encoder)
+        config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
+        if tokenizer is not None:
+            vocabulary = len(load_tokenizer(tokenizer, config))
+            if vocabulary > loaded.get_input_embeddings().num_embeddings:
+                loaded.resize_token_embeddings(vocabulary)
+                config.encoder.vocab_size = loaded.config.vocab_size
+        model = cls(config)
+        state = {key: value for key, value in loaded.state_dict().items() if not key.startswith("pooler.")}
+        report = model.docre.encoder.load_state_dict(state, strict=False)
+        if report.missing_keys:
+            raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
+        return model
+
+    def set_class_bias(self, values: Tensor) -> None:
+        """Set the classifier's bias, `(num_classes,)`, such as the labels' log-odds before training."""
+        self.head.set_class_bias(values)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's word embeddings."""
+        return self.docre.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's word embeddings."""
+        self.docre.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        mentions: Tensor | None = None,
+        pairs: Tensor | None = None,
+        num_entities: Tensor | None = None,
+        labels: Tensor | None = None,
+        entity_types: Tensor | None = None,
+        sentence_ids: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        output_pair_embeddings: bool = False,
+        output_entity_embeddings: bool = False,
+        return_dict: bool | None = None,
+    ) -> DocRERelationOutput | tuple[Any, ...]:
+        """Score pairs of entities, and compute the method's loss when `labels` are given.
+
+        Args:
+            input_ids, attention_mask, mentions, num_entities, entity_types: See [`DocREModel.forward`].
+            pairs (`torch.Tensor` of shape `(num_pairs, 3)`, *optional*):
+                Document in batch, head entity, tail entity, in any order; all ordered pairs of different entities,
+                row-major, when left out.
+            labels (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
+                Multi-hot, column 0 is 1 exactly where the pair has no relation; never changed in place.
+            sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*): Sentence of each token, -1 outside.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+                Pairs over all micro-batches and processes that make one step: the sum of the loss over pairs is
+                divided by it. The mean over the pairs of this call when left out.
+            output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
+            output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
+            return_dict (`bool`, *optional*): Return a tuple when `False`.
+
+        Returns:
+            [`DocRERelationOutput`].
+        """
+        if self.training and entity_types is not None and self.config.entity_type_dropout > 0:
+            hidden = torch.rand(len(entity_types), 1, device=entity_types.device) < self.config.entity_type_dropout
+            entity_types = entity_types.masked_fill(hidden, 0)
+        states = self.docre(input_ids, attention_mask, mentions, num_entities, entity_types)
+        if pairs is None:
+            pairs = all_pairs(states.num_entities)
+        pairs = pairs.long()
+        embeddings = self.head.pair_embeddings(
+            states.last_hidden_state, states.entity_embeddings, states.entity_attention, pairs
+        )
+        logits = self.head.classify(embeddings)
+        if self.type_pair_bias is not None:
+            types = self.docre.entity_type_table(entity_types, states.num_entities)
+            head_type, tail_type = types[pairs[:, 0], pairs[:, 1]], types[pairs[:, 0], pairs[:, 2]]
+            logits = logits + self.type_pair_bias(head_type * (len(self.config.entity_types) + 1) + tail_type)
+        losses = None if labels is None else self._losses(logits, labels, num_items_in_batch)
+        output = DocRERelationOutput(
+            loss=None if losses is None else torch.stack(list(losses.values())).sum(),
+            logits=logits,
+            pairs=pairs,
+            losses=losses,
+            pair_embeddings=embeddings.outer(self.config.block_size) if output_pair_embeddings else None,
+            entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _losses(
+        self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
+    ) -> dict[str, Tensor]:
+        function, config = LOSS_FUNCTIONS[self.config.loss], self.config
+        if num_items_in_batch is None:
+            return {config.loss: function(logits, labels, reduction="mean", **config.loss_arguments)}
+        total = function(logits, labels, reduction="sum", **config.loss_arguments)
+        return {config.loss: total / num_items_in_batch}
+
+
+def _load_encoder(name: str) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(name)
+    if config.model_type == DocREConfig.model_type:
+        raise ValueError(
+            f"{name} is already a relation extraction model; load it with "
+            f'DocREForRelationExtraction.from_pretrained("{name}").'
+        )
+    return AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
+
+
+__all__ = [
+    "DocREForRelationExtraction",
+    "DocREModel",
+    "DocREModelOutput",
+    "DocREPreTrainedModel",
+    "DocRERelationOutput",
+]

@@ -1,0 +1,207 @@
+"""Reader of plain text with entities at character offsets."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .document_parts import Entity, Mention, Reading, as_int, as_list
+from .document_reading import (
+    Span,
+    build_entity,
+    count_shared_spans,
+    mend_surrogates,
+    read_pairs,
+    read_relations,
+    read_title,
+)
+from .text import split_sentences, split_words
+
+_MENTION = '{"start": 0, "end": 3}'
+_ENTITY = f'{{"name": "Ada", "type": "PER", "mentions": [{_MENTION}]}}'
+
+# (span as given, span without white space at its edges, own name, own type, field)
+_Place = tuple[Span, Span, "str | None", "str | None", str]
+
+
+def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """
+    Read a plain text with entities at character offsets.
+
+    Args:
+        data (`Mapping`): `text`, and optionally `title`, `entities`, `sentences`, `relations` and `pairs`.
+        reading (`Reading`): Names the document, says how strict to be, and takes the counts.
+
+    Returns:
+        `dict`: The arguments of a `Document`.
+
+    Raises:
+        DocumentError: On nonsense where the reading is strict, and on an empty text.
+    """
+    title = read_title(data, reading)
+    text = _check_text(data.get("text"), reading)
+    field = "entities"
+    given = data.get(field)
+    items = reading.items([] if given is None else given, "entities that are not a list", field, f"[{_ENTITY}]")
+    places = [_read_entity(item, f"{field}[{number}]", text, reading) for number, item in enumerate(items)]
+
+    cores = [core for _, _, mentions in places for _, core, _, _, _ in mentions]
+    spans = _read_sentences(data.get("sentences"), text, reading)
+    if spans is None:
+        spans = split_sentences(text, cores)
+    kept = [[_locate(mention, spans, text, reading) for mention in mentions] for _, _, mentions in places]
+
+    edges = sorted({edge for row in kept for found in row if found is not None for edge in found[0]})
+    sentences = []
+    for start, end in spans:
+        inside = edges[bisect_left(edges, start) : bisect_right(edges, end)]
+        sentences.append(tuple(split_words(text, start, end, inside)))
+    reading.repair("empty sentence", sum(not words for words in sentences))
+    starts = [[word[0] for word in words] for words in sentences]
+
+    entities = []
+    for number, ((name, kind, mentions), row) in enumerate(zip(places, kept, strict=True)):
+        built = []
+        for ((start, end), _, own_name, own_type, _), found in zip(mentions, row, strict=True):
+            if found is None:
+                continue
+            core, sentence = found
+            words = (bisect_left(starts[sentence], core[0]), bisect_left(starts[sentence], core[1]))
+            own_name = text[start:end] if own_name is None else own_name
+            built.append(Mention(start, end, sentence, words, own_name, own_type or kind))
+        entity = build_entity(built, f"{field}[{number}].mentions", items[number], reading, False)
+        mention_type = entity.type if kind is None else kind
+        entities.append(Entity(entity.mentions, entity.name if name is None else name, mention_type))
+    count_shared_spans(entities, reading)
+    keys = ("head", "tail", "relation")
+    relations = read_relations(data.get("relations"), "relations", keys, len(entities), len(sentences), reading)
+    return {
+        "title": title,
+        "text": text,
+        "sentences": tuple(sentences),
+        "entities": tuple(entities),
+        "relations": relations,
+        "pairs": read_pairs(data.get("pairs"), len(entities), reading),
+        "repairs": reading.repairs,
+    }
+
+
+def _check_text(text: object, reading: Reading) -> str:
+    mend = 'Pass the document as a string: {"text": "Ada lived in London.", "entities": [...]}'
+    if not isinstance(text, str):
+        raise reading.error("text", text, f"not a string but a {type(text).__name__}", mend)
+    if not text.strip():
+        raise reading.error("text", text, "there is not a single word", mend)
+    return mend_surrogates(text, "text", reading)
+
+
+def _read_entity(item: object, field: str, text: str, reading: Reading) -> tuple[str | None, str | None, list[_Place]]:
+    """Return the name, the type and the places of the mentions; what cannot be read is left out."""
+    if isinstance(item, Entity):
+        item = {"name": item.name, "type": item.type, "mentions": item.mentions}
+    data = reading.mapping(item, "entity that is not a dict", field, _ENTITY)
+    if data is None:
+        return None, None, []
+    name, _ = reading.optional_string(data.get("name"), "entity with a broken name", f"{field}.name")
+    kind, _ = reading.optional_string(data.get("type"), "entity with a broken type", f"{field}.type")
+    mentions = data.get("mentions")
+    place = f"{field}.mentions"
+    if mentions is None:
+        reading.nonsense("missing field", place, None, "missing", f"Write {_ENTITY}")
+        return name, kind, []
+    places = []
+    items = reading.items(mentions, "mentions that are not a list", place, f"[{_MENTION}]")
+    for number, mention in enumerate(items):
+        found = _read_place(mention, f"{place}[{number}]", name, text, reading)
+        if found is not None:
+            places.append(found)
+    return name, kind, places
+
+
+def _read_place(item: object, field: str, entity: str | None, text: str, reading: Reading) -> _Place | None:
+    if isinstance(item, Mention):
+        item = {"start": item.start, "end": item.end, "name": item.name, "type": item.type}
+    data = reading.mapping(item, "mention that is not a dict", field, _MENTION)
+    if data is None:
+        return None
+    of = f" of {entity!r}" if entity else ""
+    mend = f"Give character offsets into the text, end exclusive: {_MENTION}"
+    start, end = as_int(data.get("start")), as_int(data.get("end"))
+    if start is None or end is None:
+        key = "start" if start is None else "end"
+        problem = "missing" if data.get(key) is None else "not a whole number"
+        reading.nonsense(f"mention with a broken {key}", f"{field}.{key}", data.get(key), f"{problem}{of}", mend)
+        return None
+    value = [start, end]
+    if not 0 <= start <= len(text) or not 0 <= end <= len(text):
+        covered = f"; it covers {text[max(0, start) : max(0, end)][:60]!r}" if start < end else ""
+        problem = f"the mention{of} lies outside the text, which has {len(text)} characters{covered}"
+        reading.nonsense("mention outside the text", field, value, problem, mend)
+        return None
+    if start >= end:
+        reading.nonsense("mention without characters", field, value, f"the mention{of} is empty", mend)
+        return None
+    covered = text[start:end]
+    if not covered.strip():
+        problem = f"the mention{of} covers white space alone: {covered[:60]!r}"
+        reading.nonsense("mention of white space", field, value, problem, mend)
+        return None
+    name, name_is_read = reading.optional_string(data.get("name"), "mention with a broken name", f"{field}.name")
+    kind, kind_is_read = reading.optional_string(data.get("type"), "mention with a broken type", f"{field}.type")
+    if not (name_is_read and kind_is_read):
+        return None
+    core = (end - len(covered.lstrip()), start + len(covered.rstrip()))
+    return (start, end), core, name, kind, field
+
+
+def _read_sentences(value: object, text: str, reading: Reading) -> list[Span] | None:
+    """Check the sentences that the caller gave; `None` where there are none, or none that can be used."""
+    if value is None:
+        return None
+    mend = "Give [start, end] character offsets in the order of the text, or leave `sentences` out to have them found"
+    cause = "sentences that cannot be used"
+    if as_list(value) is None:
+        reading.nonsense(cause, "sentences", value, "not a list", mend)
+        return None
+    spans: list[Span] = []
+    previous = 0
+    for number, item in enumerate(as_list(value) or ()):
+        numbers = [as_int(edge) for edge in as_list(item) or ()]
+        field = f"sentences[{number}]"
+        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+            reading.nonsense(cause, field, item, "not two whole numbers", mend)
+            return None
+        start, end = numbers[0], numbers[1]
+        if not previous <= start <= end <= len(text):
+            problem = f"it overlaps the sentence before, or lies outside the text of {len(text)} characters"
+            reading.nonsense(cause, field, item, problem, mend)
+            return None
+        if text[previous:start].strip():
+            _report_gap(text, previous, start, reading)
+        spans.append((start, end))
+        previous = end
+    if text[previous:].strip():
+        _report_gap(text, previous, len(text), reading)
+    return spans
+
+
+def _report_gap(text: str, start: int, end: int, reading: Reading) -> None:
+    problem = f"characters {start} to {end} lie in no sentence"
+    mend = "Widen the sentences, or leave `sentences` out to have them found"
+    reading.nonsense("text outside every sentence", "sentences", text[start:end], problem, mend)
+
+
+def _locate(mention: _Place, spans: Sequence[Span], text: str, reading: Reading) -> tuple[Span, int] | None:
+    """Find the sentence of a mention: `(span without white space, sentence index)`."""
+    (start, end), core, _, _, field = mention
+    # an empty sentence may share its start with the next one, which bisect_right prefers
+    sentence = bisect_right(spans, core[0], key=lambda span: span[0]) - 1
+    if sentence >= 0 and core[1] <= spans[sentence][1]:
+        return core, sentence
+    problem = f"the mention {text[start:end][:60]!r} does not lie inside one sentence"
+    if sentence >= 0 and core[0] < spans[sentence][1]:
+        problem += f": sentence {sentence} ends at character {spans[sentence][1]}"
+    mend = "Move the sentence's edge, or leave `sentences` out to have them found around the mentions"
+    reading.nonsense("mention outside its sentence", field, [start, end], problem, mend)
+    return None

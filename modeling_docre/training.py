@@ -1,0 +1,605 @@
+"""`DocRETrainer`: the `transformers` Trainer for documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.utils import logging
+
+from .document_results import DocumentResult, choose_threshold, document_results, reference
+from .documents import Document
+from .frozen_layers import FrozenLayers
+from .metrics.docred.scoring import score
+from .modeling_docre import DocREForRelationExtraction
+from .processing_docre import DocREProcessor
+from .training_arguments import DocRETrainingArguments
+from .training_data import (
+    DocumentBatchSampler,
+    DocumentCollator,
+    DocumentDataLoader,
+    DocumentDataset,
+    as_documents,
+    count_pairs,
+    refuse_unlabelled,
+)
+
+logger = logging.get_logger(__name__)
+
+
+class DocRETrainer(Trainer):
+    """
+    The `transformers` Trainer for [`DocREForRelationExtraction`]. It differs where documents do: a batch has another
+    number of pairs each time, losses are averaged over pairs, and evaluation scores relations.
+
+    Args:
+        model ([`DocREForRelationExtraction`], *optional*):
+            The model to train; or pass `model_init`.
+        args ([`DocRETrainingArguments`], *optional*):
+            The settings.
+        train_dataset (`list[Document]`, `list[dict]` or `datasets.Dataset`, *optional*):
+            Labelled documents: [`Document`]s, dicts in DocRED's form, or a dataset of such rows.
+        eval_dataset (as `train_dataset`, or a `dict` of them by name, *optional*):
+            Labelled documents to evaluate on.
+        processing_class ([`DocREProcessor`]):
+            The processor of the model, which is saved along with it.
+        model_init (`Callable`, *optional*):
+            Makes a fresh model for each call of `train`.
+        callbacks (`list[TrainerCallback]`, *optional*):
+            More callbacks.
+        kwargs:
+            Further arguments of `transformers.Trainer`.
+
+    Raises:
+        TypeError: If the documents come in a form that isn't one, such as a `DatasetDict`.
+        ValueError: If the processor is missing, a training document has no labels, or there are several GPUs but only
+            one process.
+    """
+
+    args: DocRETrainingArguments
+
+    def __init__(
+        self,
+        model: DocREForRelationExtraction | None = None,
+        args: DocRETrainingArguments | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: DocREProcessor | None = None,
+        model_init: Callable[..., DocREForRelationExtraction] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            args = DocRETrainingArguments(output_dir="trainer_output")
+        if not isinstance(args, DocRETrainingArguments):
+            raise TypeError(f"`args` is a {type(args).__name__}; pass DocRETrainingArguments(output_dir=...).")
+        if processing_class is None:
+            raise ValueError(
+                "`processing_class` is missing. With a new model pass "
+                "processing_class=DocREProcessor.from_encoder(encoder, config=model.config), with a saved one "
+                "processing_class=DocREProcessor.from_pretrained(path)."
+            )
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"There are {args.n_gpu} GPUs and one process. A batch of documents can't be sliced by rows as "
+                f"nn.DataParallel does; start one process per GPU: `torchrun --nproc_per_node {args.n_gpu} SCRIPT.py`,"
+                " or let the program see one GPU only: `CUDA_VISIBLE_DEVICES=0 python SCRIPT.py`."
+            )
+        if args.early_stopping_patience is not None:
+            stopping = EarlyStoppingCallback(early_stopping_patience=args.early_stopping_patience)
+            callbacks = [*(callbacks or []), stopping]
+        self._loss_parts: dict[str, torch.Tensor] = {}
+        self._steps_logged = 0
+        self._train_facts: list[dict[str, Any]] | None = None
+        self._start_from_prior = False
+        self._frozen: FrozenLayers | None = None
+        # Trainer's own __init__ looks at `processing_class` only after it has called `model_init`.
+        self.processing_class = processing_class
+        train = None if train_dataset is None else self._documents(train_dataset, "train_dataset", "training")
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=kwargs.pop("data_collator", None) or DocumentCollator(processing_class),
+            train_dataset=train,
+            eval_dataset=self._evaluation_documents(eval_dataset),
+            processing_class=processing_class,
+            model_init=model_init,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        # Trainer writes a setting of text generation into every config.
+        if "use_cache" in vars(self.model.config):
+            del self.model.config.use_cache
+        # compute_loss scales by the number of pairs itself when it gets one.
+        self.model_accepts_loss_kwargs = True
+        if model_init is None:
+            self._freeze(self.model)
+
+    # Documents and batches
+
+    def _documents(self, data: Any, argument: str, purpose: str | None, *, keep: bool = True) -> DocumentDataset:
+        if isinstance(data, DocumentDataset):
+            return data
+        documents = as_documents(data, argument)
+        if purpose is not None:
+            refuse_unlabelled(documents, argument, purpose)
+        return DocumentDataset(documents, self.processing_class, keep=keep)
+
+    def _evaluation_documents(self, data: Any) -> DocumentDataset | dict[str, DocumentDataset] | None:
+        if data is None:
+            return None
+        if type(data) is dict and not ("sents" in data or "text" in data):
+            return {
+                name: self._documents(part, f"eval_dataset[{name!r}]", "evaluation") for name, part in data.items()
+            }
+        return self._documents(data, "eval_dataset", "evaluation")
+
+    def _dataloader(self, dataset: DocumentDataset, sampler: DocumentBatchSampler) -> DocumentDataLoader:
+        return DocumentDataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            # Without a generator of its own each new iterator draws from the one that dropout uses, and an evaluation
+            # would change the training that follows.
+            generator=torch.Generator(),
+        )
+
+    def get_train_dataloader(self) -> DocumentDataLoader:
+        """
+        Returns:
+            `DataLoader`: The batches of this process, from [`DocumentBatchSampler`].
+
+        Raises:
+            ValueError: If there are no training documents.
+        """
+        dataset = self.train_dataset
+        if dataset is None or len(dataset) == 0:
+            raise ValueError("There is nothing to train on: pass train_dataset=[...] with at least one document.")
+        args = self.args
+        documents = dataset.documents
+        steps = math.ceil(len(documents) / (self._train_batch_size * args.world_size))
+        epochs = math.ceil(args.num_train_epochs)
+        if args.max_steps > 0:
+            epochs = math.ceil(args.max_steps * args.gradient_accumulation_steps / steps)
+        by_length = args.train_sampling_strategy == "group_by_length"
+        sampler = DocumentBatchSampler(
+            len(documents),
+            self._train_batch_size,
+            pairs=[count_pairs(document) for document in documents] if args.max_pairs_per_batch else None,
+            max_pairs=args.max_pairs_per_batch,
+            lengths=[len(document.text) for document in documents] if by_length else None,
+            shuffle=args.train_sampling_strategy != "sequential",
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+            epochs=max(epochs, 1),
+            rank=args.process_index,
+            world_size=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+        return self._dataloader(dataset, sampler)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DocumentDataLoader:
+        """
+        Args:
+            eval_dataset (`str` or documents, *optional*):
+                The name of one of several evaluation sets, or labelled documents. Defaults to the trainer's.
+
+        Returns:
+            `DataLoader`: The batches of this process, long documents first.
+
+        Raises:
+            ValueError: If there are no documents, or one has no labels.
+        """
+        if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        if eval_dataset is None:
+            eval_dataset = self.eval_dataset
+        if eval_dataset is None:
+            raise ValueError("There is nothing to evaluate on: pass eval_dataset=[...].")
+        return self._evaluation_dataloader(self._documents(eval_dataset, "eval_dataset", "evaluation"))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DocumentDataLoader:
+        """
+        Args:
+            test_dataset (documents): Documents, with labels or without.
+
+        Returns:
+            `DataLoader`: The batches of this process, long documents first.
+        """
+        return self._evaluation_dataloader(self._documents(test_dataset, "test_dataset", None, keep=False))
+
+    def _evaluation_dataloader(self, dataset: DocumentDataset) -> DocumentDataLoader:
+        sampler = DocumentBatchSampler(
+            len(dataset),
+            self.args.eval_batch_size,
+            pairs=[count_pairs(document) for document in dataset.documents],
+            max_pairs=self.args.max_pairs_per_batch,
+            lengths=[len(document.text) for document in dataset.documents],
+            shuffle=False,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            even=False,
+        )
+        return self._dataloader(dataset, sampler)
+
+    # Parameters
+
+    def _freeze(self, model: DocREForRelationExtraction) -> None:
+        encoder = model.docre.encoder
+        if self.args.freeze_embeddings:
+            encoder.get_input_embeddings().weight.requires_grad_(False)
+        self._frozen = FrozenLayers(encoder, self.args.freeze_layers) if self.args.freeze_layers else None
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """
+        Args:
+            trial (`optuna.Trial` or `dict`, *optional*): The trial of a hyper-parameter search.
+
+        Returns:
+            `nn.Module`: A fresh model, frozen as the arguments say.
+        """
+        model = super().call_model_init(trial)
+        self._freeze(model)
+        return model
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """
+        Groups parameters by learning rate (encoder, head, `module_learning_rates`) and by weight decay (none for
+        biases and norms).
+
+        Args:
+            model (`nn.Module`, *optional*): The model to optimise, if it isn't the trainer's own.
+
+        Returns:
+            `torch.optim.Optimizer`: The optimizer that `args.optim` names.
+
+        Raises:
+            ValueError: If a key of `module_learning_rates` is part of no parameter's name.
+        """
+        if self.optimizer is not None:
+            return self.optimizer
+        model = self.model if model is None else model
+        optimizer_cls, optimizer_kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+            self.args, model
+        )
+        self.optimizer = optimizer_cls(self._parameter_groups(model), **optimizer_kwargs)
+        return self.optimizer
+
+    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        args = self.args
+        encoder = {id(parameter) for parameter in self.accelerator.unwrap_model(model).docre.encoder.parameters()}
+        head_rate = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
+        head_decay = args.weight_decay if args.head_weight_decay is None else args.head_weight_decay
+        special = args.module_learning_rates or {}
+        for key in special:
+            if not any(key in name for name, _ in model.named_parameters()):
+                names = sorted({".".join(name.split(".")[:3]) for name, _ in model.named_parameters()})
+                raise ValueError(
+                    f"module_learning_rates has {key!r}, which is part of no parameter's name. Names start with: "
+                    f"{', '.join(names)}."
+                )
+        decayed = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            in_encoder = id(parameter) in encoder
+            rate = next((value for key, value in special.items() if key in name), None)
+            if rate is None:
+                rate = args.learning_rate if in_encoder else head_rate
+            decay = (args.weight_decay if in_encoder else head_decay) if name in decayed else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+
+    def set_prior_bias(self) -> None:
+        """Starts each relation's bias at its log-odds among the pairs of the training documents."""
+        dataset = self.train_dataset
+        counts = torch.zeros(len(self.model.config.relations) + 1, dtype=torch.float64)
+        num_pairs = 0
+        for index in range(len(dataset)):
+            labels = torch.as_tensor(self.data_collator([dataset[index]])["labels"])
+            counts += labels.double().sum(0)
+            num_pairs += len(labels)
+        # Half a fact more keeps a relation that does not occur finite.
+        probability = (counts + 0.5) / (num_pairs + 1)
+        log_odds = torch.log(probability) - torch.log1p(-probability)
+        log_odds[0] = 0.0
+        self.model.set_class_bias(log_odds.float())
+
+    # Training
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """
+        Trains the model; as `Trainer.train`, with `prior_bias` before and `tune_threshold` after.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint folder, or `True` for the last one in `args.output_dir`. A resumed run ends with the same
+                numbers as one that was never interrupted.
+            args:
+                Further arguments of `Trainer.train`.
+            kwargs:
+                Further arguments of `Trainer.train`.
+
+        Returns:
+            `TrainOutput`: Steps, mean loss and metrics.
+        """
+        self._loss_parts = {}
+        self._start_from_prior = self.args.prior_bias and not resume_from_checkpoint
+        try:
+            output = super().train(resume_from_checkpoint, *args, **kwargs)
+            if self.args.tune_threshold:
+                self.tune_threshold()
+        finally:
+            if self._frozen is not None:
+                self._frozen.close_cache()
+        return output
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        # Here, because `train` may only just have made the model with `model_init`, or loaded a checkpoint.
+        if self._start_from_prior:
+            self.set_prior_bias()
+            self._start_from_prior = False
+        if self._frozen is not None and self.args.frozen_cache_dir is not None:
+            self._frozen.open_cache(self.args.frozen_cache_dir, process=self.args.process_index)
+        return super()._prepare_for_training(*args, **kwargs)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        if self.args.normalise == "micro-batch" or not batch_samples:
+            return None
+        pairs = sum(len(batch["pairs"]) for batch in batch_samples if batch["document_index"][0] >= 0)
+        num_items = torch.tensor(pairs, device=device)
+        if self.args.world_size > 1:
+            num_items = self.accelerator.gather(num_items).sum()
+        # A step of documents without any pair has nothing to divide.
+        return num_items.clamp(min=1)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """
+        The model's loss, over `num_items_in_batch` pairs of all micro-batches and processes.
+
+        Args:
+            model (`nn.Module`): The model, perhaps wrapped.
+            inputs (`dict`): A batch of [`DocumentCollator`].
+            return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the outputs as well.
+            num_items_in_batch (`torch.Tensor`, *optional*): By how many pairs to divide; `None` = those of the batch.
+
+        Returns:
+            `torch.Tensor` or `tuple`: The loss, with the outputs if asked for.
+        """
+        inputs = dict(inputs)
+        index = inputs.pop("document_index", None)
+        if self._frozen is not None:
+            self._frozen.eval()
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
+        scale = self.accelerator.num_processes if num_items_in_batch is not None else 1
+        filler = index is not None and bool(index[0] < 0)
+        if filler:
+            scale = 0
+        if model.training:
+            self._collect_parts(outputs, scale)
+        loss = outputs.loss * scale
+        return (loss, outputs) if return_outputs else loss
+
+    def _collect_parts(self, outputs: Any, scale: float) -> None:
+        share = scale
+        if self.args.normalise == "micro-batch":
+            share = scale / self.current_gradient_accumulation_steps
+        for name, value in (getattr(outputs, "losses", None) or {}).items():
+            value = value.detach().float() * share
+            self._loss_parts[name] = self._loss_parts[name] + value if name in self._loss_parts else value
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """
+        Logs; the training loss along with its parts, which are means per step since they were last logged.
+
+        Args:
+            logs (`dict[str, float]`): The values.
+            start_time (`float`, *optional*): The start of training.
+        """
+        if "loss" in logs and "learning_rate" in logs:
+            steps = max(self.state.global_step - self._steps_logged, 1)
+            parts = {name: value.item() / steps for name, value in self._loss_parts.items()}
+            for name, value in self._mean_over_processes(parts).items():
+                logs[f"loss_{name}"] = value
+            self._loss_parts = {}
+        self._steps_logged = self.state.global_step
+        super().log(logs, start_time)
+
+    def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
+        everywhere = self._gather_objects([values])
+        names = [name for part in everywhere for name in part]
+        return {name: sum(part.get(name, 0.0) for part in everywhere) / len(everywhere) for name in names}
+
+    def _gather_objects(self, items: list[Any]) -> list[Any]:
+        if self.args.world_size == 1:
+            return items
+        gathered: list[list[Any]] = [[] for _ in range(self.args.world_size)]
+        torch.distributed.all_gather_object(gathered, items)
+        return [item for part in gathered for item in part]
+
+    # Evaluation
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """
+        Scores the relations of labelled documents.
+
+        Args:
+            eval_dataset (documents, or a `dict` of them by name, *optional*):
+                What to evaluate on. Defaults to the trainer's own.
+            ignore_keys (`list[str]`, *optional*):
+                Taken for compatibility.
+            metric_key_prefix (`str`, *optional*, defaults to `"eval"`):
+                The start of each name.
+
+        Returns:
+            `dict[str, float]`: `eval_f1`, `eval_precision`, `eval_recall`; `eval_ign_f1`, which leaves out facts that
+            the training documents name, where there are any; `eval_loss`, the mean over all pairs; and
+            `eval_gold_not_scored`, the number of gold facts whose pair was no candidate, if there are any.
+        """
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._evaluation_documents(eval_dataset)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """
+        Finds the relations of documents.
+
+        Args:
+            test_dataset (documents):
+                Documents, with labels or without.
+            ignore_keys (`list[str]`, *optional*):
+                Taken for compatibility.
+            metric_key_prefix (`str`, *optional*, defaults to `"test"`):
+                The start of the metrics' names.
+
+        Returns:
+            `PredictionOutput`: `predictions`, a list of [`Relation`]s with scores for each document, in order;
+            `label_ids` is `None`; `metrics` has the scores of `evaluate` if all documents have labels.
+        """
+        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: DocumentDataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """
+        Runs over all documents and keeps results per document, since rows of pairs don't line up between batches.
+
+        Args:
+            dataloader (`DataLoader`): Batches of a [`DocumentDataset`].
+            description (`str`): What the log calls it.
+            prediction_loss_only (`bool`, *optional*): Taken for compatibility.
+            ignore_keys (`list[str]`, *optional*): Taken for compatibility.
+            metric_key_prefix (`str`, *optional*, defaults to `"eval"`): The start of the metrics' names.
+
+        Returns:
+            `EvalLoopOutput`: `predictions` is a list of relations per document.
+        """
+        documents: list[Document] = dataloader.dataset.documents  # type: ignore[attr-defined]
+        results, loss = self._run_documents(dataloader, description)
+        predictions = [list(result.relations) for result in results]
+        metrics: dict[str, float] = {}
+        if documents and all(document.relations is not None for document in documents):
+            metrics = self._score(documents, results)
+        if loss is not None:
+            metrics["loss"] = loss
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        # The type promises arrays; relations of documents of any size are not one.
+        return EvalLoopOutput(
+            predictions=predictions,  # type: ignore[arg-type]
+            label_ids=None,
+            metrics=metrics,
+            num_samples=len(documents),
+        )
+
+    def _run_documents(
+        self, dataloader: DocumentDataLoader, description: str, *, candidates: bool = False
+    ) -> tuple[list[DocumentResult], float | None]:
+        """Returns the results of all documents, from all processes, in order, and the mean loss over pairs."""
+        model = self._wrap_model(self.model, training=False)
+        if len(self.accelerator._models) == 0 and model is self.model:
+            model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        if not self.is_in_train and (self.args.fp16_full_eval or self.args.bf16_full_eval):
+            dtype = torch.float16 if self.args.fp16_full_eval else torch.bfloat16
+            model = model.to(dtype=dtype, device=self.args.device)
+        model.eval()
+        self.callback_handler.eval_dataloader = dataloader
+        logger.info(f"***** Running {description}: {len(dataloader.dataset)} documents *****")  # type: ignore[arg-type]
+        results: list[DocumentResult] = []
+        loss_sum, loss_pairs = 0.0, 0
+        for batch in dataloader:
+            index = batch.pop("document_index").tolist()
+            with torch.no_grad(), self.compute_loss_context_manager():
+                outputs = model(**self._prepare_inputs(batch))
+            results.extend(document_results(outputs, index, self.model.config, candidates=candidates))
+            if outputs.loss is not None and len(outputs.pairs):
+                loss_sum += outputs.loss.item() * len(outputs.pairs)
+                loss_pairs += len(outputs.pairs)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        by_index = {result.index: result for result in self._gather_objects(results)}
+        sums = self._gather_objects([(loss_sum, loss_pairs)])
+        total_pairs = sum(pairs for _, pairs in sums)
+        loss = sum(part for part, _ in sums) / total_pairs if total_pairs else None
+        return [by_index[i] for i in sorted(by_index)], loss
+
+    def _score(self, documents: Sequence[Document], results: Sequence[DocumentResult]) -> dict[str, float]:
+        rows = [
+            {"title": str(result.index), "h_idx": relation.head, "t_idx": relation.tail, "r": relation.relation}
+            for result in results
+            for relation in result.relations
+        ]
+        references = [reference(document, str(index)) for index, document in enumerate(documents)]
+        scores = score(rows, references, train_annotated=self._training_facts() or None)
+        metrics = {name: scores[name] for name in ("f1", "precision", "recall", "ign_f1") if name in scores}
+        missed = sum(
+            (relation.head, relation.tail) not in result.scored_pairs
+            for result in results
+            for relation in documents[result.index].relations or ()
+        )
+        if missed:
+            metrics["gold_not_scored"] = missed
+        return metrics
+
+    def _training_facts(self) -> list[dict[str, Any]]:
+        if self._train_facts is None:
+            documents = [] if self.train_dataset is None else self.train_dataset.documents
+            self._train_facts = [reference(document, str(index)) for index, document in enumerate(documents)]
+        return self._train_facts
+
+    def tune_threshold(self, eval_dataset: Any = None) -> float:
+        """
+        Chooses the probability above which a relation is predicted by F1, and stores it in `config.threshold`.
+
+        Scores on the same documents are a little flattered by it afterwards, by no more than one number can do.
+
+        Args:
+            eval_dataset (documents, *optional*):
+                Labelled documents to choose on. Defaults to the trainer's own; of several sets, the first.
+
+        Returns:
+            `float`: The threshold.
+
+        Raises:
+            ValueError: If there are no labelled documents to choose on.
+        """
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(data, dict) and eval_dataset is None:
+            data = next(iter(data.values()), None)
+        if data is None:
+            raise ValueError("Tuning the threshold needs labelled documents: pass eval_dataset=[...].")
+        dataloader = self.get_eval_dataloader(data)
+        documents = dataloader.dataset.documents  # type: ignore[attr-defined]
+        results, _ = self._run_documents(dataloader, "Threshold", candidates=True)
+        # Closes the progress bar, which `evaluate` would do otherwise.
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
+        threshold, f1 = choose_threshold(documents, results)
+        self.model.config.threshold = threshold
+        logger.info(f"Relations are predicted above a probability of {threshold:.4f} (F1 {f1:.4f}).")
+        return threshold
+
+
+__all__ = ["DocRETrainer", "DocRETrainingArguments"]

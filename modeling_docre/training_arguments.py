@@ -1,0 +1,102 @@
+"""The settings of [`DocRETrainer`]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+
+@dataclass
+class DocRETrainingArguments(TrainingArguments):
+    """
+    `TrainingArguments` with what document-level relation extraction adds. Some inherited defaults differ:
+    `remove_unused_columns` is off (the columns of a document aren't the arguments of the model),
+    `per_device_train_batch_size` is 4 and `warmup_steps` 0.06 (of all steps), as published for ATLOP and its
+    successors, `metric_for_best_model` is `"f1"`, nothing is reported to a tracker, and the state of callbacks is
+    restored on resume (a resumed run must stop early where an uninterrupted one would).
+
+    Args:
+        head_learning_rate (`float`, *optional*):
+            Peak learning rate of everything that is not the pretrained encoder: a head that starts from random numbers
+            takes larger steps. Defaults to `learning_rate`.
+        module_learning_rates (`dict[str, float]`, *optional*):
+            Peak learning rate of the parameters whose name contains the key, before the two rates above: published
+            recipes train the axial transformer at the encoder's rate (KD-DocRE), the U-Net at its own (DocuNet).
+        head_weight_decay (`float`, *optional*):
+            Weight decay of the head. Defaults to `weight_decay`.
+        max_pairs_per_batch (`int`, *optional*):
+            The most pairs in a batch, besides `per_device_train_batch_size` documents: memory grows with pairs, and
+            those with the square of the entities. A document with more is a batch of its own.
+        normalise (`str`, *optional*, defaults to `"global"`):
+            `"global"` divides summed losses by the number of pairs over all micro-batches and processes, so that
+            accumulation and several processes equal one large batch. `"micro-batch"` averages per micro-batch, as the
+            published training scripts do.
+        freeze_layers (`int`, *optional*, defaults to `0`):
+            The number of lower encoder layers that stay as they are, embeddings included, with dropout off.
+        freeze_embeddings (`bool`, *optional*, defaults to `False`):
+            Whether the word embeddings stay as they are: most of a small encoder's parameters, and few documents reach
+            few of them.
+        frozen_cache_dir (`str`, *optional*):
+            Folder in which the outputs of the frozen layers are kept, so that they run once per document and not once
+            per epoch. Needs `freeze_layers`.
+        prior_bias (`bool`, *optional*, defaults to `False`):
+            Whether to start each relation's bias at the log-odds with which it occurs among the training pairs. Nearly
+            all pairs have no relation, and without it the first updates do nothing but learn that.
+        tune_threshold (`bool`, *optional*, defaults to `False`):
+            Whether to choose the probability above which a relation is predicted by F1 on the evaluation documents
+            after training, and to store it in `config.threshold`.
+        early_stopping_patience (`int`, *optional*):
+            Stop after this many evaluations without a better `metric_for_best_model`.
+    """
+
+    per_device_train_batch_size: int = field(default=4, metadata={"help": "Documents in a training batch."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Documents have no model arguments to keep."})
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers to report to."})
+    metric_for_best_model: str | None = field(default="f1", metadata={"help": "What decides which model is best."})
+    warmup_steps: float = field(default=0.06, metadata={"help": "Warm-up in steps, or below 1 as share of all steps."})
+    logging_steps: float = field(default=50, metadata={"help": "Log every so many steps."})
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Whether a resumed run restores, for example, the patience of early stopping."}
+    )
+    head_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate outside the encoder."})
+    module_learning_rates: dict[str, float] | None = field(
+        default=None, metadata={"help": "Learning rate of parameters whose name contains the key."}
+    )
+    head_weight_decay: float | None = field(default=None, metadata={"help": "Weight decay outside the encoder."})
+    max_pairs_per_batch: int | None = field(default=None, metadata={"help": "The most pairs in a training batch."})
+    normalise: str = field(default="global", metadata={"help": "global or micro-batch."})
+    freeze_layers: int = field(default=0, metadata={"help": "Lower encoder layers that are not trained."})
+    freeze_embeddings: bool = field(default=False, metadata={"help": "Whether word embeddings are not trained."})
+    frozen_cache_dir: str | None = field(default=None, metadata={"help": "Where outputs of frozen layers are kept."})
+    prior_bias: bool = field(default=False, metadata={"help": "Start biases at the relations' log-odds."})
+    tune_threshold: bool = field(default=False, metadata={"help": "Choose the threshold by F1 after training."})
+    early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without improvement."})
+
+    def __post_init__(self) -> None:
+        # transformers refuses bfloat16 on a CPU unless it is told that the CPU is meant, and there is no other choice.
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True
+        super().__post_init__()
+        if self.normalise not in ("global", "micro-batch"):
+            raise ValueError(f"normalise={self.normalise!r} is not known: pass 'global' or 'micro-batch'.")
+        if self.freeze_layers < 0:
+            raise ValueError(f"freeze_layers={self.freeze_layers}: pass the number of lower layers to freeze, or 0.")
+        if self.frozen_cache_dir is not None and self.freeze_layers == 0:
+            raise ValueError("frozen_cache_dir keeps the outputs of frozen layers: pass freeze_layers=N too.")
+        for name in ("max_pairs_per_batch", "early_stopping_patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: pass a positive number, or None for no limit.")
+        if self.train_sampling_strategy not in ("random", "sequential", "group_by_length"):
+            raise ValueError(
+                f"train_sampling_strategy={self.train_sampling_strategy!r} does not know about pairs: pass 'random', "
+                "'sequential' or 'group_by_length', with max_pairs_per_batch to limit a batch."
+            )
+        # Both would cut a batch by rows, `pairs` apart from `input_ids`.
+        self.accelerator_config.dispatch_batches = False
+        self.accelerator_config.split_batches = False
+
+
+__all__ = ["DocRETrainingArguments"]

@@ -1,0 +1,3 @@
+"""The `docre` pipeline, as code that a model repository on the Hub can carry."""
+
+from __future__ import annotations

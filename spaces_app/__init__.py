@@ -1,0 +1,3 @@
+"""A Gradio Space that shows the relations of a document."""
+
+from __future__ import annotations

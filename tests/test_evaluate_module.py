@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import copy
+import doctest
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modeling_docre.metrics.docred.docred import Docred
+from modeling_docre.metrics.docred.scoring import UnlabelledError, score
+
+evaluate = pytest.importorskip("evaluate")
+
+FOLDER = Path(__file__).resolve().parents[1] / "metrics" / "docred"
+
+HARBOUR = {
+    "title": "Harbour",
+    "sents": [["Sorrel", "Bay"]],
+    "vertexSet": [
+        [{"name": "Sorrel Bay", "sent_id": 0, "pos": [0, 2], "type": "LOC"}, {"name": "the Bay", "sent_id": 2}],
+        [{"name": "Vellmark", "sent_id": 0}],
+        [{"name": "Ines Tarrow"}],
+    ],
+    "labels": [{"h": 0, "t": 1, "r": "P17", "evidence": [0]}, {"h": 2, "t": 1, "r": "P27"}],
+}
+EMPTY = {"title": "Empty", "vertexSet": [], "labels": []}
+ROWS = [
+    {"title": "Harbour", "h_idx": 0, "t_idx": 1, "r": "P17", "evidence": [0, 1], "score": 0.9},
+    {"title": "Harbour", "h_idx": 0, "t_idx": 1, "r": "P17", "evidence": [0]},
+    {"title": "Harbour", "h_idx": 2, "t_idx": 1, "r": "P26", "evidence": None},
+    {"title": "Nowhere", "h_idx": 0, "t_idx": 1, "r": "P17"},
+]
+
+
+@pytest.fixture(scope="module")
+def metric():
+    return evaluate.load(str(FOLDER))
+
+
+def test_loaded_module_equals_score(metric):
+    train = [HARBOUR]
+    figures = metric.compute(
+        predictions=[ROWS, []], references=[HARBOUR, EMPTY], train_annotated=train, train_distant=[]
+    )
+    assert figures == score(ROWS, [HARBOUR, EMPTY], train_annotated=train, train_distant=[])
+    assert figures["precision"] == 1 / 3
+    assert figures["evidence_precision"] == 1 / 2
+    assert figures["ign_f1"] == 0.0
+    assert metric.name == "docred"
+
+
+def test_class_without_loading():
+    inputs = copy.deepcopy((ROWS, HARBOUR))
+    assert Docred().compute(predictions=[ROWS], references=[HARBOUR]) == score(ROWS, [HARBOUR])
+    assert inputs == (ROWS, HARBOUR)
+
+
+def test_add_and_add_batch_fill_missing_keys(metric):
+    expected = score(ROWS, [HARBOUR, EMPTY])
+    metric.add(prediction=[], reference=EMPTY)
+    metric.add(prediction=ROWS, reference=HARBOUR)
+    assert metric.compute() == expected
+    metric.add(predictions=ROWS, references=HARBOUR)
+    metric.add_batch(predictions=[[]], references=[EMPTY])
+    assert metric.compute() == expected
+
+
+def test_rows_of_a_whole_file_in_one_entry(metric):
+    assert metric.compute(predictions=[ROWS, []], references=[EMPTY, HARBOUR]) == score(ROWS, [HARBOUR, EMPTY])
+
+
+def test_nothing_at_all_scores_zero(metric):
+    assert set(metric.compute(predictions=[], references=[]).values()) == {0.0}
+
+
+def test_golden_predictions(metric, golden_dir):
+    import gzip
+
+    folder = golden_dir / "evaluation"
+    gold = json.loads(gzip.decompress((folder / "gold.json.gz").read_bytes()))["dev"]
+    rows = json.loads(gzip.decompress((folder / "pred_main.json.gz").read_bytes()))
+    entries = {document["title"]: [] for document in gold}
+    for row in rows:
+        entries[row["title"]].append(row)
+    figures = metric.compute(predictions=list(entries.values()), references=gold)
+    assert figures["f1"] == pytest.approx(
+        json.loads((folder / "scores.json").read_text())["main"]["docred_official"]["RE_F1"], abs=1e-12, rel=0
+    )
+    assert figures == score(rows, gold)
+
+
+def test_hub_dataset_columns_go_in(metric):
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_list([{key: HARBOUR[key] for key in ("title", "vertexSet", "labels")}])
+    assert metric.compute(predictions=[ROWS], references=table) == score(ROWS, [HARBOUR])
+
+
+def refused(metric, message, **inputs):
+    with pytest.raises(ValueError, match=message):
+        metric.compute(**inputs)
+    assert metric.compute(predictions=[ROWS], references=[HARBOUR])["precision"] == 1 / 3, "usable afterwards"
+
+
+def test_refusals_leave_the_metric_usable(metric):
+    unlabelled = {key: HARBOUR[key] for key in ("title", "vertexSet")}
+    refused(metric, "has no labels.*CodaLab", predictions=[ROWS], references=[unlabelled])
+    refused(metric, "has no labels", predictions=[ROWS], references=[HARBOUR | {"labels": None}])
+    refused(
+        metric,
+        "train_annotated: the data has no labels",
+        predictions=[ROWS],
+        references=[HARBOUR],
+        train_annotated=[unlabelled],
+    )
+    refused(metric, r"predictions\[0\]\[0\]: 'h_idx' is missing", predictions=[[{"title": "T"}]], references=[HARBOUR])
+    refused(metric, r"predictions\[0\]: expected the list of rows", predictions=ROWS, references=[HARBOUR])
+    refused(metric, r"predictions=\[rows\]", predictions=[ROWS], references=[HARBOUR, EMPTY])
+    refused(metric, r"references\[0\]: expected a document", predictions=[ROWS], references=[[HARBOUR]])
+    refused(metric, "must be given together", predictions=[ROWS], references=None)
+    with pytest.raises(UnlabelledError):
+        Docred().add(prediction=ROWS, reference=unlabelled)
+
+
+def test_folder_works_alone_after_upload(tmp_path):
+    """A copy of the folder, in a process whose path holds neither the repository nor the package."""
+    shutil.copytree(FOLDER, tmp_path / "docred", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import json, sys, evaluate\n"
+        "sys.modules['modeling_docre'] = None\n"
+        "inputs = json.load(sys.stdin)\n"
+        "print(json.dumps(evaluate.load('docred').compute(**inputs)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        input=json.dumps({"predictions": [ROWS], "references": [HARBOUR]}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == score(ROWS, [HARBOUR])
+
+
+def test_metric_card_examples_run(monkeypatch):
+    monkeypatch.chdir(FOLDER.parents[1])
+    results = doctest.testfile(str(FOLDER / "README.md"), module_relative=False)
+    assert results.attempted >= 10
+    assert results.failed == 0
+
+
+def test_metric_card_lists_every_key(metric):
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    figures = metric.compute(
+        predictions=[ROWS], references=[HARBOUR], train_annotated=[HARBOUR], train_distant=[HARBOUR]
+    )
+    slices = ("intra", "inter", "frequent", "long_tail", "head", "middle", "tail")
+    for key in figures:
+        name = key.replace("P26", "P17").replace("P27", "P17")
+        documented = f"`{name}`" in card or any(name.endswith(f"_{part}") and f"_{part}`" in card for part in slices)
+        assert documented, key
+
+
+def test_space_scores_uploaded_files(tmp_path):
+    pytest.importorskip("gradio")
+    from modeling_docre.metrics.docred import app
+
+    (tmp_path / "result.json").write_text(json.dumps(ROWS))
+    (tmp_path / "gold.json").write_text(json.dumps([HARBOUR, EMPTY]))
+    (tmp_path / "broken.json").write_text("[{")
+    (tmp_path / "dict.json").write_text("{}")
+    result, gold = str(tmp_path / "result.json"), str(tmp_path / "gold.json")
+    assert app.score_files(result, gold) == score(ROWS, [HARBOUR, EMPTY])
+    assert app.score_files(result, gold, gold)["ign_f1"] == 0.0
+    for arguments, message in (
+        ((result, None), "Upload a submission"),
+        ((result, str(tmp_path / "broken.json")), "Expecting"),
+        ((str(tmp_path / "dict.json"), gold), "must hold a JSON list"),
+    ):
+        with pytest.raises(app.gr.Error, match=message):
+            app.score_files(*arguments)

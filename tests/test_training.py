@@ -1,0 +1,547 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre.metrics.docred.scoring import score
+from modeling_docre.training import DocRETrainer, DocRETrainingArguments
+
+RELATIONS = ["born_in", "part_of", "rules"]
+PEOPLE = ["Ada", "Bo", "Cleo", "Dag", "Eva", "Finn", "Gil", "Hal", "Ina"]
+PLACES = ["Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn", "Umber", "Vale", "Wick"]
+
+
+def fictional(number: int, title: str | None = None) -> dict:
+    """A document in DocRED's form, with as many entities as its number says: two to four."""
+    person, place, realm = PEOPLE[number % 9], PLACES[number % 9], PLACES[(number + 4) % 9]
+    sents = [[person, "was", "born", "in", place, "."], [place, "is", "part", "of", realm, "."]]
+    entities = [
+        [{"name": person, "sent_id": 0, "pos": [0, 1], "type": "PER"}],
+        [
+            {"name": place, "sent_id": 0, "pos": [4, 5], "type": "LOC"},
+            {"name": place, "sent_id": 1, "pos": [0, 1], "type": "LOC"},
+        ],
+    ]
+    labels = [{"h": 0, "t": 1, "r": "born_in", "evidence": [0]}]
+    if number % 3:
+        entities.append([{"name": realm, "sent_id": 1, "pos": [4, 5], "type": "LOC"}])
+        labels.append({"h": 1, "t": 2, "r": "part_of", "evidence": [1]})
+    if number % 3 == 2:
+        sents.append(["Bo", "rules", realm, "."])
+        entities.append([{"name": "Bo", "sent_id": 2, "pos": [0, 1], "type": "PER"}])
+        labels.append({"h": 3, "t": 2, "r": "rules", "evidence": [2]})
+    return {"title": title or f"Story {number}", "sents": sents, "vertexSet": entities, "labels": labels}
+
+
+def make(encoder: Path, *, dropout: bool = False, **settings) -> tuple[DocREForRelationExtraction, DocREProcessor]:
+    torch.manual_seed(7)
+    settings = {"emb_size": 16, "block_size": 4, **settings}
+    model = DocREForRelationExtraction.from_encoder(str(encoder), relations=RELATIONS, **settings)
+    if not dropout:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    return model, DocREProcessor.from_encoder(str(encoder), config=model.config)
+
+
+def arguments(folder: Path, **settings) -> DocRETrainingArguments:
+    defaults = {
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        "head_learning_rate": 1e-2,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+    }
+    return DocRETrainingArguments(output_dir=str(folder), **{**defaults, **settings})
+
+
+def trainer_for(encoder: Path, folder: Path, count: int = 9, *, dropout=False, model_settings=None, **settings):
+    model, processor = make(encoder, dropout=dropout, **(model_settings or {}))
+    documents = [fictional(number) for number in range(count)]
+    return DocRETrainer(
+        model=model,
+        args=arguments(folder, **settings),
+        train_dataset=documents,
+        eval_dataset=documents[:5],
+        processing_class=processor,
+    )
+
+
+def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# What training does
+
+
+def test_training_learns_the_stories_and_saves_a_model_that_loads(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(
+        tiny_bert_dir,
+        tmp_path,
+        num_train_epochs=15,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+    )
+    before = trainer.evaluate()
+    output = trainer.train()
+    after = trainer.evaluate()
+    assert output.global_step == 15 * 3
+    assert after["eval_loss"] < before["eval_loss"] / 2
+    assert after["eval_f1"] > 0.9
+    assert trainer.state.best_metric == after["eval_f1"]
+    trainer.save_model(tmp_path / "final")
+    saved = DocREForRelationExtraction.from_pretrained(tmp_path / "final")
+    assert_close(parameters(trainer.model), parameters(saved), 0.0)
+    assert DocREProcessor.from_pretrained(tmp_path / "final").config.relations == RELATIONS
+    config = json.loads((tmp_path / "final" / "config.json").read_text())
+    assert "use_cache" not in config
+
+
+def test_the_parts_of_the_loss_are_logged_as_means_per_step(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, logging_steps=3, gradient_accumulation_steps=2, num_train_epochs=3)
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == 2
+    for entry in logged:
+        # ATL is the whole loss here, so the part must be equal to the whole.
+        assert entry["loss_atl"] == pytest.approx(entry["loss"], abs=1e-6)
+
+
+def one_step(encoder: Path, folder: Path, **settings) -> dict[str, torch.Tensor]:
+    trainer = trainer_for(encoder, folder, count=8, num_train_epochs=1, optim="sgd", max_grad_norm=0.0, **settings)
+    trainer.train()
+    return parameters(trainer.model)
+
+
+def test_accumulation_equals_one_large_batch(tiny_bert_dir, tmp_path):
+    large = one_step(tiny_bert_dir, tmp_path / "a", per_device_train_batch_size=4)
+    small = one_step(tiny_bert_dir, tmp_path / "b", per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    assert_close(large, small, 1e-6)
+
+
+def test_micro_batch_normalisation_is_the_mean_of_means(tiny_bert_dir, tmp_path):
+    # Documents have 2, 6 and 12 pairs, so that averaging by micro-batch is another number.
+    large = one_step(tiny_bert_dir, tmp_path / "a", per_device_train_batch_size=4)
+    small = one_step(
+        tiny_bert_dir,
+        tmp_path / "b",
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        normalise="micro-batch",
+    )
+    name = "head.classifier.bias"
+    assert (large[name] - small[name]).abs().max() > 1e-5
+
+    trainer = trainer_for(tiny_bert_dir, tmp_path / "c", count=2, normalise="micro-batch")
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+    loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=trainer._get_num_items_in_batch([batch], "cpu"))
+    batch.pop("document_index")
+    assert loss.item() == pytest.approx(trainer.model(**batch).loss.item())
+
+
+def test_a_limit_on_pairs_changes_batches_and_not_what_is_learnt_from_them(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, max_pairs_per_batch=12, num_train_epochs=3)
+    sizes = [len(batch["pairs"]) for batch in trainer.get_train_dataloader()]
+    assert max(sizes) == 12 and sum(sizes) == 3 * (2 + 6 + 12)
+    assert trainer.train().global_step == 3 * len(sizes)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
+    # Nine documents by four: the last step has one document, which two processes can't share.
+    script = Path(__file__).with_name("training_script.py")
+    command = [sys.executable, str(script), str(tiny_bert_dir)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    subprocess.run([*command, str(tmp_path / "one"), "--batch=4"], check=True, env=environment)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    subprocess.run([*launcher, *command[1:], str(tmp_path / "two"), "--batch=2"], check=True, env=environment)
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert two["world_size"] == 2
+    assert one["steps"] == two["steps"] == 6
+    for name in ("eval_f1", "eval_precision", "eval_recall", "eval_loss"):
+        assert one["metrics"][name] == pytest.approx(two["metrics"][name], abs=1e-5), name
+    assert one["predictions"] == two["predictions"]
+    assert one["losses"] == pytest.approx(two["losses"], abs=1e-5)
+    assert one["parts"] == pytest.approx(two["parts"], abs=1e-5)
+    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    assert_close(first, second, 1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_numbers(tiny_bert_dir, tmp_path):
+    script = Path(__file__).with_name("training_script.py")
+    command = [sys.executable, str(script), str(tiny_bert_dir)]
+    options = ["--batch=2", "--dropout", "--save_steps=3", "--max_pairs=14"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "straight"), *options], check=True, env=environment)
+    killed = subprocess.Popen([*command, str(tmp_path / "killed"), *options, "--slow"], env=environment)
+    # The checkpoint of step 3 is in the middle of the first epoch.
+    state = tmp_path / "killed" / "checkpoint-3" / "trainer_state.json"
+    deadline = time.time() + 120
+    while not state.exists() and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "result.json").exists()
+    subprocess.run([*command, str(tmp_path / "killed"), *options, "--resume"], check=True, env=environment)
+    straight, resumed = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("straight", "killed"))
+    timings = ("runtime", "per_second")
+    for name, value in straight["metrics"].items():
+        if not any(part in name for part in timings):
+            assert resumed["metrics"][name] == value, name
+    assert resumed["losses"] == straight["losses"]
+    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("straight", "killed"))
+    assert_close(first, second, 0.0)
+
+
+def test_evaluation_in_between_does_not_change_training(tiny_bert_dir, tmp_path):
+    plain = trainer_for(tiny_bert_dir, tmp_path / "a", dropout=True)
+    plain.train()
+    evaluated = trainer_for(tiny_bert_dir, tmp_path / "b", dropout=True, eval_strategy="steps", eval_steps=1)
+    evaluated.train()
+    assert_close(parameters(plain.model), parameters(evaluated.model), 0.0)
+
+
+def test_early_stopping(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(
+        tiny_bert_dir,
+        tmp_path,
+        num_train_epochs=50,
+        learning_rate=0.0,
+        head_learning_rate=0.0,
+        early_stopping_patience=2,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+    )
+    trainer.train()
+    # The first evaluation is the best so far; two more that are no better end the run.
+    assert trainer.state.epoch == 3
+
+
+# Parameters
+
+
+def test_parameter_groups(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(
+        tiny_bert_dir,
+        tmp_path,
+        weight_decay=0.3,
+        head_weight_decay=0.2,
+        module_learning_rates={"tail_projection": 5e-4},
+        freeze_embeddings=True,
+    )
+    optimizer = trainer.create_optimizer()
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    found = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            found[names[id(parameter)]] = (group["lr"], group["weight_decay"])
+    assert found["docre.encoder.encoder.layer.0.attention.self.query.weight"] == (1e-3, 0.3)
+    assert found["docre.encoder.encoder.layer.0.attention.self.query.bias"] == (1e-3, 0.0)
+    assert found["docre.encoder.encoder.layer.1.output.LayerNorm.weight"] == (1e-3, 0.0)
+    assert found["head.classifier.weight"] == (1e-2, 0.2)
+    assert found["head.classifier.bias"] == (1e-2, 0.0)
+    assert found["head.tail_projection.weight"] == (5e-4, 0.2)
+    assert "docre.encoder.embeddings.word_embeddings.weight" not in found
+    assert len(found) == sum(parameter.requires_grad for parameter in trainer.model.parameters())
+
+
+def test_an_unknown_module_name_says_what_there_is(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, module_learning_rates={"unet": 1e-3})
+    with pytest.raises(ValueError, match="'unet'.*head.classifier"):
+        trainer.create_optimizer()
+
+
+def test_prior_bias_is_the_log_odds_of_each_relation(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, prior_bias=True, max_steps=1, learning_rate=0, head_learning_rate=0)
+    trainer.train()
+    pairs = 3 * (2 + 6 + 12)
+    counts = [9, 6, 3]
+    expected = [0.0] + [math.log((c + 0.5) / (pairs + 1) / (1 - (c + 0.5) / (pairs + 1))) for c in counts]
+    assert trainer.model.head.classifier.bias.tolist() == pytest.approx(expected, abs=1e-5)
+    without = trainer_for(tiny_bert_dir, tmp_path, max_steps=1).evaluate()
+    assert trainer.evaluate()["eval_loss"] < without["eval_loss"]
+
+
+def test_warm_up_is_a_share_of_the_steps(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, num_train_epochs=10, warmup_steps=0.2)
+    trainer.train()
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    # 30 steps, of which 6 climb and 24 descend to 0; the first step has rate 0.
+    assert rates[3] == pytest.approx(1e-3 * 3 / 6) and rates[6] == pytest.approx(1e-3)
+    assert rates[18] == pytest.approx(1e-3 * 12 / 24)
+
+
+# Evaluation
+
+
+def test_metrics_are_those_of_the_scorer_on_decoded_relations(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, num_train_epochs=3)
+    trainer.train()
+    trainer.model.eval()
+    # Two documents of the same title must not be merged.
+    data = [fictional(number, title="Same") for number in range(7)]
+    rows, gold = [], []
+    for number, item in enumerate(data):
+        document = Document.from_docred(item)
+        with torch.no_grad():
+            outputs = trainer.model(**trainer.processing_class.collate(trainer.processing_class([document])))
+        for relation in trainer.processing_class.decode(outputs, [document])[0]:
+            rows.append({"title": str(number), "h_idx": relation.head, "t_idx": relation.tail, "r": relation.relation})
+        gold.append({**item, "title": str(number)})
+    assert rows
+    expected = score(rows, gold, train_annotated=[fictional(number) for number in range(9)])
+    for size in (1, 3, 8):
+        trainer.args.per_device_eval_batch_size = size
+        metrics = trainer.evaluate(data)
+        for name in ("f1", "precision", "recall", "ign_f1"):
+            assert metrics[f"eval_{name}"] == pytest.approx(expected[name]), (name, size)
+
+
+def test_evaluation_loss_is_the_mean_over_pairs_whatever_the_batch(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path)
+    losses = []
+    for size in (1, 2, 5):
+        trainer.args.per_device_eval_batch_size = size
+        losses.append(trainer.evaluate()["eval_loss"])
+    documents = [Document.from_docred(fictional(number)) for number in range(5)]
+    total = pairs = 0
+    for document in documents:
+        batch = trainer.processing_class.collate(trainer.processing_class([document]))
+        with torch.no_grad():
+            total += trainer.model.eval()(**batch).loss.item() * len(batch["pairs"])
+        pairs += len(batch["pairs"])
+    assert losses == pytest.approx([total / pairs] * 3, abs=1e-6)
+
+
+def test_gold_facts_outside_the_candidates_are_counted_and_cost_recall(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, model_settings={"pair_types": [["PER", "LOC"]]})
+    metrics = trainer.evaluate()
+    # Documents 0 to 4 have 3 facts of LOC with LOC: 1, 2 and 4.
+    assert metrics["eval_gold_not_scored"] == 3
+    assert metrics["eval_recall"] <= 6 / 9
+
+
+def test_predictions_come_in_the_callers_order_without_labels(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, num_train_epochs=6)
+    trainer.train()
+    data = [{key: value for key, value in fictional(number).items() if key != "labels"} for number in (2, 0, 1, 5, 3)]
+    output = trainer.predict(data)
+    assert not any(name.endswith("f1") for name in output.metrics)
+    for item, relations in zip(data, output.predictions, strict=True):
+        document = Document.from_docred(item)
+        with torch.no_grad():
+            outputs = trainer.model.eval()(**trainer.processing_class.collate(trainer.processing_class([document])))
+        alone = trainer.processing_class.decode(outputs, [document])[0]
+        assert [(r.head, r.tail, r.relation) for r in relations] == [(r.head, r.tail, r.relation) for r in alone]
+        assert [r.score for r in relations] == pytest.approx([r.score for r in alone], abs=1e-5)
+    labelled = trainer.predict([fictional(1)])
+    assert 0 <= labelled.metrics["test_f1"] <= 1
+
+
+def test_several_evaluation_sets_by_name(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir)
+    sets = {"even": [fictional(0), fictional(2)], "odd": [fictional(1)]}
+    trainer = DocRETrainer(model=model, args=arguments(tmp_path), eval_dataset=sets, processing_class=processor)
+    metrics = trainer.evaluate()
+    assert {"eval_even_f1", "eval_odd_f1"} <= set(metrics)
+    assert metrics["eval_even_f1"] == trainer.evaluate(sets["even"])["eval_f1"]
+
+
+def test_documents_with_one_entity_or_none(tiny_bert_dir, tmp_path):
+    alone = {**fictional(0), "vertexSet": fictional(0)["vertexSet"][:1], "labels": []}
+    nobody = {**fictional(0), "vertexSet": [], "labels": []}
+    model, processor = make(tiny_bert_dir)
+    trainer = DocRETrainer(
+        model=model,
+        args=arguments(tmp_path, per_device_train_batch_size=1),
+        train_dataset=[alone, nobody, fictional(1)],
+        eval_dataset=[nobody, fictional(1), alone],
+        processing_class=processor,
+    )
+    assert trainer.train().global_step == 6
+    assert all(torch.isfinite(value).all() for value in parameters(model).values())
+    assert [bool(relations) for relations in trainer.predict([alone, nobody]).predictions] == [False, False]
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_the_tuned_threshold_is_the_best_one(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, num_train_epochs=4, tune_threshold=True)
+    trainer.train()
+    tuned = trainer.model.config.threshold
+    best = trainer.evaluate()["eval_f1"]
+    assert 0 < tuned < 1 and best > 0
+    for threshold in [*(step / 50 for step in range(1, 50)), None]:
+        trainer.model.config.threshold = threshold
+        assert trainer.evaluate()["eval_f1"] <= best + 1e-9, threshold
+
+
+# What can go wrong
+
+
+def test_a_dictionary_of_splits_is_refused_with_the_split_to_take(tiny_bert_dir, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    model, processor = make(tiny_bert_dir)
+    split = datasets.Dataset.from_list([fictional(0)])
+    splits = datasets.DatasetDict({"train": split, "validation": split})
+    for name in ("train_dataset", "eval_dataset"):
+        with pytest.raises(TypeError, match=rf"{name}=dataset\['train'\]"):
+            DocRETrainer(model=model, args=arguments(tmp_path), processing_class=processor, **{name: splits})
+
+
+def test_a_dataset_of_the_docred_schema_trains_like_the_list(tiny_bert_dir, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    trainer = trainer_for(tiny_bert_dir, tmp_path / "a", count=4)
+    trainer.train()
+    model, processor = make(tiny_bert_dir)
+    rows = datasets.Dataset.from_list([fictional(number) for number in range(4)])
+    other = DocRETrainer(
+        model=model, args=arguments(tmp_path / "b"), train_dataset=rows, eval_dataset=rows, processing_class=processor
+    )
+    other.train()
+    assert_close(parameters(trainer.model), parameters(model), 0.0)
+    with pytest.raises(TypeError, match=r"columns \['title', 'sents', 'vertexSet', 'facts'\]"):
+        other.evaluate(rows.rename_column("labels", "facts").rename_column("sents", "tokens").rename_column(
+            "tokens", "sents").remove_columns("sents").add_column("text_", ["a"] * 4).rename_column("text_", "body")
+            if False else rows.rename_column("labels", "facts").select_columns(["title", "vertexSet", "facts"])
+        )
+
+
+def test_unlabelled_documents_are_refused_by_name(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir)
+    unlabelled = {key: value for key, value in fictional(3).items() if key != "labels"}
+    for name in ("train_dataset", "eval_dataset"):
+        with pytest.raises(ValueError, match=rf"{name}\[1\].*'Story 3'.*no labels"):
+            DocRETrainer(
+                model=model,
+                args=arguments(tmp_path),
+                processing_class=processor,
+                **{name: [fictional(0), unlabelled]},
+            )
+
+
+@pytest.mark.parametrize("data", ["train.json", 3, fictional(0)], ids=["path", "number", "one document"])
+def test_what_is_no_list_of_documents_is_refused(tiny_bert_dir, tmp_path, data):
+    model, processor = make(tiny_bert_dir)
+    with pytest.raises(TypeError, match="pass a list of documents"):
+        DocRETrainer(model=model, args=arguments(tmp_path), processing_class=processor, train_dataset=data)
+
+
+def test_a_missing_processor_is_named(tiny_bert_dir, tmp_path):
+    model, _ = make(tiny_bert_dir)
+    with pytest.raises(ValueError, match="DocREProcessor.from_encoder"):
+        DocRETrainer(model=model, args=arguments(tmp_path), train_dataset=[fictional(0)])
+
+
+def test_several_gpus_without_a_launcher_are_refused(tiny_bert_dir, tmp_path, monkeypatch):
+    model, processor = make(tiny_bert_dir)
+    monkeypatch.setattr(DocRETrainingArguments, "n_gpu", property(lambda self: 3))
+    with pytest.raises(ValueError, match="torchrun --nproc_per_node 3"):
+        DocRETrainer(model=model, args=arguments(tmp_path), processing_class=processor)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"normalise": "batch"}, "'global' or 'micro-batch'"),
+        ({"frozen_cache_dir": "x"}, "freeze_layers=N"),
+        ({"max_pairs_per_batch": 0}, "positive number"),
+        ({"train_sampling_strategy": "batch_rebalance"}, "max_pairs_per_batch"),
+    ],
+)
+def test_arguments_that_contradict_each_other(tmp_path, setting, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **setting)
+
+
+def test_model_init_starts_each_run_anew(tiny_bert_dir, tmp_path):
+    _, processor = make(tiny_bert_dir)
+    trainer = DocRETrainer(
+        model_init=lambda: make(tiny_bert_dir)[0],
+        args=arguments(tmp_path, freeze_layers=1, frozen_cache_dir=str(tmp_path / "cache"), prior_bias=True),
+        train_dataset=[fictional(number) for number in range(5)],
+        processing_class=processor,
+    )
+    trainer.train()
+    first = parameters(trainer.model)
+    trainer.train()
+    assert_close(first, parameters(trainer.model), 0.0)
+
+
+def test_the_callers_batches_stay_as_they_are(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path)
+    batch = trainer.data_collator([trainer.train_dataset[1]])
+    before = copy.deepcopy(batch)
+    trainer.compute_loss(trainer.model, batch)
+    assert batch.keys() == before.keys()
+    assert all(torch.equal(batch[name], before[name]) for name in batch)
+
+
+class LowerCalls(TrainerCallback):
+    """Counts how often the lowest layer's attention runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.count = 0
+        attention = model.docre.encoder.encoder.layer[0].attention
+        attention.register_forward_hook(lambda *_: setattr(self, "count", self.count + 1))
+
+
+def frozen_run(encoder: Path, folder: Path, cache: Path | None) -> tuple[dict[str, torch.Tensor], int, DocRETrainer]:
+    trainer = trainer_for(
+        encoder,
+        folder,
+        dropout=True,
+        num_train_epochs=3,
+        freeze_layers=1,
+        frozen_cache_dir=None if cache is None else str(cache),
+    )
+    calls = LowerCalls(trainer.model)
+    start = parameters(trainer.model)
+    trainer.train()
+    end = parameters(trainer.model)
+    for name in start:
+        frozen = "embeddings" in name or "layer.0." in name
+        assert torch.equal(start[name], end[name]) == frozen, name
+    return end, calls.count, trainer
+
+
+def test_frozen_layers_run_once_per_document_and_train_the_same(tiny_bert_dir, tmp_path):
+    plain, calls, _ = frozen_run(tiny_bert_dir, tmp_path / "a", None)
+    assert calls == 9  # steps
+    cold, calls, trainer = frozen_run(tiny_bert_dir, tmp_path / "b", tmp_path / "cache")
+    assert calls == 9  # documents
+    warm, calls, _ = frozen_run(tiny_bert_dir, tmp_path / "c", tmp_path / "cache")
+    assert calls == 1  # one look at the form of the layers' output
+    assert_close(cold, warm, 0.0)
+    assert_close(plain, cold, 1e-4)
+    # After training the model is its own again.
+    before = trainer.evaluate()
+    with torch.no_grad():
+        trainer.model.docre.encoder.embeddings.word_embeddings.weight.normal_()
+    assert trainer.evaluate()["eval_loss"] != before["eval_loss"]

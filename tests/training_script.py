@@ -1,0 +1,75 @@
+"""A training run in a process of its own; tests start it, kill it, resume it and spread it over processes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from test_training import arguments, fictional, make, parameters
+from transformers import TrainerCallback
+
+from modeling_docre.training import DocRETrainer
+
+
+class Slow(TrainerCallback):
+    """Leaves time to be killed in."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep(0.5)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--save_steps", type=int)
+    parser.add_argument("--max_pairs", type=int)
+    parser.add_argument("--dropout", action="store_true")
+    parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--resume", action="store_true")
+    options = parser.parse_args()
+    model, processor = make(options.encoder, dropout=options.dropout)
+    documents = [fictional(number) for number in range(9)]
+    saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
+    args = arguments(
+        options.folder,
+        per_device_train_batch_size=options.batch,
+        max_pairs_per_batch=options.max_pairs,
+        optim="sgd" if not options.dropout else "adamw_torch",
+        ddp_backend="gloo",
+        **saving,
+    )
+    trainer = DocRETrainer(
+        model=model,
+        args=args,
+        train_dataset=documents,
+        eval_dataset=documents[:5],
+        processing_class=processor,
+        callbacks=[Slow()] if options.slow else None,
+    )
+    output = trainer.train(resume_from_checkpoint=options.resume or None)
+    metrics = trainer.evaluate()
+    predictions = trainer.predict(documents).predictions
+    if not trainer.is_world_process_zero():
+        return
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    result = {
+        "world_size": args.world_size,
+        "steps": output.global_step,
+        "metrics": metrics,
+        "losses": [entry["loss"] for entry in history],
+        "parts": [entry["loss_atl"] for entry in history],
+        "predictions": [[[r.head, r.tail, r.relation] for r in relations] for relations in predictions],
+    }
+    options.folder.mkdir(parents=True, exist_ok=True)
+    torch.save(parameters(trainer.accelerator.unwrap_model(trainer.model)), options.folder / "parameters.pt")
+    (options.folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
