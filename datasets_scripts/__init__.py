@@ -1,3 +1,15 @@
 """Readers of the published DocRE files, and what writes them as dataset repositories for the Hub."""
 
 from __future__ import annotations
+
+try:
+    from .conversion import convert
+    from .dataset_repo import write_dataset_repo
+    from .docred import load_docre, reading_report, to_dataset
+    from .rows import FEATURES
+except ModuleNotFoundError as error:
+    if error.name != "datasets":
+        raise
+    raise ImportError("Reading data sets needs `datasets`: pip install 'modeling-docre[data]'") from error
+
+__all__ = ["FEATURES", "convert", "load_docre", "reading_report", "to_dataset", "write_dataset_repo"]

@@ -7,8 +7,11 @@ Three routes, by encoder family:
 
 - families that pass unknown arguments down to the attention function (BERT, RoBERTa, ...): the last attention module
   gets an attention function of ours that delegates to the encoder's own one and computes the wanted rows beside it;
-- DeBERTa v1, v2 and v3, which compute attention in the open: a hook keeps the last layer's rows;
+- DeBERTa v1, v2 and v3, which compute attention in the open: a hook keeps the last layer's attention;
 - anything else: eager attention and `output_attentions=True`, correct and slow.
+
+On the first route the rows are without attention dropout, on the other two they are what the encoder itself weighs its
+values with, in training after dropout (as in ATLOP's code).
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 _ROWS_FUNCTION = "docre_rows_sdpa"
 
@@ -45,10 +51,11 @@ _HOOKED = {
 def attention_rows(
     query: Tensor, key: Tensor, attention_mask: Tensor | None, scaling: float, positions: Tensor
 ) -> Tensor:
-    """Softmax attention of chosen query positions, without dropout, in float32.
+    """Softmax attention of chosen query positions, without dropout, in float32 (float64 for a float64 encoder).
 
     Args:
-        query, key (`torch.Tensor` of shape `(windows, attention_heads, tokens, head_width)`): As the layer made them.
+        query (`torch.Tensor` of shape `(windows, attention_heads, tokens, head_width)`): As the layer made them.
+        key (`torch.Tensor` of shape `(windows, attention_heads, tokens, head_width)`): As the layer made them.
         attention_mask (`torch.Tensor`, *optional*):
             Boolean (true may be attended to) or additive, `(windows, 1, 1 or tokens, tokens)`, or `(windows, tokens)`.
         scaling (`float`): Factor of the scores.
@@ -61,7 +68,7 @@ def attention_rows(
     index = positions[:, None, :, None]
     chosen = query.gather(2, index.expand(-1, query.shape[1], -1, width))
     with torch.autocast(query.device.type, enabled=False):
-        scores = chosen.float() @ key.float().transpose(-1, -2) * scaling
+        scores = at_least_float32(chosen) @ at_least_float32(key).transpose(-1, -2) * scaling
         if attention_mask is not None:
             mask = attention_mask
             if mask.dim() == 2:
@@ -69,8 +76,15 @@ def attention_rows(
             mask = mask[..., : key.shape[-2]]
             if mask.shape[2] > 1:
                 mask = mask.gather(2, index.expand(-1, mask.shape[1], -1, mask.shape[-1]))
-            scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask.float()
+            # Not -inf: a window without any token would have NaN gradients.
+            lowest = torch.finfo(scores.dtype).min
+            scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
         return scores.softmax(-1)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return half precision as float32, everything else as it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _rows_beside_attention(
@@ -111,12 +125,15 @@ class AttentionRows:
 
     Args:
         encoder (`PreTrainedModel`): Any encoder; its last attention module is prepared in place.
+
+    Warns (log) when the encoder's last layer attends in a sliding window: two mentions further apart than that window
+    then have an empty context.
     """
 
     def __init__(self, encoder: PreTrainedModel) -> None:
         family = encoder.config.model_type
-        self._hooked_rows: list[Tensor] = []
-        self._hooked_positions: Tensor | None = None
+        self._listening = False
+        self._heard: Tensor | None = None
         if family in _DELEGATING:
             self.route = "delegate"
             module = _last_module(encoder, _DELEGATING[family])
@@ -128,10 +145,16 @@ class AttentionRows:
             self.route = "hook"
             module = _last_module(encoder, _HOOKED[family])
             module.register_forward_pre_hook(self._ask_for_attention, with_kwargs=True)
-            module.register_forward_hook(self._keep_rows)
+            module.register_forward_hook(self._keep_attention)
         else:
             self.route = "eager"
             encoder.set_attn_implementation("eager")
+        if (getattr(encoder.config, "layer_types", None) or [""])[-1] == "sliding_attention":
+            logger.warning(
+                f"The last layer of {type(encoder).__name__} attends in a sliding window, so that mentions far apart "
+                "get an empty pair context. Prefer an encoder whose last layer has full attention "
+                '(config.layer_types[-1] == "full_attention").'
+            )
 
     def __call__(
         self, encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, positions: Tensor
@@ -148,22 +171,37 @@ class AttentionRows:
             Hidden states `(windows, tokens, hidden)` and rows `(windows, attention_heads, rows, tokens)`.
 
         Raises:
-            RuntimeError: when the encoder gave no attention.
+            RuntimeError: when the encoder gave no attention, one that is not over tokens (sparse attention), or one
+                that has lost its gradient (reentrant activation checkpointing).
         """
+        rows: list[Tensor] = []
         if self.route == "delegate":
-            rows: list[Tensor] = []
             hidden = encoder(
                 input_ids=input_ids, attention_mask=attention_mask, docre_positions=positions, docre_rows=rows
             ).last_hidden_state
         elif self.route == "hook":
-            # Kept until the next call, not cleared after this one: activation checkpointing runs the hook again.
-            self._hooked_positions, self._hooked_rows = positions, []
-            hidden = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            rows = self._hooked_rows
+            # The hook only keeps: activation checkpointing runs it again in backward, after other calls maybe, and
+            # must find the same operations there.
+            self._listening = True
+            try:
+                hidden = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+                rows = [] if self._heard is None else [_gather_rows(self._heard, positions)]
+            finally:
+                self._listening, self._heard = False, None
         else:
             outputs = encoder(input_ids=input_ids, attention_mask=attention_mask, output_attentions=True)
             hidden = outputs.last_hidden_state
             rows = [_gather_rows(attention, positions) for attention in (outputs.attentions or ())[-1:]]
+        if rows and rows[0].shape[-1] != input_ids.shape[1]:
+            raise RuntimeError(
+                f"{type(encoder).__name__} gives attention over {rows[0].shape[-1]} places for {input_ids.shape[1]} "
+                "tokens: encoders with sparse attention cannot give the pair context. Use one with full attention."
+            )
+        if rows and hidden.requires_grad and not rows[0].requires_grad and _checkpoints(encoder):
+            raise RuntimeError(
+                "Reentrant activation checkpointing cuts the gradient of the attention rows. Turn it on with "
+                'gradient_checkpointing_kwargs={"use_reentrant": False}.'
+            )
         if not rows:
             raise RuntimeError(
                 f"{type(encoder).__name__} returned no attention, which the pair context needs. Load it with "
@@ -176,16 +214,20 @@ class AttentionRows:
             return (*args[:2], True, *args[3:]), kwargs
         return args, {**kwargs, "output_attentions": True}
 
-    def _keep_rows(self, module: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> Any:
+    def _keep_attention(self, module: nn.Module, args: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> Any:
         context, attention = output
-        if self._hooked_positions is not None:
-            self._hooked_rows.append(_gather_rows(attention, self._hooked_positions))
+        if self._listening:
+            self._heard = attention
         return context, None
+
+
+def _checkpoints(encoder: PreTrainedModel) -> bool:
+    return encoder.training and any(getattr(module, "gradient_checkpointing", False) for module in encoder.modules())
 
 
 def _gather_rows(attention: Tensor, positions: Tensor) -> Tensor:
     index = positions[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[-1])
-    return attention.gather(2, index).float()
+    return at_least_float32(attention.gather(2, index))
 
 
-__all__ = ["AttentionRows", "attention_rows"]
+__all__ = ["AttentionRows", "at_least_float32", "attention_rows"]

@@ -112,7 +112,8 @@ class DocREConfig(PreTrainedConfig):
             published arithmetic, which leaves a gap of tokens unread in documents just under 1,024 tokens.
         window_overlap (`int`, *optional*, defaults to `128`): Tokens that neighbouring windows share at least.
         start_tokens (`int`, *optional*, defaults to `1`): Special tokens put before a window.
-        end_tokens (`int`, *optional*, defaults to `1`): Special tokens put after a window (2 in published RoBERTa runs).
+        end_tokens (`int`, *optional*, defaults to `1`):
+            Special tokens put after a window (2 in published RoBERTa runs).
 
     Raises:
         ValueError: when a setting is out of its range; the message names the setting and what it may be.
@@ -192,10 +193,11 @@ class DocREConfig(PreTrainedConfig):
         Raises:
             ValueError: when the model does not know the relation; the nearest known one is suggested.
         """
-        try:
-            return int(self.label2id[relation])  # type: ignore[index]
-        except KeyError:
-            raise ValueError(f"{relation!r} is not a relation of this model{self._suggest(relation)}") from None
+        # `label2id` alone would take the name of the threshold class for a relation.
+        class_id = self.label2id.get(relation, 0)  # type: ignore[union-attr]
+        if class_id == 0:
+            raise ValueError(f"{relation!r} is not a relation of this model{self._suggest(relation)}")
+        return int(class_id)
 
     def _suggest(self, relation: str) -> str:
         by_words = {words: key for key, words in self.relation_names.items()}
@@ -222,19 +224,33 @@ class DocREConfig(PreTrainedConfig):
             raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
         if THRESHOLD_CLASS in self.relations:
             raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
-        if self.emb_size % self.block_size:
+        if self.block_size < 1 or self.emb_size < 1 or self.emb_size % self.block_size:
             raise ValueError(f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}.")
+        self._check_numbers()
+        for pair in self.pair_types or ():
+            if isinstance(pair, str) or len(pair) != 2:
+                raise ValueError(f"pair_types has {pair!r}; each entry is a [head type, tail type].")
+
+    def _check_numbers(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold={self.threshold} is not a probability between 0 and 1.")
         if not 0.0 <= self.entity_type_dropout <= 1.0:
             raise ValueError(f"entity_type_dropout={self.entity_type_dropout} is not a probability.")
+        if self.max_relations_per_pair not in (None, -1) and (self.max_relations_per_pair or 0) < 1:
+            raise ValueError(
+                f"max_relations_per_pair={self.max_relations_per_pair} allows no relation; pass 1 or more, or None."
+            )
+        if self.max_length is not None and self.max_length < 3:
+            raise ValueError(f"max_length={self.max_length} leaves no room between a start and an end token.")
+        if not self.context_eps > 0:
+            raise ValueError(f"context_eps={self.context_eps} is not positive; pairs without attention divide by it.")
         room = (self.window_size or 0) - self.start_tokens - self.end_tokens
         if room <= 0:
             raise ValueError(
                 f"window_size={self.window_size} leaves no room between {self.start_tokens} start and "
                 f"{self.end_tokens} end tokens."
             )
-        if not 0 <= self.window_overlap:
+        if self.window_overlap < 0:
             raise ValueError(f"window_overlap={self.window_overlap} is negative.")
 
     @classmethod

@@ -36,14 +36,13 @@ def build_entity(
     """
     Build an entity from its mentions; those on the same words are one, unless duplicates are kept.
 
-    The name and the type come from the mention with the longest name, duplicates included, so that keeping them
-    changes neither.
+    The name and the type come from the mention with the longest name among those that stay, so that writing the
+    document and reading it again changes neither.
     """
     if not mentions:
         problem = "the entity has no mention that can be read"
         reading.nonsense("entity without mentions", field, value, problem, "Give it a mention, or leave it out")
         return Entity((), "")
-    longest = max(mentions, key=lambda mention: len(mention.name))  # max keeps the first on ties
     first: dict[tuple[int, Span], Mention] = {}
     for mention in mentions:
         first.setdefault((mention.sentence, mention.words), mention)
@@ -51,6 +50,7 @@ def build_entity(
     if len(unique) != len(mentions) and not keep_duplicates:
         reading.repair("duplicate mention", len(mentions) - len(unique))
         mentions = unique
+    longest = max(mentions, key=lambda mention: len(mention.name))  # max keeps the first on ties
     return Entity(tuple(mentions), longest.name, longest.type)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from .attention import AttentionRows
+from .attention import AttentionRows, at_least_float32
 
 # Above this many numbers the (pairs x tokens) attention product is built in slices and recomputed in backward.
 _CONTEXT_BUDGET = 1 << 24
@@ -118,9 +118,14 @@ def encode(
     Args:
         encoder (`PreTrainedModel`): The encoder.
         rows ([`AttentionRows`]): What reads the attention rows of that encoder.
-        input_ids, attention_mask (`torch.Tensor` of shape `(batch, tokens)`): Padded token ids and their mask.
+        input_ids (`torch.Tensor` of shape `(batch, tokens)`): Token ids, padded on the right.
+        attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for tokens, 0 for padding.
         mentions (`torch.Tensor` of shape `(num_mentions, 3)`): Document, entity, token of the opening marker.
-        window_size, window_overlap, window_mode, start_tokens, end_tokens: See [`plan_windows`].
+        window_size (`int`): Tokens per window at most.
+        window_overlap (`int`, *optional*, defaults to `128`): See [`plan_windows`].
+        window_mode (`str`, *optional*, defaults to `"cover"`): See [`plan_windows`].
+        start_tokens (`int`, *optional*, defaults to `1`): See [`plan_windows`].
+        end_tokens (`int`, *optional*, defaults to `1`): See [`plan_windows`].
 
     Returns:
         [`Encoded`].
@@ -128,7 +133,7 @@ def encode(
     batch, tokens = input_ids.shape
     lengths = attention_mask.sum(1).long()
     document, token = mentions[:, 0], mentions[:, 2]
-    reached = token < lengths[document]
+    reached = (token >= 0) & (token < lengths[document])
     if tokens <= window_size:
         slots = torch.arange(tokens, device=input_ids.device).expand(batch, -1)
         mask = attention_mask.bool()
@@ -207,12 +212,13 @@ def pool_entities(encoded: Encoded, mentions: Tensor, num_entities: int) -> tupl
         num_entities (`int`): Entities per document in the padded output.
 
     Returns:
-        Embeddings `(batch, entities, hidden)` and attention `(batch, entities, attention_heads, tokens)`, float32.
+        Embeddings `(batch, entities, hidden)` and attention `(batch, entities, attention_heads, tokens)`, both float32
+        (float64 for a float64 encoder).
     """
     batch, tokens, width = encoded.hidden_states.shape
     document, entity, token = mentions[encoded.mention_reached].unbind(1)
     slot = document * num_entities + entity
-    vectors = encoded.hidden_states[document, token].float()
+    vectors = at_least_float32(encoded.hidden_states[document, token])
     cells = batch * num_entities
     index = slot[:, None].expand(-1, width)
     top = vectors.detach().new_full((cells, width), float("-inf"))
@@ -222,10 +228,10 @@ def pool_entities(encoded: Encoded, mentions: Tensor, num_entities: int) -> tupl
     total = vectors.new_zeros(cells, width).index_add(0, slot, (vectors - top[slot]).exp())
     seen = (count > 0)[:, None]
     embeddings = torch.where(seen, torch.where(seen, total, 1.0).log() + top, 0.0)
-    rows = encoded.mention_rows[encoded.mention_reached].float()
+    rows = at_least_float32(encoded.mention_rows[encoded.mention_reached])
     attention = rows.new_zeros(cells, *rows.shape[1:]).index_add(0, slot, rows)
     attention = attention / count.clamp(min=1)[:, None, None]
-    return embeddings.view(batch, num_entities, width), attention.view(batch, num_entities, *rows.shape[1:])
+    return embeddings.view(batch, num_entities, width), attention.view(batch, num_entities, rows.shape[1], tokens)
 
 
 def localized_context(
@@ -235,7 +241,8 @@ def localized_context(
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
-        entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): From [`pool_entities`].
+        entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`):
+            From [`pool_entities`].
         cells (`torch.Tensor` of shape `(num_cells, 3)`): Document, head, tail; diagonal cells are as good as others.
         reduce (`str`, *optional*, defaults to `"mean"`): Attention heads are averaged (`"mean"`) or added (`"sum"`).
         eps (`float`, *optional*, defaults to `1e-5`): Added to the sum that normalises the weights.
@@ -250,8 +257,9 @@ def localized_context(
     def rows_of_table(first: int, last: int, by_token: Tensor, hidden_states: Tensor) -> Tensor:
         with torch.autocast(hidden_states.device.type, enabled=False):
             product = by_token[:, first:last] @ by_token.transpose(1, 2) * scale
-            weights = product.view(batch, tokens, -1).transpose(1, 2)  # (batch, cells of the slice, tokens)
-            context = weights @ hidden_states.float() / (weights.sum(-1, keepdim=True) + eps)
+            cells_of_slice = (last - first) * entities
+            weights = product.view(batch, tokens, cells_of_slice).transpose(1, 2)
+            context = weights @ at_least_float32(hidden_states) / (weights.sum(-1, keepdim=True) + eps)
         return context.view(batch, last - first, entities, hidden_states.shape[-1])
 
     step = max(1, _CONTEXT_BUDGET // max(1, batch * entities * tokens))

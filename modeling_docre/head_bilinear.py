@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .configuration_docre import DocREConfig
 from .encoding import localized_context
@@ -51,21 +52,24 @@ class _GroupedBilinear(torch.autograd.Function):
         return torch.cat(logits)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         head, tail, weight = ctx.saved_tensors
         block, width = ctx.block_size, head.shape[1]
         grad = grad.to(weight.dtype)
-        grad_weight = torch.zeros_like(weight)
+        # The sum over slices is kept in float32: half precision would round it once per slice.
+        grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
         grad_head, grad_tail = torch.empty_like(head), torch.empty_like(tail)
         first = 0
         for h, t in _slices(head, tail, block):
             part = slice(first, first + len(h))
-            grad_weight.addmm_(grad[part].t(), grouped_outer(h, t, block))
+            grad_weight += grad[part].t() @ grouped_outer(h, t, block)
             outer = (grad[part] @ weight).view(len(h), width // block, block, block)
-            grad_head[part] = torch.einsum("pgij,pgj->pgi", outer, t.view(len(h), -1, block)).reshape(len(h), width)
-            grad_tail[part] = torch.einsum("pgij,pgi->pgj", outer, h.view(len(h), -1, block)).reshape(len(h), width)
+            h, t = h.view(len(h), width // block, block), t.view(len(h), width // block, block)
+            grad_head[part] = torch.einsum("pgij,pgj->pgi", outer, t).reshape(len(h), width)
+            grad_tail[part] = torch.einsum("pgij,pgi->pgj", outer, h).reshape(len(h), width)
             first += len(h)
-        return grad_head, grad_tail, grad_weight, grad.sum(0), None
+        return grad_head, grad_tail, grad_weight.to(weight.dtype), grad.sum(0), None
 
 
 def _slices(head: Tensor, tail: Tensor, block_size: int) -> zip[tuple[Tensor, Tensor]]:

@@ -69,7 +69,7 @@ class DocRERelationOutput(ModelOutput):
 
 
 class DocREPreTrainedModel(PreTrainedModel):
-    """What all models here share: the config class, weight initialisation, and loading that refuses what is not ours."""
+    """What all models here share: the config class, initialisation, and loading that refuses what is not ours."""
 
     config: DocREConfig
     config_class = DocREConfig
@@ -77,7 +77,8 @@ class DocREPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
+    # Flex attention masks by blocks, of which no attention rows can be computed.
+    _supports_flex_attn = False
     _supports_attention_backend = True
 
     @torch.no_grad()
@@ -107,12 +108,15 @@ class DocREPreTrainedModel(PreTrainedModel):
         config = kwargs.get("config")
         if not isinstance(config, PreTrainedConfig):
             known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            config = AutoConfig.from_pretrained(name, **{key: kwargs[key] for key in known if key in kwargs})
-        if config.model_type != DocREConfig.model_type:
+            found, _ = PreTrainedConfig.get_config_dict(name, **{key: kwargs[key] for key in known if key in kwargs})
+            model_type = found.get("model_type")
+        else:
+            model_type = config.model_type
+        if model_type != DocREConfig.model_type:
             raise ValueError(
-                f"{name} is a {config.model_type!r} checkpoint, not a relation extraction model of this library. To "
+                f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library. To "
                 "start a new model around it:\n"
-                f'    {cls.__name__}.from_encoder("{name}", relations=["P17", ...])'
+                f'    DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
             )
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
@@ -188,6 +192,7 @@ class DocREModel(DocREPreTrainedModel):
         mentions = mentions.long()
         if num_entities is None:
             num_entities = _count_entities(mentions, len(input_ids))
+        _check_entities("mentions", mentions[:, :2], num_entities)
         encoded = encode(
             self.encoder,
             self.attention_rows,
@@ -222,6 +227,19 @@ class DocREModel(DocREPreTrainedModel):
                 f"entity_types has shape {tuple(entity_types.shape)}; the batch needs ({len(num_entities)}, {most})."
             )
         return entity_types
+
+
+def _check_entities(name: str, rows: Tensor, num_entities: Tensor) -> None:
+    """Refuse `(document, entity, ...)` rows that name an entity which is not there: it would be another document's."""
+    document, entities = rows[:, :1], rows[:, 1:]
+    wrong = (rows < 0).any(1) | (document[:, 0] >= len(num_entities))
+    wrong |= (entities >= num_entities[document.clamp(0, max(0, len(num_entities) - 1))]).any(1)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name}[{row}] is {rows[row].tolist()}, but the batch has {len(num_entities)} documents with "
+            f"{num_entities.tolist()} entities. Rows are (document in batch, entity in document, ...), counted from 0."
+        )
 
 
 def _count_entities(mentions: Tensor, batch: int) -> Tensor:
@@ -263,7 +281,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         """Start a new model around a pretrained encoder.
 
         Args:
-            encoder (`str`, `os.PathLike` or `PreTrainedModel`): Folder or Hub id of the encoder, or the encoder itself.
+            encoder (`str`, `os.PathLike` or `PreTrainedModel`):
+                Folder or Hub id of the encoder, or the encoder itself (which is copied).
             method (`str`, *optional*, defaults to `"atlop"`): Row of the table of methods.
             relations (`Sequence[str]` or `Mapping[str, str]`):
                 Relation ids, or ids with the words for them (`{"P17": "country"}`).
@@ -302,6 +321,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             loaded = _load_encoder(str(encoder))
             tokenizer = tokenizer or str(encoder)
         config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
+        if os.path.isdir(config.encoder.name_or_path):
+            # A folder of this machine means nothing to whoever loads the checkpoint.
+            config.encoder._name_or_path = ""
         if tokenizer is not None:
             vocabulary = len(load_tokenizer(tokenizer, config))
             if vocabulary > loaded.get_input_embeddings().num_embeddings:
@@ -344,12 +366,20 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         """Score pairs of entities, and compute the method's loss when `labels` are given.
 
         Args:
-            input_ids, attention_mask, mentions, num_entities, entity_types: See [`DocREModel.forward`].
+            input_ids (`torch.Tensor` of shape `(batch, tokens)`): Token ids, of any length, padded on the right.
+            attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): 1 for tokens, 0 for padding.
+            mentions (`torch.Tensor` of shape `(num_mentions, 3)`, *optional*):
+                Document in batch, entity in document, token of the opening marker (special tokens counted). Mentions
+                beyond the document's tokens are ignored.
             pairs (`torch.Tensor` of shape `(num_pairs, 3)`, *optional*):
                 Document in batch, head entity, tail entity, in any order; all ordered pairs of different entities,
                 row-major, when left out.
             labels (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
                 Multi-hot, column 0 is 1 exactly where the pair has no relation; never changed in place.
+            num_entities (`torch.Tensor` of shape `(batch,)`, *optional*):
+                Entities per document; 1 + the highest entity in `mentions` when left out.
+            entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*):
+                Type ids, 0 unknown; not read unless the config has `use_entity_types`.
             sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*): Sentence of each token, -1 outside.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Pairs over all micro-batches and processes that make one step: the sum of the loss over pairs is
@@ -360,14 +390,19 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Returns:
             [`DocRERelationOutput`].
+
+        Raises:
+            ValueError: when `mentions` or `pairs` name an entity that is not there.
         """
-        if self.training and entity_types is not None and self.config.entity_type_dropout > 0:
+        drops_types = self.config.use_entity_types and self.config.entity_type_dropout > 0
+        if self.training and entity_types is not None and drops_types:
             hidden = torch.rand(len(entity_types), 1, device=entity_types.device) < self.config.entity_type_dropout
             entity_types = entity_types.masked_fill(hidden, 0)
         states = self.docre(input_ids, attention_mask, mentions, num_entities, entity_types)
         if pairs is None:
             pairs = all_pairs(states.num_entities)
         pairs = pairs.long()
+        _check_entities("pairs", pairs, states.num_entities)
         embeddings = self.head.pair_embeddings(
             states.last_hidden_state, states.entity_embeddings, states.entity_attention, pairs
         )
@@ -387,9 +422,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
-    def _losses(
-        self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
-    ) -> dict[str, Tensor]:
+    def _losses(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
         function, config = LOSS_FUNCTIONS[self.config.loss], self.config
         if num_items_in_batch is None:
             return {config.loss: function(logits, labels, reduction="mean", **config.loss_arguments)}

@@ -83,13 +83,21 @@ class DocREProcessor(ProcessorMixin):
         kwargs.pop("trust_remote_code", None)
         known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
         kwargs = {key: value for key, value in kwargs.items() if key in known}
+        found, _ = DocREConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if found.get("model_type") != DocREConfig.model_type:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} is a {found.get('model_type')!r} checkpoint, not a relation "
+                "extraction model of this library. To start a new model around it:\n"
+                f'    DocREProcessor.from_encoder("{pretrained_model_name_or_path}", config=model.config)'
+            )
         config = DocREConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
         try:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, config=config.encoder, **kwargs)
         except (OSError, ValueError) as error:
             raise OSError(
-                f"{pretrained_model_name_or_path} has no tokenizer that loads. Add the files that go with its encoder: "
-                f"DocREProcessor.from_encoder(ENCODER, config=model.config).save_pretrained(FOLDER). ({error})"
+                f"{pretrained_model_name_or_path} has no tokenizer that loads. Add the files that go with its "
+                "encoder: DocREProcessor.from_encoder(ENCODER, config=model.config).save_pretrained(FOLDER). "
+                f"({error})"
             ) from error
         return cls(tokenizer, config)
 
@@ -107,8 +115,15 @@ class DocREProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of the tensors that [`~DocREProcessor.collate`] makes."""
         return [
-            "input_ids", "attention_mask", "mentions", "pairs", "num_entities", "entity_types", "sentence_ids", "labels",
-        ]  # fmt: skip
+            "input_ids",
+            "attention_mask",
+            "mentions",
+            "pairs",
+            "num_entities",
+            "entity_types",
+            "sentence_ids",
+            "labels",
+        ]
 
     def __call__(  # type: ignore[override]
         self, documents: Document | Iterable[Document], *, strict: bool = True
@@ -338,14 +353,16 @@ class DocREProcessor(ProcessorMixin):
                 Probability above which a relation is returned; the model's own decision when left out.
             relations (`Iterable[str]` or `str`, *optional*): Keep these relation ids (or their words).
             top_k (`int`, *optional*): Keep at most this many relations of a document.
-            head, tail (`int` or `str`, *optional*): Keep relations of this entity, by id or by one of its names.
+            head (`int` or `str`, *optional*): Keep relations from this entity, by id or by one of its names.
+            tail (`int` or `str`, *optional*): Keep relations to this entity, likewise.
 
         Returns:
             `list[list[Relation]]`, a list for each document. A relation's `score` is a probability: the sigmoid of
             its logit minus the threshold class's (of the logit alone without a threshold class).
 
         Raises:
-            ValueError: for logits that are not finite, an unknown relation, or a filter out of range.
+            ValueError: for logits that are not finite, documents that are not those of the batch, an unknown
+                relation, or a filter out of range.
         """
         wanted = self._wanted_classes(relations)
         if threshold is not None and not 0.0 <= threshold <= 1.0:
@@ -354,7 +371,17 @@ class DocREProcessor(ProcessorMixin):
             raise ValueError(f"top_k={top_k} keeps nothing; pass 1 or more, or leave it out.")
         logits, pairs, config = outputs.logits.detach().float(), outputs.pairs, self.config
         if not bool(torch.isfinite(logits).all()):
-            raise ValueError("The model's logits are not finite: its weights hold NaN or infinite values; load others.")
+            raise ValueError(
+                "The model's logits are not finite: its weights hold NaN or infinite values; load others."
+            )
+        if len(pairs) and int(pairs[:, 0].max()) >= len(documents):
+            raise ValueError(
+                f"The outputs are of {int(pairs[:, 0].max()) + 1} documents or more, but {len(documents)} were given; "
+                "pass the documents of the batch, in its order."
+            )
+        for document in documents:
+            for wanted_entity in (head, tail):
+                _check_entity(document, wanted_entity)
         scores = relation_scores(logits, config.decision)
         predicted = predict(
             logits,
@@ -396,9 +423,12 @@ def _is_entity(document: Document, entity: int, wanted: int | str | None) -> boo
     if isinstance(wanted, str):
         known = document.entities[entity]
         return wanted.casefold() in {known.name.casefold(), *(mention.name.casefold() for mention in known.mentions)}
-    if not 0 <= wanted < len(document.entities):
-        raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
     return entity == wanted
+
+
+def _check_entity(document: Document, wanted: int | str | None) -> None:
+    if isinstance(wanted, int) and not 0 <= wanted < len(document.entities):
+        raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
 __all__ = ["DocREProcessor", "load_tokenizer", "marker_tokens"]

@@ -5,28 +5,25 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
-import json
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging
 
 from .configuration_docre import DocREConfig
-from .documents import Document, count_repairs
+from .data_files import iter_documents, read_json
+from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .training import DocRETrainer
 from .training_arguments import DocRETrainingArguments
-from .training_data import as_documents
-
-logger = logging.get_logger(__name__)
 
 SECTIONS = ("model", "data", "training")
 DATA_KEYS = ("train", "eval")
@@ -154,10 +151,6 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     arguments = DocRETrainingArguments(output_dir=recipe.output_dir, **recipe.training)
     train = _read_documents(recipe.data["train"], "data.train")
     evaluation = _read_documents(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
-    repairs = count_repairs([*train, *(evaluation or [])])
-    if repairs:
-        summary = ", ".join(f"{count} x {cause}" for cause, count in repairs.most_common())
-        logger.warning(f"Repaired while reading the documents: {summary}.")
     # The new head draws its random numbers here, before the trainer sets the seed.
     transformers.set_seed(arguments.seed)
     model, processor = _build_model(recipe.model, train)
@@ -166,11 +159,17 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     )
 
 
-def _build_model(settings: Mapping[str, Any], train: list[Document]) -> tuple[DocREForRelationExtraction, Any]:
+def _build_model(
+    settings: Mapping[str, Any], train: list[Document]
+) -> tuple[DocREForRelationExtraction, DocREProcessor]:
     settings = dict(settings)
     if "checkpoint" in settings:
         folder = _expand(settings["checkpoint"], "model.checkpoint")
-        return DocREForRelationExtraction.from_pretrained(folder), DocREProcessor.from_pretrained(folder)
+        trained = cast(DocREForRelationExtraction, DocREForRelationExtraction.from_pretrained(folder))
+        processor = DocREProcessor.from_pretrained(folder)
+        # One config for both: a threshold tuned in training counts when decoding.
+        processor.config = trained.config
+        return trained, processor
     encoder = _encoder_path(settings.pop("encoder"))
     changes = settings.pop("encoder_settings", None) or {}
     relations = _read_relations(settings.pop("relations", None), settings.pop("relation_names", None), train)
@@ -216,9 +215,9 @@ def _encoder_path(encoder: str | Mapping[str, str]) -> str:
 def _read_relations(relations: Any, names: Any, train: list[Document]) -> dict[str, str] | list[str]:
     """Relation ids in class order, with words where they are known."""
     if isinstance(relations, str):
-        relations = _read_json(_expand(relations, "model.relations"), "model.relations")
+        relations = read_json(_file(relations, "model.relations"))
     if isinstance(names, str):
-        names = _read_json(_expand(names, "model.relation_names"), "model.relation_names")
+        names = read_json(_file(names, "model.relation_names"))
     if relations is None:
         found = sorted({relation.relation for document in train for relation in document.relations or ()})
         relations = list(names) if names else found
@@ -234,19 +233,14 @@ def _read_documents(entry: Any, place: str) -> list[Document]:
     if isinstance(entry, list):
         return [document for i, part in enumerate(entry) for document in _read_documents(part, f"{place}[{i}]")]
     entry = {"path": entry} if isinstance(entry, str) else entry
-    path = _expand(entry["path"], f"{place}.path")
-    if path.endswith(".jsonl"):
-        with _open(path, place) as file:
-            rows = [json.loads(line) for line in file if line.strip()]
-    else:
-        rows = _read_json(path, place)
-        if not isinstance(rows, list):
-            raise RecipeError(f"{place}: {path} holds a {type(rows).__name__}, not a list of documents.")
-    if "documents" in entry:
-        rows = rows[_slice(entry["documents"], f"{place}.documents")]
-    if not rows:
+    path = _file(entry["path"], f"{place}.path")
+    chosen = _slice(entry["documents"], f"{place}.documents") if "documents" in entry else slice(None)
+    # Documents behind the last wanted one needn't be read.
+    stop = chosen.stop if chosen.stop is not None and chosen.stop >= 0 else None
+    documents = list(itertools.islice(iter_documents(path), stop))[chosen]
+    if not documents:
         raise RecipeError(f"{place}: there are no documents left of {path} (documents: {entry.get('documents')}).")
-    return as_documents(rows, place)
+    return documents
 
 
 def _slice(text: Any, place: str) -> slice:
@@ -257,19 +251,14 @@ def _slice(text: Any, place: str) -> slice:
     return slice(start, stop)
 
 
-def _open(path: str, place: str) -> Any:
-    try:
-        return open(path, encoding="utf-8")
-    except FileNotFoundError:
+def _file(text: str, place: str) -> str:
+    path = _expand(text, place)
+    if not os.path.isfile(path):
         raise RecipeError(
             f"{place}: there is no file {path} (working directory: {os.getcwd()}). Paths in recipes start at the "
             "working directory."
-        ) from None
-
-
-def _read_json(path: str, place: str) -> Any:
-    with _open(path, place) as file:
-        return json.load(file)
+        )
+    return path
 
 
 def _expand(text: str, place: str) -> str:
@@ -327,7 +316,10 @@ def _read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[
             raise RecipeError(
                 f"{text!r} is not a change of the recipe: write --NAME=VALUE, as in --learning_rate=3e-4."
             )
-        pairs.append((name.replace("-", "_"), _read_yaml(value, text)))
+        parsed = _read_yaml(value, text)
+        # `40:` is a slice of documents here; only braces write a mapping.
+        is_slice = isinstance(parsed, dict) and not value.lstrip().startswith("{")
+        pairs.append((name.replace("-", "_"), value if is_slice else parsed))
     return pairs
 
 

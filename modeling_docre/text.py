@@ -87,7 +87,7 @@ _WORD = re.compile(
 _CLITIC = re.compile(r"(?:n['\u2019]t|['\u2019](?:s|re|ve|ll|d|m))\Z", re.IGNORECASE)
 _SPECIAL = re.compile(r"['\u2019.,:]")
 _INITIALS = re.compile(r"[^.,:]*(?:\.[^.,:]*)*\Z")
-_LETTERS = re.compile(r"[ULDMZFT]+|[NA]")
+_LETTERS = re.compile(r"[ULDMZFT]+|[NA][MZFT]*")
 
 
 def split_words(text: str, start: int = 0, end: int | None = None, boundaries: Iterable[int] = ()) -> list[Span]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from .document_parts import Entity, Mention, Reading, as_int, as_list
@@ -177,13 +178,12 @@ def _read_sentences(value: object, text: str, reading: Reading) -> list[Span] | 
             problem = f"it overlaps the sentence before, or lies outside the text of {len(text)} characters"
             reading.nonsense(cause, field, item, problem, mend)
             return None
-        if text[previous:start].strip():
-            _report_gap(text, previous, start, reading)
         spans.append((start, end))
         previous = end
-    if text[previous:].strip():
-        _report_gap(text, previous, len(text), reading)
-    return spans
+    for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), len(text))]):
+        if text[end:start].strip():
+            _report_gap(text, end, start, reading)
+    return spans if any(text[start:end].strip() for start, end in spans) else None
 
 
 def _report_gap(text: str, start: int, end: int, reading: Reading) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,22 +11,16 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
+from .document_batches import DocumentDataLoader, evaluation_batches, training_batches
 from .document_results import DocumentResult, choose_threshold, document_results, reference
 from .documents import Document
 from .frozen_layers import FrozenLayers
 from .metrics.docred.scoring import score
 from .modeling_docre import DocREForRelationExtraction
+from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
-from .training_data import (
-    DocumentBatchSampler,
-    DocumentCollator,
-    DocumentDataLoader,
-    DocumentDataset,
-    as_documents,
-    count_pairs,
-    refuse_unlabelled,
-)
+from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled
 
 logger = logging.get_logger(__name__)
 
@@ -62,6 +55,9 @@ class DocRETrainer(Trainer):
     """
 
     args: DocRETrainingArguments
+    model: DocREForRelationExtraction  # type: ignore[assignment]
+    processing_class: DocREProcessor
+    train_dataset: DocumentDataset | None
 
     def __init__(
         self,
@@ -96,6 +92,8 @@ class DocRETrainer(Trainer):
         self._loss_parts: dict[str, torch.Tensor] = {}
         self._steps_logged = 0
         self._train_facts: list[dict[str, Any]] | None = None
+        # Trainer sets it with the first step only.
+        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
         self._start_from_prior = False
         self._frozen: FrozenLayers | None = None
         # Trainer's own __init__ looks at `processing_class` only after it has called `model_init`.
@@ -139,20 +137,6 @@ class DocRETrainer(Trainer):
             }
         return self._documents(data, "eval_dataset", "evaluation")
 
-    def _dataloader(self, dataset: DocumentDataset, sampler: DocumentBatchSampler) -> DocumentDataLoader:
-        return DocumentDataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            # Without a generator of its own each new iterator draws from the one that dropout uses, and an evaluation
-            # would change the training that follows.
-            generator=torch.Generator(),
-        )
-
     def get_train_dataloader(self) -> DocumentDataLoader:
         """
         Returns:
@@ -164,27 +148,7 @@ class DocRETrainer(Trainer):
         dataset = self.train_dataset
         if dataset is None or len(dataset) == 0:
             raise ValueError("There is nothing to train on: pass train_dataset=[...] with at least one document.")
-        args = self.args
-        documents = dataset.documents
-        steps = math.ceil(len(documents) / (self._train_batch_size * args.world_size))
-        epochs = math.ceil(args.num_train_epochs)
-        if args.max_steps > 0:
-            epochs = math.ceil(args.max_steps * args.gradient_accumulation_steps / steps)
-        by_length = args.train_sampling_strategy == "group_by_length"
-        sampler = DocumentBatchSampler(
-            len(documents),
-            self._train_batch_size,
-            pairs=[count_pairs(document) for document in documents] if args.max_pairs_per_batch else None,
-            max_pairs=args.max_pairs_per_batch,
-            lengths=[len(document.text) for document in documents] if by_length else None,
-            shuffle=args.train_sampling_strategy != "sequential",
-            seed=args.data_seed if args.data_seed is not None else args.seed,
-            epochs=max(epochs, 1),
-            rank=args.process_index,
-            world_size=args.world_size,
-            drop_last=args.dataloader_drop_last,
-        )
-        return self._dataloader(dataset, sampler)
+        return training_batches(dataset, self.args, self.data_collator, self._train_batch_size)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DocumentDataLoader:
         """
@@ -204,7 +168,8 @@ class DocRETrainer(Trainer):
             eval_dataset = self.eval_dataset
         if eval_dataset is None:
             raise ValueError("There is nothing to evaluate on: pass eval_dataset=[...].")
-        return self._evaluation_dataloader(self._documents(eval_dataset, "eval_dataset", "evaluation"))
+        documents = self._documents(eval_dataset, "eval_dataset", "evaluation")
+        return evaluation_batches(documents, self.args, self.data_collator)
 
     def get_test_dataloader(self, test_dataset: Any) -> DocumentDataLoader:
         """
@@ -214,21 +179,8 @@ class DocRETrainer(Trainer):
         Returns:
             `DataLoader`: The batches of this process, long documents first.
         """
-        return self._evaluation_dataloader(self._documents(test_dataset, "test_dataset", None, keep=False))
-
-    def _evaluation_dataloader(self, dataset: DocumentDataset) -> DocumentDataLoader:
-        sampler = DocumentBatchSampler(
-            len(dataset),
-            self.args.eval_batch_size,
-            pairs=[count_pairs(document) for document in dataset.documents],
-            max_pairs=self.args.max_pairs_per_batch,
-            lengths=[len(document.text) for document in dataset.documents],
-            shuffle=False,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-            even=False,
-        )
-        return self._dataloader(dataset, sampler)
+        documents = self._documents(test_dataset, "test_dataset", None, keep=False)
+        return evaluation_batches(documents, self.args, self.data_collator)
 
     # Parameters
 
@@ -238,15 +190,15 @@ class DocRETrainer(Trainer):
             encoder.get_input_embeddings().weight.requires_grad_(False)
         self._frozen = FrozenLayers(encoder, self.args.freeze_layers) if self.args.freeze_layers else None
 
-    def call_model_init(self, trial: Any = None) -> nn.Module:
+    def call_model_init(self, trial: Any = None) -> DocREForRelationExtraction:
         """
         Args:
             trial (`optuna.Trial` or `dict`, *optional*): The trial of a hyper-parameter search.
 
         Returns:
-            `nn.Module`: A fresh model, frozen as the arguments say.
+            [`DocREForRelationExtraction`]: A fresh model, frozen as the arguments say.
         """
-        model = super().call_model_init(trial)
+        model = cast(DocREForRelationExtraction, super().call_model_init(trial))
         self._freeze(model)
         return model
 
@@ -267,41 +219,26 @@ class DocRETrainer(Trainer):
         if self.optimizer is not None:
             return self.optimizer
         model = self.model if model is None else model
-        optimizer_cls, optimizer_kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
-            self.args, model
+        groups = parameter_groups(
+            self.accelerator.unwrap_model(model), self.args, set(self.get_decay_parameter_names(model))
         )
-        self.optimizer = optimizer_cls(self._parameter_groups(model), **optimizer_kwargs)
+        optimizer_cls, optimizer_kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+            self.args,
+            model,  # type: ignore[arg-type]
+        )
+        self.optimizer = optimizer_cls(groups, **optimizer_kwargs)
         return self.optimizer
 
-    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        args = self.args
-        encoder = {id(parameter) for parameter in self.accelerator.unwrap_model(model).docre.encoder.parameters()}
-        head_rate = args.learning_rate if args.head_learning_rate is None else args.head_learning_rate
-        head_decay = args.weight_decay if args.head_weight_decay is None else args.head_weight_decay
-        special = args.module_learning_rates or {}
-        for key in special:
-            if not any(key in name for name, _ in model.named_parameters()):
-                names = sorted({".".join(name.split(".")[:3]) for name, _ in model.named_parameters()})
-                raise ValueError(
-                    f"module_learning_rates has {key!r}, which is part of no parameter's name. Names start with: "
-                    f"{', '.join(names)}."
-                )
-        decayed = set(self.get_decay_parameter_names(model))
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            in_encoder = id(parameter) in encoder
-            rate = next((value for key, value in special.items() if key in name), None)
-            if rate is None:
-                rate = args.learning_rate if in_encoder else head_rate
-            decay = (args.weight_decay if in_encoder else head_decay) if name in decayed else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
-
     def set_prior_bias(self) -> None:
-        """Starts each relation's bias at its log-odds among the pairs of the training documents."""
+        """
+        Starts each relation's bias at its log-odds among the pairs of the training documents.
+
+        Raises:
+            ValueError: If there are no training documents.
+        """
         dataset = self.train_dataset
+        if dataset is None:
+            raise ValueError("The prior of each relation comes from training documents: pass train_dataset=[...].")
         counts = torch.zeros(len(self.model.config.relations) + 1, dtype=torch.float64)
         num_pairs = 0
         for index in range(len(dataset)):
@@ -418,8 +355,20 @@ class DocRETrainer(Trainer):
             for name, value in self._mean_over_processes(parts).items():
                 logs[f"loss_{name}"] = value
             self._loss_parts = {}
+            if self.train_dataset is not None:
+                self._report_left_out(self.train_dataset, "training")
         self._steps_logged = self.state.global_step
         super().log(logs, start_time)
+
+    def _report_left_out(self, dataset: DocumentDataset, purpose: str) -> None:
+        """Says once what was dropped from the documents, when (this process's share of) all of them has been read."""
+        if dataset.reported or dataset.num_read * self.args.world_size < len(dataset):
+            return
+        dataset.reported = True
+        counts = dataset.left_out()
+        if counts:
+            causes = ", ".join(f"{count} {cause}" for cause, count in counts.items())
+            logger.warning(f"Of {dataset.num_read} {purpose} documents: {causes}.")
 
     def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
         everywhere = self._gather_objects([values])
@@ -478,7 +427,7 @@ class DocRETrainer(Trainer):
         """
         return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
-    def evaluation_loop(
+    def evaluation_loop(  # type: ignore[override]
         self,
         dataloader: DocumentDataLoader,
         description: str,
@@ -528,7 +477,8 @@ class DocRETrainer(Trainer):
             model = model.to(dtype=dtype, device=self.args.device)
         model.eval()
         self.callback_handler.eval_dataloader = dataloader
-        logger.info(f"***** Running {description}: {len(dataloader.dataset)} documents *****")  # type: ignore[arg-type]
+        dataset: DocumentDataset = dataloader.dataset  # type: ignore[assignment]
+        logger.info(f"***** Running {description}: {len(dataset)} documents *****")
         results: list[DocumentResult] = []
         loss_sum, loss_pairs = 0.0, 0
         for batch in dataloader:
@@ -540,6 +490,7 @@ class DocRETrainer(Trainer):
                 loss_sum += outputs.loss.item() * len(outputs.pairs)
                 loss_pairs += len(outputs.pairs)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        self._report_left_out(dataset, description.lower())
         by_index = {result.index: result for result in self._gather_objects(results)}
         sums = self._gather_objects([(loss_sum, loss_pairs)])
         total_pairs = sum(pairs for _, pairs in sums)

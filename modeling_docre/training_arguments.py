@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -95,8 +96,9 @@ class DocRETrainingArguments(TrainingArguments):
                 "'sequential' or 'group_by_length', with max_pairs_per_batch to limit a batch."
             )
         # Both would cut a batch by rows, `pairs` apart from `input_ids`.
-        self.accelerator_config.dispatch_batches = False
-        self.accelerator_config.split_batches = False
+        config: Any = self.accelerator_config
+        config.dispatch_batches = False
+        config.split_batches = False
 
 
 __all__ = ["DocRETrainingArguments"]

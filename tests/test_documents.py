@@ -165,14 +165,6 @@ def test_duplicate_mentions_can_be_kept():
     assert document.to_docred() == data
 
 
-def test_the_longest_name_counts_even_on_a_mention_that_is_dropped_as_duplicate():
-    data = docred()
-    data["vertexSet"][1].append({"name": "Old Tavenna", "sent_id": 0, "pos": [5, 6], "type": "MISC"})
-    for keep in (False, True):
-        entity = Document.from_docred(data, keep_duplicate_mentions=keep).entities[1]
-        assert (entity.name, entity.type) == ("Old Tavenna", "MISC")
-
-
 def change(path: list, value: object):
     def apply(data: dict) -> None:
         for key in path[:-1]:
@@ -399,7 +391,7 @@ def test_emoji_combining_marks_and_right_to_left_text_keep_their_offsets():
 
 
 TEXT_NONSENSE = [
-    ({"start": 60, "end": 70}, ["[60, 70]", "66 characters", "'bour.'", "'Q'"], "mention outside the text"),
+    ({"start": 60, "end": 70}, ["[60, 70]", "66 characters", "'rbour.'", "'Q'"], "mention outside the text"),
     ({"start": -3, "end": 2}, ["[-3, 2]", "outside the text"], "mention outside the text"),
     ({"start": 5, "end": 5}, ["empty", "end exclusive"], "mention without characters"),
     ({"start": 9, "end": 5}, ["empty"], "mention without characters"),
@@ -481,6 +473,8 @@ def test_text_outside_every_sentence_is_not_lost_silently():
         Document.from_text(TEXT, sentences=[[0, 30]])
     document = Document.from_text(TEXT, sentences=[[0, 30]], strict=False)
     assert dict(document.repairs) == {"text outside every sentence": 1}
+    assert len(document.sentences) == 1
+    assert len(Document.from_text(TEXT, sentences=[], strict=False).sentences) == 2
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", None, 5, b"Ada", ["Ada"]])
@@ -506,7 +500,7 @@ def test_duplicate_mentions_and_shared_spans_in_text_form():
 
 
 def test_document_of_a_hundred_thousand_words_is_fast():
-    text = "Mirel met Osk, who's from Tavenna, in 1,905 well-known places of Quill Harbour. " * 5_000
+    text = "Mirel met Osk, who's from Tavenna, in 1,905 well-known places of Quill Harbour. " * 6_000
     starts = range(0, len(text), len(text) // 1_000)
     entities = [
         {"mentions": [{"start": start, "end": start + 5}]} for start in starts if text[start : start + 5].strip()
@@ -516,7 +510,7 @@ def test_document_of_a_hundred_thousand_words_is_fast():
     elapsed = time.process_time() - begin
     assert sum(map(len, document.sentences)) > 100_000
     assert len(document.entities) >= 1_000
-    assert elapsed < 3  # about 0.5 s on an idle core
+    assert elapsed < 4  # about 0.6 s on an idle core
 
 
 # --- either form, many documents ---

@@ -73,8 +73,8 @@ def test_boundaries_break_words_wherever_they_are():
         ["Dr. Ada met Mr. J. K. Bell and Mrs. St. John at 5 p.m. in the U.S. Senate.", "He left."],
         ["She moved to the U.S.", "The house was big."],
         ["Acme Inc. Limited sold it to Bell Corp.", "The price was 3.14 million, i.e. No. 5 of all, cf. Fig. 2."],
-        ["It cost 3.14. 20 people paid."[:13], "20 people paid."],
-        ['"Stop!" she said.', "“Go.”", "He ran (fast.)", "(So did I.)", "[Note.]", "End"],
+        ["It cost 3.14.", "20 people paid."],
+        ['"Stop!" she said.', "“Go.”", "He ran (fast.)", "(So did she.)", "[Note.]", "End"],
         ["The river is long.[1]", "It is wide.[2][13]", "Nobody swims."],
         ["1. Intro is here.", "2. Next comes this."],
         ["The phone was new.", "iPhone sales rose, e.g. in Asia."],
@@ -124,7 +124,7 @@ def test_lines_wrapped_at_a_fixed_width_are_one_sentence():
         "Mirel Osk and talked about the long winter that they\n"
         "spent there. Then they went home."
     )
-    assert sentences(wrapped) == [wrapped[:118], "Then they went home."]
+    assert sentences(wrapped) == [wrapped[: wrapped.index(" Then")], "Then they went home."]
     assert sentences(wrapped.replace("\n", "\r\n"))[1:] == ["Then they went home."]
     chinese = "这座古老的灯塔坐落在遥远的海边已经有一百多年的历史了\n许多人都曾经来过这里看过海上的日出\n好"
     assert sentences(chinese)[0].startswith("这座") and "\n" in sentences(chinese)[0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
 import torch
-from test_training import arguments, fictional, make, parameters
+from training_helpers import arguments, fictional, make, parameters
 from transformers import TrainerCallback
 
 from modeling_docre.training import DocRETrainer
@@ -41,7 +42,7 @@ def main() -> None:
         per_device_train_batch_size=options.batch,
         max_pairs_per_batch=options.max_pairs,
         optim="sgd" if not options.dropout else "adamw_torch",
-        ddp_backend="gloo",
+        ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         **saving,
     )
     trainer = DocRETrainer(

@@ -1,0 +1,114 @@
+"""From published files to dataset repositories and back, in one call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from datasets import Dataset
+
+from modeling_docre.documents import Document, DocumentError
+
+from .dataset_repo import write_dataset_repo
+from .docred import load_docre, reading_report
+from .json_files import has_suffix, write_entries
+
+
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    strict: bool = True,
+    name: str | None = None,
+    license: str = "unknown",
+    language: str = "en",
+    origin: str | None = None,
+    relation_names: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """
+    Convert documents from any form that [`load_docre`] reads to the form that the output's name asks for.
+
+    - `*.json` (or `.json.gz`): a list of documents in DocRED's form.
+    - `*.jsonl` (or `.jsonl.gz`): one document per line in text form, as [`Document.to_dict`] writes it.
+    - any other name: the folder of a dataset repository; see [`write_dataset_repo`].
+
+    Args:
+        source (`str` or `os.PathLike`): A file, a folder, or a Hub id; see [`load_docre`].
+        output (`str` or `os.PathLike`): A file, which is replaced, or a folder, which must be new or empty.
+        split (`str`, *optional*): The split to convert; needed for a file if the source has several.
+        strict (`bool`, *optional*, defaults to `True`): As for [`load_docre`].
+        name (`str`, *optional*): Title of the repository's card; the name of the output folder if not given.
+        license (`str`, *optional*, defaults to `"unknown"`): The Hub's identifier of the licence, for the card.
+        language (`str`, *optional*, defaults to `"en"`): ISO code, for the card.
+        origin (`str`, *optional*): Where the data comes from, for the card.
+        relation_names (`Mapping[str, str]`, *optional*):
+            Relation id -> words, for the repository; read from a `rel_info.json` beside the source's files if there
+            is one.
+
+    Returns:
+        `dict[str, dict]`: The [`reading_report`] of every split.
+
+    Raises:
+        ValueError: If the output is a file and the source has several splits; otherwise as for [`load_docre`].
+        FileExistsError: If the output is a folder that is not empty.
+
+    Example:
+    ```python
+    >>> from modeling_docre.datasets_scripts import convert
+
+    >>> report = convert("Re-DocRED/data", "re-docred", license="mit")  # doctest: +SKIP
+    ```
+    """
+    output = Path(output).expanduser()
+    is_json, is_lines = has_suffix(output, ".json"), has_suffix(output, ".jsonl")
+    if not (is_json or is_lines) and output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not an empty folder: remove it, or choose another one.")
+    loaded = load_docre(source, split, strict=strict)
+    splits = {str(loaded.split): loaded} if isinstance(loaded, Dataset) else dict(loaded)
+    if is_json or is_lines:
+        if len(splits) > 1:
+            raise ValueError(f"{source} has the splits {', '.join(splits)}, but {output} holds one: pass `split`.")
+        (dataset,) = splits.values()
+        write_entries(output, lambda stream: (_write_list if is_json else _write_lines)(dataset, stream))
+    else:
+        names = _find_names(Path(source).expanduser()) if relation_names is None else relation_names
+        write_dataset_repo(
+            splits,
+            output,
+            name=name or output.name,
+            license=license,
+            language=language,
+            source=origin,
+            relation_names=names,
+        )
+    return {key: reading_report(part) for key, part in splits.items()}
+
+
+def _write_list(dataset: Dataset, stream: TextIO) -> None:
+    for index, row in enumerate(dataset):
+        stream.write("[\n" if index == 0 else ",\n")
+        json.dump({key: value for key, value in row.items() if value is not None}, stream, ensure_ascii=False)
+    stream.write("\n]\n")
+
+
+def _write_lines(dataset: Dataset, stream: TextIO) -> None:
+    for row in dataset:
+        json.dump(Document.from_docred(row).to_dict(), stream, ensure_ascii=False)
+        stream.write("\n")
+
+
+def _find_names(source: Path) -> dict[str, str] | None:
+    path = (source if source.is_dir() else source.parent) / "rel_info.json"
+    if not source.exists() or not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DocumentError(f"{path}: not valid JSON: {error}. Mend it, or pass `relation_names`.") from None
+    if not isinstance(names, dict) or not all(isinstance(word, str) for word in names.values()):
+        raise DocumentError(f'{path}: not a table of names such as {{"P17": "country"}}. Pass `relation_names`.')
+    return names

