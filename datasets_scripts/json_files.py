@@ -142,9 +142,10 @@ class _Window:
                 value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
                 return value
             except json.JSONDecodeError as error:
+                place = error.pos - self.at  # growing moves the window
                 # The value may be cut off by the window's end. Doubling keeps the repeated work linear.
                 if not self._grow(max(_CHUNK, len(self.text))):
-                    raise self.error(error.msg, error.pos) from None
+                    raise self.error(error.msg, self.at + place) from None
             except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless brackets
                 raise self.error(str(error), self.at) from None
 

@@ -23,7 +23,9 @@ def draw(document: Document, relations: list[dict]) -> str:
     colour = {number: f"hsl({number * 137.5 % 360:.0f} 75% 83%)" for number in range(len(document.entities))}
     parts: list[str] = []
     top = MARGIN
-    spans = [(mention.start, mention.end, number) for number, e in enumerate(document.entities) for mention in e.mentions]
+    spans = [
+        (mention.start, mention.end, number) for number, e in enumerate(document.entities) for mention in e.mentions
+    ]
     at = 0
     for line in textwrap.wrap(document.text, COLUMNS, break_long_words=False):
         first = document.text.index(line.split()[0], at)

@@ -30,7 +30,7 @@ class AutoModelForDocRE(_BaseAutoModelClass):
     ```
     """
 
-    _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+    _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())  # type: ignore[assignment]
 
 
 def register(pipeline_class: type[Pipeline], default_model: Path) -> None:

@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from . import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `docre` with `arguments` (the command line's when left out) and return its exit code."""
+    # Not the terminal's own encoding: names and JSON may hold any character.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.run is not _train:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return int(options.run(options, rest) or 0)
+        code = int(options.run(options, rest) or 0)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except Exception as error:
         if options.traceback:
             raise
-        print(f"docre: error: {error}", file=sys.stderr)
+        print(f"docre: error: {_message(error, options)}", file=sys.stderr)
         return 1
+
+
+def _message(error: Exception, options: argparse.Namespace) -> str:
+    if not isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+        return f"{type(error).__name__}: {error} (docre --traceback ... shows where it came from)"
+    message = str(error)
+    # The library's messages name its own argument.
+    return message.replace("pass strict=False", "pass --skip-invalid") if hasattr(options, "skip_invalid") else message
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="docre", description="Document-level relation extraction: from a document to its relations."
+        prog="docre",
+        description="Document-level relation extraction: from a document to its relations.",
+        epilog="docre COMMAND --help shows the options of a command, with an example.",
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"docre {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -44,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         "  docre extract dev.json -o result.json --format submission",
     )  # fmt: skip
     extract.add_argument(
-        "source", metavar="IN", help=".json, .jsonl, .txt with [inline](:TYPE) markup, or - for JSON Lines on stdin"
+        "source",
+        metavar="IN",
+        help=".json, .jsonl or .txt with [inline](:TYPE) markup (each may end in .gz), or - for JSON Lines on stdin",
     )
     extract.add_argument("-o", "--output", metavar="OUT", help="file to write (.jsonl or .json); a table without it")
     extract.add_argument("--model", help="folder or Hub id; the embedded model without it")
@@ -62,14 +84,16 @@ def _parser() -> argparse.ArgumentParser:
         commands, "train", _train, "train a model from a recipe",
         "docre train recipes/default-minilm.yaml --training.num_train_epochs=3",
     )  # fmt: skip
-    train.add_argument("recipe", metavar="RECIPE.yaml", help="what to train; --name=value overrides any of its settings")
+    train.add_argument("recipe", metavar="RECIPE.yaml", help="what to train; --name=value overrides a setting")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of output_dir")
 
     evaluate = _command(
-        commands, "evaluate", _evaluate, "score predictions against gold documents, exactly as the official scorer does",
+        commands, "evaluate", _evaluate, "score predictions against gold documents, as the official scorer does",
         "docre evaluate result.json dev.json --train-annotated train_annotated.json",
     )  # fmt: skip
-    evaluate.add_argument("predictions", metavar="PRED", help="JSON list of {title, h_idx, t_idx, r, evidence?}")
+    evaluate.add_argument(
+        "predictions", metavar="PRED", help="JSON list of {title, h_idx, t_idx, r, evidence?}, or a .zip that holds it"
+    )
     evaluate.add_argument("references", metavar="GOLD", help="DocRED JSON file with labels")
     evaluate.add_argument("--train-annotated", metavar="FILE", help="annotated training file, for Ign F1 and Macro@k")
     evaluate.add_argument("--train-distant", metavar="FILE", help="distant training file, for its own Ign F1")
@@ -79,8 +103,11 @@ def _parser() -> argparse.ArgumentParser:
         commands, "convert", _convert, "convert documents between DocRED files, JSON Lines and dataset repositories",
         "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/",
     )  # fmt: skip
-    convert.add_argument("source", metavar="IN", help="file or folder to read")
-    convert.add_argument("output", metavar="OUT", help=".jsonl, .json (DocRED's form), or a folder: a dataset repository")
+    convert.add_argument("source", metavar="IN", help="file, folder or Hub id to read; - for JSON Lines on stdin")
+    convert.add_argument(
+        "output", metavar="OUT", help=".jsonl, .json (DocRED's form), or a new folder: a dataset repository"
+    )
+    convert.add_argument("--split", help="the only split to read of a folder or dataset repository")
     convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
     return parser
 
@@ -101,18 +128,17 @@ def _command(
 
 
 def _extract(options: argparse.Namespace, _: list[str]) -> None:
-    from transformers import pipeline
     from transformers.utils import logging
 
-    from . import DEFAULT_MODEL
-    from .extraction import extract_file
+    from .extraction import choose_format, extract_file, load_pipeline
 
+    form = choose_format(options.format, options.output)
     logging.disable_progress_bar()
-    pipe = pipeline("docre", model=options.model or str(DEFAULT_MODEL), device=options.device)
+    pipe = load_pipeline(options.model, options.device)
     logging.enable_progress_bar()
     filters = {
         "threshold": options.threshold,
-        "relations": options.relations.split(",") if options.relations else None,
+        "relations": _split(options.relations),
         "top_k": options.top_k,
         "head": options.head,
         "tail": options.tail,
@@ -122,11 +148,21 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
         pipe,
         options.source,
         options.output,
-        format=options.format,
+        format=form,
         strict=not options.skip_invalid,
         **{name: value for name, value in filters.items() if value is not None},
     )
     _report(counts)
+    if counts["documents"] and counts["documents"] == counts["documents without entities"]:
+        print(
+            "No entity is marked, and this model relates entities that are given: write [Ada](:PER) in a .txt file, "
+            'or "entities" in JSON.',
+            file=sys.stderr,
+        )
+
+
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -137,8 +173,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from .data_files import read_json
-    from .metrics.docred.scoring import score
+    from .metrics.docred.scoring import read_json, score
 
     train = {
         name: read_json(path)
@@ -157,25 +192,27 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
-    from pathlib import Path
+    from .data_files import convert_file, is_document_file
 
-    if Path(options.output).suffix.lower() in (".json", ".jsonl"):
-        from .data_files import iter_documents, write_documents
-        from .documents import count_repairs
-
-        documents = list(iter_documents(options.source, strict=not options.skip_invalid))
-        written = write_documents(documents, options.output)
-        _report({"documents": written, **count_repairs(documents)})
+    strict = not options.skip_invalid
+    # Documents keep their own text from file to file; only in a dataset do all have the same columns.
+    if options.split is None and is_document_file(options.source) and is_document_file(options.output):
+        _report(convert_file(options.source, options.output, strict=strict))
         return
-    from .datasets_scripts.docred import convert
+    from .datasets_scripts import convert
 
-    _report(convert(options.source, options.output, strict=not options.skip_invalid))
+    for split, report in convert(options.source, options.output, split=options.split, strict=strict).items():
+        _report({**report, **report["repairs"]}, f"{split}: ")
 
 
-def _report(counts: Any) -> None:
+def _report(counts: Mapping[str, Any], start: str = "") -> None:
     """Say on the standard error what was done, repaired and left out."""
-    said = ", ".join(f"{count} {cause}" for cause, count in dict(counts).items() if count)
-    print(said or "nothing", file=sys.stderr)
+    said = [
+        f"{cause}: {count}"
+        for cause, count in counts.items()
+        if isinstance(count, int) and (count or cause in ("documents", "relations"))
+    ]
+    print(start + ", ".join(said), file=sys.stderr)
 
 
 if __name__ == "__main__":

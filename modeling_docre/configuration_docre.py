@@ -164,6 +164,13 @@ class DocREConfig(PreTrainedConfig):
         kwargs.pop("num_labels", None)
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build a config from a dict; `kwargs` override its entries and are checked like them."""
+        # The base class sets them on the finished config, past the checks and the label maps.
+        own = DocREConfig.__annotations__.keys() - {"sub_configs", "encoder_config"}
+        return super().from_dict({**config_dict, **{key: kwargs.pop(key) for key in own & kwargs.keys()}}, **kwargs)
+
     def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:
         """Return the encoder's configuration, where transformers looks for sizes."""
         return self.encoder_config.get_text_config(*args, **kwargs)  # type: ignore[union-attr]

@@ -89,8 +89,8 @@ class DocREPreTrainedModel(PreTrainedModel):
                 bound = 1 / math.sqrt(layer.in_features)
                 init.uniform_(layer.weight, -bound, bound)
                 init.uniform_(layer.bias, -bound, bound)
-        elif isinstance(module, DocREForRelationExtraction) and module.type_pair_bias is not None:
-            init.zeros_(module.type_pair_bias.weight)
+        elif module is getattr(self, "type_pair_bias", None):
+            init.zeros_(module.weight)
         elif not isinstance(module, nn.Linear):
             super()._init_weights(module)
 
@@ -282,7 +282,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Args:
             encoder (`str`, `os.PathLike` or `PreTrainedModel`):
-                Folder or Hub id of the encoder, or the encoder itself (which is copied).
+                Folder or Hub id of the encoder, or the encoder itself, which is copied (of a model with a head, what
+                is below the head).
             method (`str`, *optional*, defaults to `"atlop"`): Row of the table of methods.
             relations (`Sequence[str]` or `Mapping[str, str]`):
                 Relation ids, or ids with the words for them (`{"P17": "country"}`).
@@ -316,7 +317,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 f'    {cls.__name__}.from_encoder("{shown}", relations={{"P17": "country"}})'
             )
         if isinstance(encoder, PreTrainedModel):
-            loaded = copy.deepcopy(encoder)
+            loaded = copy.deepcopy(encoder.base_model)
         else:
             loaded = _load_encoder(str(encoder))
             tokenizer = tokenizer or str(encoder)

@@ -91,14 +91,18 @@ class DocREProcessor(ProcessorMixin):
                 f'    DocREProcessor.from_encoder("{pretrained_model_name_or_path}", config=model.config)'
             )
         config = DocREConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        no_tokenizer = (
+            f"{pretrained_model_name_or_path} has no tokenizer that loads. Add the files that go with its encoder "
+            "(tokenizer.json, tokenizer_config.json): "
+            "DocREProcessor.from_encoder(ENCODER, config=model.config).save_pretrained(FOLDER)."
+        )
         try:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, config=config.encoder, **kwargs)
         except (OSError, ValueError) as error:
-            raise OSError(
-                f"{pretrained_model_name_or_path} has no tokenizer that loads. Add the files that go with its "
-                "encoder: DocREProcessor.from_encoder(ENCODER, config=model.config).save_pretrained(FOLDER). "
-                f"({error})"
-            ) from error
+            raise OSError(f"{no_tokenizer} ({error})") from error
+        # For some families transformers makes up a tokenizer without any word where there is no file.
+        if not tokenizer.get_vocab().keys() >= set(marker_tokens(config)):
+            raise OSError(f"{no_tokenizer} (The one that was found does not know the marker tokens.)")
         return cls(tokenizer, config)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:

@@ -15,14 +15,13 @@ from typing import Any, cast
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
-from transformers.trainer_utils import get_last_checkpoint
 
 from .configuration_docre import DocREConfig
 from .data_files import iter_documents, read_json
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
-from .training import DocRETrainer
+from .training import DocRETrainer, last_checkpoint
 from .training_arguments import DocRETrainingArguments
 
 SECTIONS = ("model", "data", "training")
@@ -114,7 +113,7 @@ def train_from_recipe(
         RecipeError: If the recipe isn't right, or `output_dir` holds checkpoints and `resume` is off.
     """
     recipe = load_recipe(path, overrides)
-    checkpoint = get_last_checkpoint(recipe.output_dir) if os.path.isdir(recipe.output_dir) else None
+    checkpoint = last_checkpoint(recipe.output_dir)
     if checkpoint is not None and not resume:
         raise RecipeError(
             f"{recipe.output_dir} holds checkpoints of an earlier run. Go on from the last one with --resume, or "

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader, evaluation_batches, training_batches
@@ -23,6 +27,26 @@ from .training_arguments import DocRETrainingArguments
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled
 
 logger = logging.get_logger(__name__)
+
+
+def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
+    """
+    The newest checkpoint that was written to its end: a killed run may leave half of one behind.
+
+    Args:
+        folder (`str` or `os.PathLike`): An `output_dir`.
+
+    Returns:
+        `str` or `None`: The folder of the checkpoint.
+    """
+    found = {}
+    for state in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}"):
+        # The state is what the trainer writes last.
+        try:
+            found[json.loads(state.read_text(encoding="utf-8"))["global_step"]] = str(state.parent)
+        except (ValueError, KeyError):
+            continue
+    return found[max(found)] if found else None
 
 
 class DocRETrainer(Trainer):
@@ -268,7 +292,17 @@ class DocRETrainer(Trainer):
 
         Returns:
             `TrainOutput`: Steps, mean loss and metrics.
+
+        Raises:
+            ValueError: If `resume_from_checkpoint` is `True` and there is no checkpoint.
         """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
+            if resume_from_checkpoint is None:
+                raise ValueError(
+                    f"There is no complete checkpoint in {self.args.output_dir}; leave resume_from_checkpoint out to "
+                    "start at the beginning."
+                )
         self._loss_parts = {}
         self._start_from_prior = self.args.prior_bias and not resume_from_checkpoint
         try:
@@ -521,6 +555,23 @@ class DocRETrainer(Trainer):
             self._train_facts = [reference(document, str(index)) for index, document in enumerate(documents)]
         return self._train_facts
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        Saves model and processor, so that `from_pretrained` and `pipeline` load them.
+
+        Args:
+            output_dir (`str`, *optional*): The folder. Defaults to `args.output_dir`.
+            _internal_call (`bool`, *optional*, defaults to `False`): Set by Trainer when it saves a checkpoint.
+        """
+        super().save_model(output_dir, _internal_call)
+        if self.args.half_precision_weights and not _internal_call and self.is_world_process_zero():
+            model = self.accelerator.unwrap_model(self.model)
+            weights = {
+                name: value.half() if value.is_floating_point() else value
+                for name, value in model.state_dict().items()
+            }
+            model.save_pretrained(output_dir or self.args.output_dir, state_dict=weights)
+
     def tune_threshold(self, eval_dataset: Any = None) -> float:
         """
         Chooses the probability above which a relation is predicted by F1, and stores it in `config.threshold`.
@@ -553,4 +604,4 @@ class DocRETrainer(Trainer):
         return threshold
 
 
-__all__ = ["DocRETrainer", "DocRETrainingArguments"]
+__all__ = ["DocRETrainer", "DocRETrainingArguments", "last_checkpoint"]

@@ -48,6 +48,9 @@ class DocRETrainingArguments(TrainingArguments):
         tune_threshold (`bool`, *optional*, defaults to `False`):
             Whether to choose the probability above which a relation is predicted by F1 on the evaluation documents
             after training, and to store it in `config.threshold`.
+        half_precision_weights (`bool`, *optional*, defaults to `False`):
+            Whether `save_model` stores weights in float16, half the size; they load as float32. Checkpoints of a run
+            that may go on stay exact.
         early_stopping_patience (`int`, *optional*):
             Stop after this many evaluations without a better `metric_for_best_model`.
     """
@@ -73,6 +76,7 @@ class DocRETrainingArguments(TrainingArguments):
     frozen_cache_dir: str | None = field(default=None, metadata={"help": "Where outputs of frozen layers are kept."})
     prior_bias: bool = field(default=False, metadata={"help": "Start biases at the relations' log-odds."})
     tune_threshold: bool = field(default=False, metadata={"help": "Choose the threshold by F1 after training."})
+    half_precision_weights: bool = field(default=False, metadata={"help": "Whether save_model stores float16."})
     early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without improvement."})
 
     def __post_init__(self) -> None:

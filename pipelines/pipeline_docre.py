@@ -7,20 +7,26 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from transformers import Pipeline
+from transformers.utils import logging
 
 from modeling_docre.documents import Document, DocumentError
+from modeling_docre.modeling_docre import DocREForRelationExtraction, DocRERelationOutput
 from modeling_docre.processing_docre import DocREProcessor
+
+logger = logging.get_logger(__name__)
 
 # Documents that are read ahead and sorted by length, per document of a batch.
 _READ_AHEAD = 16
 _BATCH_SIZE = 8
-# Pairs of a batch, whatever its number of documents; one document may have more.
+# Pairs and padded tokens of a batch, whatever its number of documents; one document may have more.
 _MAX_PAIRS = 16384
+_MAX_TOKENS = 32768
 
 _FILTERS = ("threshold", "relations", "top_k", "head", "tail")
-_HOW_TO_PASS_ENTITIES = (
-    "The text comes without entities, and this model relates entities that are given. Mark them:\n"
+_WITHOUT_ENTITIES = "the text comes without entities, and this model relates entities that are given. Mark them:\n"
+_HOW_TO_PASS = (
     '    pipe({"text": "Ada lived in London.", "entities": [\n'
     '        {"type": "PER", "mentions": [{"start": 0, "end": 3}]},\n'
     '        {"type": "LOC", "mentions": [{"start": 13, "end": 19}]}]})\n'
@@ -59,27 +65,52 @@ class DocREPipeline(Pipeline):
     - `text`: where only tokens were given, the text that joins them, which the offsets count in.
 
     Args at call time, or when the pipeline is built:
-        threshold (`float`, *optional*): Probability above which a relation is returned; the model's own by default.
+        threshold (`float`, *optional*):
+            Probability above which a relation is returned; the model's own decision when left out.
         relations (`list[str]`, *optional*): Return only these relations, by id or by words.
         top_k (`int`, *optional*): Return at most this many relations of a document.
         head, tail (`int` or `str`, *optional*): Return only relations of this entity, by id or name.
         batch_size (`int`, *optional*, defaults to `8`): Documents that run at once; they are sorted by length inside.
+
+    A checkpoint in float16 runs in float32 on a CPU, which is several times faster there, unless `dtype` is given when
+    the pipeline is built.
+
+    Raises:
+        ValueError: when the model is none of this library, has no processor, or a filter is out of its range.
+        OSError: when the model's folder has no tokenizer; the message says which files to add.
     """
 
-    _load_tokenizer = False
-    _load_processor = True
-    _load_feature_extractor = False
-    _load_image_processor = False
-    _load_video_processor = False
+    processor: DocREProcessor
+    _load_tokenizer = False  # type: ignore[assignment]
+    # Not `True`: `pipeline` would then answer a missing tokenizer or another architecture with errors of its own,
+    # which say nothing about the way out. What did not load is loaded again here, where its error can be read.
+    _load_processor = None
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not isinstance(self.processor, DocREProcessor):
+    def __init__(self, model: Any, *, processor: Any = None, **kwargs: Any) -> None:
+        name = getattr(model, "name_or_path", "")
+        if not isinstance(model, DocREForRelationExtraction):
             raise ValueError(
-                "The pipeline needs a DocREProcessor: pass processor=DocREProcessor.from_pretrained(FOLDER), or "
+                f"{name or 'The model'} is a {type(model).__name__}, not a relation extraction model of this library. "
+                f'Start a new one around it and train it: DocREForRelationExtraction.from_encoder("{name}", ...).'
+            )
+        if processor is None and name:
+            logger.info(f"No processor was passed: taking the one of {name}.")
+            processor = DocREProcessor.from_pretrained(name, revision=getattr(model.config, "_commit_hash", None))
+        if not isinstance(processor, DocREProcessor):
+            raise ValueError(
+                "The pipeline needs the model's processor: pass processor=DocREProcessor.from_pretrained(FOLDER), or "
                 "processor=DocREProcessor.from_encoder(ENCODER, config=model.config) for a model made by from_encoder."
             )
-        self.processor.config = self.model.config
+        chosen = kwargs.get("dtype") != "auto"
+        # Before the base class reads the filters, which are checked against both.
+        self.model, self.processor = model, processor
+        processor.config = model.config
+        super().__init__(model, processor=processor, **kwargs)
+        if not chosen and self.device.type == "cpu" and self.model.dtype == torch.float16:
+            self.model.float()
         self.model.eval()
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -89,6 +120,11 @@ class DocREPipeline(Pipeline):
                 f"The docre pipeline has no parameter {', '.join(sorted(unknown))}; it has {', '.join(_FILTERS)}, "
                 "batch_size."
             )
+        # Of no pairs: what is wrong with a filter is said before anything runs.
+        nothing = DocRERelationOutput(
+            logits=torch.zeros(0, self.model.config.num_classes), pairs=torch.zeros(0, 3, dtype=torch.long)
+        )
+        self.processor.decode(nothing, [], **kwargs)
         return {}, {}, kwargs
 
     def __call__(  # type: ignore[override]
@@ -106,17 +142,22 @@ class DocREPipeline(Pipeline):
             `dict` for one document, `list[dict]` for a list, a generator of dicts for any other iterable.
 
         Raises:
-            DocumentError: when an input is not a document; the message says what to pass.
+            DocumentError: when an input is not a document; the message says which one, and what to pass.
+            ValueError: when a filter is out of its range or names what the model or a document does not have.
+            TypeError: for a parameter that does not exist.
         """
         filters = {**self._postprocess_params, **self._sanitize_parameters(**filters)[2]}
-        size = batch_size or self._batch_size or _BATCH_SIZE
-        if isinstance(inputs, (str, Mapping, Document)):
-            return next(self._run([inputs], size, filters))
+        if batch_size is None:
+            batch_size = _BATCH_SIZE if self._batch_size is None else self._batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} runs nothing; pass 1 or more.")
+        if isinstance(inputs, str | bytes | Mapping | Document):
+            return next(self._run([inputs], batch_size, filters))
         if isinstance(inputs, Sequence):
-            return list(self._run(inputs, size, filters))
+            return list(self._run(inputs, batch_size, filters))
         if isinstance(inputs, Iterable):
-            return self._run(inputs, size, filters)
-        raise DocumentError(f"A {type(inputs).__name__} is not a document. {_HOW_TO_PASS_ENTITIES}")
+            return self._run(inputs, batch_size, filters)
+        raise DocumentError(_not_a_document(inputs))
 
     def _run(self, inputs: Iterable[Any], batch_size: int, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
         numbered = enumerate(inputs)
@@ -137,22 +178,25 @@ class DocREPipeline(Pipeline):
             inputs: One document; see the class.
             index (`int`, *optional*, defaults to `0`): Its place in the inputs, for messages.
         """
-        if isinstance(inputs, str) or (isinstance(inputs, Mapping) and "text" in inputs and "entities" not in inputs):
-            raise DocumentError(f"input {index}: {_HOW_TO_PASS_ENTITIES}")
         if isinstance(inputs, Document):
             document = inputs
+        elif isinstance(inputs, str) or _has_text_alone(inputs):
+            raise DocumentError(f"input {index}: {_WITHOUT_ENTITIES}{_HOW_TO_PASS}")
         elif isinstance(inputs, Mapping):
             try:
                 document = Document.from_dict(inputs)
             except DocumentError as error:
                 raise DocumentError(f"input {index}: {error}") from None
         else:
-            raise DocumentError(f"input {index}: a {type(inputs).__name__} is not a document. {_HOW_TO_PASS_ENTITIES}")
+            raise DocumentError(f"input {index}: {_not_a_document(inputs)}")
         # Gold relations play no part in extraction, so those that the model doesn't know don't matter here.
         features = self.processor([document], strict=False)[0]
-        return {"document": document, "features": features, "gave_text": _gave_text(inputs)}
+        gave_text = document is inputs or inputs.get("text") == document.text
+        return {"document": document, "features": features, "gave_text": gave_text}
 
-    def _forward(self, model_inputs: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, Any], **_: Any
+    ) -> dict[str, Any]:
         items = model_inputs["items"]
         batch = self.processor.collate([item["features"] for item in items])
         batch.pop("labels", None)
@@ -195,23 +239,45 @@ class DocREPipeline(Pipeline):
         return answers
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save model and processor. The folder loads by `pipeline("docre", model=save_directory)`."""
+        """Save model and processor. The folder loads by `pipeline("docre", model=save_directory)`.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder to write; made where it does not exist.
+            kwargs: Passed on to both, such as `push_to_hub`.
+
+        Raises:
+            NotADirectoryError: when there is a file of that name.
+        """
+        if os.path.isfile(save_directory):
+            raise NotADirectoryError(f"{save_directory} is a file; pass the folder to save model and processor in.")
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
-def _gave_text(inputs: Any) -> bool:
-    return isinstance(inputs, Document) or "text" in inputs
+def _has_text_alone(inputs: Any) -> bool:
+    """Whether a dict is a text without entities; a table fills the keys that a row lacks with `None`."""
+    if not isinstance(inputs, Mapping) or inputs.get("text") is None:
+        return False
+    return all(inputs.get(key) is None for key in ("entities", "sents", "vertexSet"))
+
+
+def _not_a_document(inputs: Any) -> str:
+    return f"an object of type {type(inputs).__name__} is not a document. Pass one with its entities:\n{_HOW_TO_PASS}"
 
 
 def _batches(order: list[int], items: list[dict[str, Any]], batch_size: int) -> Iterator[list[int]]:
+    """Cut the rows, the longest first, into batches of limited size."""
     batch: list[int] = []
-    pairs = 0
+    pairs = longest = 0
     for row in order:
-        more = len(items[row]["features"]["pairs"])
-        if batch and (len(batch) == batch_size or pairs + more > _MAX_PAIRS):
+        features = items[row]["features"]
+        more = len(features["pairs"])
+        full = len(batch) == batch_size or pairs + more > _MAX_PAIRS or (len(batch) + 1) * longest > _MAX_TOKENS
+        if batch and full:
             yield batch
             batch, pairs = [], 0
+        if not batch:
+            longest = len(features["input_ids"])
         batch.append(row)
         pairs += more
     if batch:

@@ -324,3 +324,33 @@ def tiny_modernbert_dir(tiny_encoder: Callable[[str], Path]) -> Path:
 def tiny_encoder_dir(request: pytest.FixtureRequest, tiny_encoder: Callable[[str], Path]) -> Path:
     """The folder of each family in turn."""
     return tiny_encoder(request.param)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A tiny relation extraction model
+# ---------------------------------------------------------------------------------------------------------------------
+
+RELATIONS = {"P17": "country", "P131": "located in", "P27": "country of citizenship"}
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_bert_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a relation model with random weights on the tiny BERT, and its processor. Never write to it."""
+    from modeling_docre import DocREForRelationExtraction, DocREProcessor
+
+    path = tmp_path_factory.mktemp("tiny-checkpoint")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = DocREForRelationExtraction.from_encoder(
+            str(tiny_bert_dir),
+            relations=RELATIONS,
+            entity_types=["PER", "LOC", "ORG"],
+            use_entity_types=True,
+            emb_size=32,
+            block_size=8,
+        )
+        # Random pair heads give all pairs nearly the same scores; these differ enough to be told apart.
+        torch.nn.init.normal_(model.head.classifier.weight, std=2.0)
+    model.save_pretrained(path)
+    DocREProcessor.from_encoder(str(tiny_bert_dir), config=model.config).save_pretrained(path)
+    return path

@@ -95,6 +95,10 @@ def test_relations_alone_decide_the_labels(tmp_path):
     DocREConfig(relations=["A", "B"]).save_pretrained(tmp_path)
     loaded = DocREConfig.from_pretrained(tmp_path, relations=["C"])
     assert loaded.id2label == {0: "NA", 1: "C"} and loaded.num_classes == 2
+    with pytest.raises(ValueError, match=r"threshold=7"):
+        DocREConfig.from_pretrained(tmp_path, threshold=7.0)
+    _, unused = DocREConfig.from_pretrained(tmp_path, threshold=0.7, nonsense=1, return_unused_kwargs=True)
+    assert unused == {"nonsense": 1}
 
 
 def test_two_configs_share_nothing():
@@ -153,7 +157,7 @@ def test_settings_out_of_range_are_named(settings, message):
 
 
 def test_errors_of_for_method():
-    with pytest.raises(ValueError, match="There is no method 'bert'. Methods: atlop"):
+    with pytest.raises(ValueError, match=r"There is no method 'bert'\. Methods: atlop"):
         DocREConfig.for_method("bert")
     with pytest.raises(ValueError, match=r"pass a list, relations=\['P17'\]"):
         DocREConfig.for_method("atlop", "P17")

@@ -405,7 +405,7 @@ def test_a_hub_id_goes_to_load_dataset(monkeypatch, tmp_path):
 
 def test_the_hub_out_of_reach(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConnectionError, match="'ostania/toy' is no file or folder in .*HF_HUB_OFFLINE"):
+    with pytest.raises(ConnectionError, match=r"'ostania/toy' is no file or folder in .*HF_HUB_OFFLINE"):
         load_docre("ostania/toy")
 
 
@@ -428,7 +428,7 @@ def test_a_repository_with_a_loading_script(monkeypatch):
         raise RuntimeError("Dataset scripts are no longer supported, but found docred.py")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(ValueError, match="loading script.*Download the JSON files"):
+    with pytest.raises(ValueError, match=r"loading script.*Download the JSON files"):
         load_docre("ostania/old")
 
 
@@ -488,14 +488,14 @@ DWIE = {"id": "DW_1", "mentions": [{"begin": 0}], "concepts": [{"concept": 0}], 
         ("twice.json", "[]\n[]", "something follows the list at line 2 column 1"),
         (
             "comma.json",
-            '[\n{"title": "T"}\n  {"title": "U"}]',
+            f"[\n{json.dumps(QUIL)}\n  {json.dumps(TARN)}]",
             "expected a comma or the end of the list at line 3 column 3",
         ),
         ("trailing.json", json.dumps([QUIL])[:-1] + ",]", "not valid JSON: Expecting value at line 1 column"),
         (
             "broken.json",
             '[\n {"title": "T",\n  "sents": [[oops]]}]',
-            "Expecting value at line 3 column 13. Mend the file",
+            "Expecting value at line 3 column 14. Mend the file",
         ),
         ("cut.json", json.dumps([QUIL, TARN])[:-40], "The file may be truncated"),
         ("deep.json", "[" * 100_000, "not valid JSON"),
@@ -506,6 +506,19 @@ def test_other_files_are_recognised(tmp_path, name, content, expected):
     path = write(tmp_path / name, content)
     error = message(load_docre, path)
     assert error.startswith(str(path)) and expected in error
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64, 1 << 20])
+def test_the_place_of_an_error_does_not_depend_on_how_the_file_is_read(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(json_files, "_CHUNK", chunk)
+    good = json.dumps(documents(3), indent=2, ensure_ascii=False)
+    for place in (good.index("Quil"), good.index("塔恩") + 3, good.rindex("P19") + 4):
+        broken = good[:place] + '"' + good[place:]
+        try:
+            json.loads(broken)
+        except json.JSONDecodeError as error:
+            expected = f"{error.msg} at line {error.lineno} column {error.colno}"
+        assert expected in message(load_docre, write(tmp_path / f"{place}.json", broken))
 
 
 def test_a_truncated_line_is_named_or_counted(tmp_path):
@@ -565,7 +578,7 @@ def test_facts_move_with_their_entities(tmp_path):
 
 def test_nothing_but_unreadable_documents(tmp_path):
     path = write(tmp_path / "a.json", [{"title": "T", "sents": []}])
-    with pytest.raises(DocumentError, match="there is no document in it .1 x unreadable document"):
+    with pytest.raises(DocumentError, match=r"there is no document in it \(1 x unreadable document\)"):
         load_docre(path, strict=False)
 
 
@@ -614,7 +627,7 @@ def test_convert_to_a_repository_and_back(tmp_path):
     convert(tmp_path / "repo", tmp_path / "train.json.gz", split="train")
     with gzip.open(tmp_path / "train.json.gz", "rt", encoding="utf-8") as stream:
         assert [row["title"] for row in json.load(stream)] == ["Quil Harbour", "Tarn"]
-    with pytest.raises(ValueError, match="has the splits train, test, but .* holds one: pass `split`"):
+    with pytest.raises(ValueError, match=r"has the splits train, test, but .* holds one: pass `split`"):
         convert(tmp_path / "repo", tmp_path / "all.json")
     with pytest.raises(FileExistsError):
         convert(raw, tmp_path / "repo")

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from training_helpers import fictional, make
 
 from modeling_docre import Document
 from modeling_docre.frozen_layers import FrozenLayers, StateStore
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from training_helpers import fictional, make
 
 
 def batch_of(processor, numbers):

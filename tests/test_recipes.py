@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from training_helpers import RELATIONS, fictional
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from training_helpers import RELATIONS, fictional
 
 
 @pytest.fixture

@@ -13,15 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from training_helpers import RELATIONS, arguments, assert_close, fictional, make, parameters, trainer_for
 from transformers import TrainerCallback
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.metrics.docred.scoring import score
-from modeling_docre.training import DocRETrainer, DocRETrainingArguments
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from training_helpers import RELATIONS, arguments, assert_close, fictional, make, parameters, trainer_for
+from modeling_docre.training import DocRETrainer, DocRETrainingArguments, last_checkpoint
 
 # What training does
 
@@ -49,6 +46,20 @@ def test_training_learns_the_stories_and_saves_a_model_that_loads(tiny_bert_dir,
     assert DocREProcessor.from_pretrained(tmp_path / "final").config.relations == RELATIONS
     config = json.loads((tmp_path / "final" / "config.json").read_text())
     assert "use_cache" not in config
+
+
+def test_half_precision_weights_halve_the_saved_model_and_load_as_float32(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, max_steps=2, half_precision_weights=True, save_strategy="epoch")
+    trainer.train()
+    trainer.save_model(tmp_path / "final")
+    exact = DocREForRelationExtraction.from_pretrained(last_checkpoint(str(tmp_path)))
+    assert_close(parameters(trainer.model), parameters(exact), 0.0)
+    saved = DocREForRelationExtraction.from_pretrained(tmp_path / "final")
+    assert {parameter.dtype for parameter in saved.parameters()} == {torch.float32}
+    halved = {name: value.half().float() for name, value in parameters(trainer.model).items()}
+    assert_close(halved, parameters(saved), 0.0)
+    sizes = [Path(folder, "model.safetensors").stat().st_size for folder in (tmp_path / "final", exact.name_or_path)]
+    assert sizes[0] < 0.7 * sizes[1]
 
 
 def test_the_parts_of_the_loss_are_logged_as_means_per_step(tiny_bert_dir, tmp_path):
@@ -150,6 +161,22 @@ def test_a_killed_run_resumes_to_the_same_numbers(tiny_bert_dir, tmp_path):
     assert resumed["losses"] == straight["losses"]
     first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("straight", "killed"))
     assert_close(first, second, 0.0)
+
+
+def test_half_a_checkpoint_is_passed_over(tiny_bert_dir, tmp_path):
+    straight = trainer_for(tiny_bert_dir, tmp_path / "a", dropout=True)
+    straight.train()
+    stopped = trainer_for(tiny_bert_dir, tmp_path / "b", dropout=True, save_strategy="steps", save_steps=2)
+    stopped.train()
+    # As if the process had died while it wrote checkpoint 6, and another while it wrote the state of checkpoint 4.
+    (tmp_path / "b" / "checkpoint-6" / "trainer_state.json").unlink()
+    (tmp_path / "b" / "checkpoint-4" / "trainer_state.json").write_text('{"global_st')
+    resumed = trainer_for(tiny_bert_dir, tmp_path / "b", dropout=True)
+    assert last_checkpoint(tmp_path / "b").endswith("checkpoint-2")
+    resumed.train(resume_from_checkpoint=True)
+    assert_close(parameters(straight.model), parameters(resumed.model), 0.0)
+    with pytest.raises(ValueError, match="no complete checkpoint"):
+        trainer_for(tiny_bert_dir, tmp_path / "c").train(resume_from_checkpoint=True)
 
 
 def test_evaluation_in_between_does_not_change_training(tiny_bert_dir, tmp_path):
