@@ -140,7 +140,7 @@ class AttentionRows:
             if not hasattr(module, "docre_owner_config"):
                 module.docre_owner_config = module.config  # type: ignore[assignment]
                 module.config = copy.copy(module.config)  # type: ignore[arg-type]
-                module.config._attn_implementation_internal = _ROWS_FUNCTION
+                module.config._attn_implementation_internal = _ROWS_FUNCTION  # type: ignore[union-attr]
         elif family in _HOOKED:
             self.route = "hook"
             module = _last_module(encoder, _HOOKED[family])

@@ -133,9 +133,11 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
     from .extraction import choose_format, extract_file, load_pipeline
 
     form = choose_format(options.format, options.output)
-    logging.disable_progress_bar()
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # of loading weights, which takes no time
     pipe = load_pipeline(options.model, options.device)
-    logging.enable_progress_bar()
+    if shown:
+        logging.enable_progress_bar()
     filters = {
         "threshold": options.threshold,
         "relations": _split(options.relations),

@@ -37,7 +37,19 @@ THRESHOLD_CLASS = "NA"
 
 # Encoders that count positions from `pad_token_id + 1`, so that their usable length is shorter by that much.
 _OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "data2vec-text", "roberta-prelayernorm"}
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
 )
 _DEFAULT_WINDOW = 512
 
@@ -235,7 +247,7 @@ class DocREConfig(PreTrainedConfig):
             raise ValueError(f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}.")
         self._check_numbers()
         for pair in self.pair_types or ():
-            if isinstance(pair, str) or len(pair) != 2:
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise ValueError(f"pair_types has {pair!r}; each entry is a [head type, tail type].")
 
     def _check_numbers(self) -> None:

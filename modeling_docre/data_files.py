@@ -79,7 +79,8 @@ def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iter
         raise DataFileError(f"{path}: {'a folder' if os.path.isdir(path) else known}. {_KINDS}.")
     if kind == ".txt":
         with _open_input(path) as stream:
-            markup = stream.read().strip()
+            # Space in front stays, so that places in messages are those in the file.
+            markup = stream.read().rstrip()
         yield _read(str(path), strict, lambda: Document.from_markup(markup, title=Path(path).name, strict=strict))
         return
     for where, entry in _list_entries(path) if kind == ".json" else _line_entries(path, strict):

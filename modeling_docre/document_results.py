@@ -12,9 +12,12 @@ from torch import Tensor
 from .configuration_docre import DocREConfig
 from .decisions import best_threshold, predict, relation_scores
 from .documents import Document, Relation
+from .metrics.docred.scoring import score
 
 # Below this probability no threshold worth having lies, and the number of candidates to sort stays small.
 SMALLEST_SCORE = 0.01
+# Above this one probabilities run together: a threshold between two of them would cut elsewhere among the logits.
+LARGEST_SCORE = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +30,25 @@ class DocumentResult:
             The position of the document in the evaluation data.
         relations (`tuple[Relation, ...]`):
             What is predicted, the best first.
-        scored_pairs (`frozenset[tuple[int, int]]`):
-            The (head, tail) pairs that were candidates.
+        gold_not_scored (`int`):
+            How many gold facts are of a pair that was no candidate.
         candidates (`tuple[Relation, ...]`, *optional*):
             What some threshold would predict.
     """
 
     index: int
     relations: tuple[Relation, ...]
-    scored_pairs: frozenset[tuple[int, int]]
+    gold_not_scored: int
     candidates: tuple[Relation, ...] | None = None
 
 
 def document_results(
-    outputs: Any, index: Sequence[int], config: DocREConfig, *, candidates: bool = False
+    outputs: Any,
+    index: Sequence[int],
+    documents: Sequence[Document],
+    config: DocREConfig,
+    *,
+    candidates: bool = False,
 ) -> list[DocumentResult]:
     """
     Takes the outputs of a batch apart by document.
@@ -49,7 +57,9 @@ def document_results(
         outputs ([`DocRERelationOutput`]):
             `logits` `(num_pairs, num_classes)` and `pairs` `(num_pairs, 3)` are read.
         index (`Sequence[int]`):
-            The position in the evaluation data of each document of the batch.
+            The position in `documents` of each document of the batch.
+        documents (`Sequence[Document]`):
+            All documents of the evaluation.
         config ([`DocREConfig`]):
             The decision, its limits, and the relations' names.
         candidates (`bool`, *optional*, defaults to `False`):
@@ -58,36 +68,29 @@ def document_results(
     Returns:
         `list[DocumentResult]`: One for each document of the batch, in its order.
     """
-    logits = outputs.logits.float()
-    scores = relation_scores(logits, config.decision).cpu()
-    found = predict(
-        logits, config.decision, max_relations=config.max_relations_per_pair, threshold=config.threshold
-    ).cpu()
-    pairs = outputs.pairs.cpu()
-    chosen = _relations(pairs, scores, found[:, 1:], config.relations)
-    ranked = {}
-    if candidates:
-        ranked = _relations(pairs, scores, _highest(scores, config.max_relations_per_pair), config.relations)
-    scored: list[set[tuple[int, int]]] = [set() for _ in index]
-    for row, head, tail in pairs.tolist():
-        scored[row].add((head, tail))
+    # In float64 scores tell apart what logits do, almost everywhere.
+    logits, pairs = outputs.logits.detach().cpu().double(), outputs.pairs.cpu()
+    scores = relation_scores(logits, config.decision)
+
+    def found(threshold: float | None) -> dict[int, list[Relation]]:
+        most = config.max_relations_per_pair
+        mask = predict(logits, config.decision, max_relations=most, threshold=threshold)
+        return _relations(pairs, scores, mask[:, 1:], config.relations)
+
+    chosen = found(config.threshold)
+    ranked = found(SMALLEST_SCORE) if candidates else {}
+    scored = {tuple(pair) for pair in pairs.tolist()}
     return [
         DocumentResult(
             index=position,
             relations=tuple(chosen.get(row, ())),
-            scored_pairs=frozenset(scored[row]),
+            gold_not_scored=sum(
+                (row, relation.head, relation.tail) not in scored for relation in documents[position].relations or ()
+            ),
             candidates=tuple(ranked.get(row, ())) if candidates else None,
         )
         for row, position in enumerate(index)
     ]
-
-
-def _highest(scores: Tensor, most: int | None) -> Tensor:
-    relations = scores[:, 1:]
-    mask = relations > SMALLEST_SCORE
-    if most is not None and 0 < most < relations.shape[1]:
-        mask &= relations >= relations.topk(most, dim=1).values[:, -1:]
-    return mask
 
 
 def _relations(pairs: Tensor, scores: Tensor, mask: Tensor, names: Sequence[str]) -> dict[int, list[Relation]]:
@@ -120,10 +123,44 @@ def choose_threshold(documents: Sequence[Document], results: Sequence[DocumentRe
     for result in results:
         gold = _facts(documents[result.index])
         for candidate in result.candidates or ():
-            scores.append(candidate.score or 0.0)
+            scores.append(min(candidate.score or 0.0, LARGEST_SCORE))
             correct.append((candidate.head, candidate.tail, candidate.relation) in gold)
     num_gold = sum(len(_facts(document)) for document in documents)
-    return best_threshold(torch.tensor(scores, dtype=torch.float64), torch.tensor(correct, dtype=torch.bool), num_gold)
+    threshold, f1 = best_threshold(
+        torch.tensor(scores, dtype=torch.float64), torch.tensor(correct, dtype=torch.bool), num_gold
+    )
+    # Below, relations would come in that were no candidates here.
+    return max(threshold, SMALLEST_SCORE), f1
+
+
+def score_documents(
+    documents: Sequence[Document], results: Sequence[DocumentResult], training_facts: list[dict[str, Any]]
+) -> dict[str, float]:
+    """
+    Scores predicted relations.
+
+    Args:
+        documents (`Sequence[Document]`):
+            Labelled documents.
+        results (`Sequence[DocumentResult]`):
+            Their results, in their order.
+        training_facts (`list[dict]`):
+            The training documents, each as a [`reference`], or none.
+
+    Returns:
+        `dict[str, float]`: `f1`, `precision`, `recall`; with training documents `ign_f1`; and `gold_not_scored`, a
+        count, if it isn't 0.
+    """
+    rows = [
+        {"title": str(result.index), "h_idx": relation.head, "t_idx": relation.tail, "r": relation.relation}
+        for result in results
+        for relation in result.relations
+    ]
+    references = [reference(document, str(index)) for index, document in enumerate(documents)]
+    scores = score(rows, references, train_annotated=training_facts or None)
+    metrics = {name: scores[name] for name in ("f1", "precision", "recall", "ign_f1") if name in scores}
+    missed = sum(result.gold_not_scored for result in results)
+    return {**metrics, "gold_not_scored": missed} if missed else metrics
 
 
 def _facts(document: Document) -> set[tuple[int, int, str]]:
@@ -154,4 +191,4 @@ def reference(document: Document, title: str) -> dict[str, Any]:
     }
 
 
-__all__ = ["DocumentResult", "choose_threshold", "document_results", "reference"]
+__all__ = ["DocumentResult", "choose_threshold", "document_results", "reference", "score_documents"]

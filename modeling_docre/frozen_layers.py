@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -79,6 +81,8 @@ class FrozenLayers:
             process (`int`, *optional*, defaults to `0`):
                 The number of this process: each writes files of its own.
         """
+        # Trainer starts over with smaller batches where memory does not suffice; a second wrapper would stay for ever.
+        self.close_cache()
         self._folder, self._process, self._stores = Path(folder), process, {}
         self._weights = _fingerprint(self._parameters)
         for position, layer in enumerate(self.layers):
@@ -164,8 +168,9 @@ class FrozenLayers:
             if self._folder is None:
                 raise RuntimeError("The cache of frozen layers is closed.")
             config = self.encoder.config
+            versions = [FORMAT, str(torch.__version__), transformers.__version__]
             settings = json.dumps(
-                [FORMAT, self.number, precision, device.type, config._attn_implementation, config.to_diff_dict()],
+                [*versions, self.number, precision, device.type, config._attn_implementation, config.to_diff_dict()],
                 sort_keys=True,
                 default=str,
             )
@@ -176,10 +181,11 @@ class FrozenLayers:
 
 class StateStore:
     """
-    Tensors by key in one append-only file per process, read through memory mapping.
+    Tensors by key in append-only files, read through memory mapping.
 
-    A line of the index is written after the data that it points to, so that a killed process leaves at worst bytes
-    that nobody refers to.
+    Each store reads what others had written when it was opened, and writes to a file of its own, made with the first
+    tensor: several runs may share a folder. A line of the index is written after the data that it points to, so that a
+    killed process leaves at worst bytes that nobody refers to.
 
     Args:
         folder (`Path`):
@@ -189,20 +195,13 @@ class StateStore:
     """
 
     def __init__(self, folder: Path, *, process: int = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._places: dict[str, tuple[Path, int, list[int], str]] = {}
         self._maps: dict[Path, np.memmap] = {}
         for index in sorted(folder.glob("*.jsonl")):
             self._read_index(index)
-        self._data_path = folder / f"states-{process}.bin"
-        self._data = self._data_path.open("ab")
-        self._index = (folder / f"states-{process}.jsonl").open("a+", encoding="utf-8")
-        # What a killed process may have left of its last line must not swallow the next.
-        if self._index.tell() > 0:
-            self._index.write("\n")
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._places
+        self._data_path = folder / f"states-{process}-{uuid.uuid4().hex}.bin"
+        self._data: BinaryIO | None = None
+        self._index: TextIO | None = None
 
     def _read_index(self, index: Path) -> None:
         data = index.with_suffix(".bin")
@@ -241,6 +240,10 @@ class StateStore:
         """
         if key in self._places:
             return
+        if self._data is None or self._index is None:
+            self._data_path.parent.mkdir(parents=True, exist_ok=True)
+            self._data = self._data_path.open("xb")
+            self._index = self._data_path.with_suffix(".jsonl").open("x", encoding="utf-8")
         tensor = tensor.contiguous()
         dtype = str(tensor.dtype).removeprefix("torch.")
         offset = self._data.tell()
@@ -252,8 +255,9 @@ class StateStore:
 
     def close(self) -> None:
         """Closes the files."""
-        self._data.close()
-        self._index.close()
+        for file in (self._data, self._index):
+            if file is not None:
+                file.close()
         self._maps = {}
 
 

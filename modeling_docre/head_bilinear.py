@@ -129,13 +129,11 @@ class BilinearHead(nn.Module):
 
     def classify(self, pair_embeddings: PairFactors) -> Tensor:
         """Return logits `(num_pairs, num_classes)` of pair embeddings."""
-        head, tail = pair_embeddings
-        weight, bias = self.classifier.weight, self.classifier.bias
-        device = head.device.type
+        tensors: tuple[Tensor, ...] = (*pair_embeddings, self.classifier.weight, self.classifier.bias)
+        device = pair_embeddings.head.device.type
         if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-            head, tail, weight, bias = (tensor.to(dtype) for tensor in (head, tail, weight, bias))
-        return _GroupedBilinear.apply(head, tail, weight, bias, self.block_size)
+            tensors = tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+        return _GroupedBilinear.apply(*tensors, self.block_size)
 
     def set_class_bias(self, values: Tensor) -> None:
         """Set the bias of every class, `(num_classes,)`: a model that starts from label frequencies learns faster."""

@@ -119,19 +119,27 @@ class DocREPreTrainedModel(PreTrainedModel):
                 f'    DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
             )
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        model: Any
+        model, info = loaded
         if info["missing_keys"] and not kwargs.get("ignore_mismatched_sizes"):
             raise ValueError(
                 f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}. A model with "
                 "random parts would answer at random."
             )
-        return (model, info) if wants_info else model
+        return loaded if wants_info else model
 
 
 def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Build an encoder with random weights, without the pooler that no method here uses."""
-    model_class = AutoModel._model_mapping[type(config)]
-    takes_pooling = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f"{config.model_type!r} is an encoder-decoder; the encoder must be one that reads, such as BERT, RoBERTa, "
+            "ModernBERT or DeBERTa."
+        )
+    # A few families (Funnel) have two classes; none of those has a pooler.
+    model_class: Any = AutoModel._model_mapping[type(config)]
+    takes_pooling = isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
 
 
@@ -282,8 +290,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Args:
             encoder (`str`, `os.PathLike` or `PreTrainedModel`):
-                Folder or Hub id of the encoder, or the encoder itself, which is copied (of a model with a head, what
-                is below the head).
+                Folder or Hub id of the encoder, or the encoder itself, which is copied. Of a model with a head, one of
+                this library included, what is below the head is taken.
             method (`str`, *optional*, defaults to `"atlop"`): Row of the table of methods.
             relations (`Sequence[str]` or `Mapping[str, str]`):
                 Relation ids, or ids with the words for them (`{"P17": "country"}`).
@@ -316,13 +324,12 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 f'    {cls.__name__}.from_encoder("{shown}", relations=["P17", "P131"])\n'
                 f'    {cls.__name__}.from_encoder("{shown}", relations={{"P17": "country"}})'
             )
-        if isinstance(encoder, PreTrainedModel):
-            loaded = copy.deepcopy(encoder.base_model)
-        else:
-            loaded = _load_encoder(str(encoder))
-            tokenizer = tokenizer or str(encoder)
+        if not isinstance(encoder, PreTrainedModel):
+            encoder = str(encoder)
+            tokenizer = tokenizer or encoder
+        loaded = _load_encoder(encoder)
         config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
-        if os.path.isdir(config.encoder.name_or_path):
+        if os.path.isdir(config.encoder.name_or_path or ""):
             # A folder of this machine means nothing to whoever loads the checkpoint.
             config.encoder._name_or_path = ""
         if tokenizer is not None:
@@ -425,20 +432,22 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
     def _losses(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
         function, config = LOSS_FUNCTIONS[self.config.loss], self.config
+        arguments = dict(config.loss_arguments)
+        if not self.training:
+            # Drawing labels belongs to training: an evaluation would change from call to call.
+            arguments.pop("negative_label_rate", None)
         if num_items_in_batch is None:
-            return {config.loss: function(logits, labels, reduction="mean", **config.loss_arguments)}
-        total = function(logits, labels, reduction="sum", **config.loss_arguments)
+            return {config.loss: function(logits, labels, reduction="mean", **arguments)}
+        total = function(logits, labels, reduction="sum", **arguments)
         return {config.loss: total / num_items_in_batch}
 
 
-def _load_encoder(name: str) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(name)
-    if config.model_type == DocREConfig.model_type:
-        raise ValueError(
-            f"{name} is already a relation extraction model; load it with "
-            f'DocREForRelationExtraction.from_pretrained("{name}").'
-        )
-    return AutoModel.from_pretrained(name, config=config, dtype=torch.float32)
+def _load_encoder(encoder: str | PreTrainedModel) -> Any:
+    if isinstance(encoder, PreTrainedModel):
+        loaded = copy.deepcopy(encoder.base_model)
+    else:
+        loaded = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+    return loaded.encoder if isinstance(loaded, DocREModel) else loaded
 
 
 __all__ = [

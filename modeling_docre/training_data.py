@@ -21,7 +21,8 @@ def as_documents(data: Any, argument: str) -> list[Document]:
 
     Args:
         data (`Iterable[Document | dict]` or `datasets.Dataset`):
-            Documents, dicts in DocRED's or in plain-text form, or a dataset whose rows are such dicts.
+            Documents, dicts in DocRED's or in plain-text form, or a dataset whose rows are such dicts. A stream is
+            read to its end.
         argument (`str`):
             The name under which the caller passed it; used in error messages.
 
@@ -29,7 +30,7 @@ def as_documents(data: Any, argument: str) -> list[Document]:
         `list[Document]`: The documents, in the order of `data`.
 
     Raises:
-        TypeError: If `data` is a dictionary of splits, a stream, a path or something that isn't a document.
+        TypeError: If `data` is a dictionary of splits, a path or something that isn't a document.
         DocumentError: If a document is not valid.
     """
     if isinstance(data, Mapping):
@@ -106,15 +107,20 @@ class DocumentDataset(Dataset):
             Turns a document into features.
         keep (`bool`, *optional*, defaults to `True`):
             Whether to keep features in memory for the next epoch. A corpus that is only read once needn't.
+        strict (`bool`, *optional*, defaults to `True`):
+            Whether a gold relation that the model does not know is an error; otherwise it counts as left out.
     """
 
-    def __init__(self, documents: Sequence[Document], processor: DocREProcessor, *, keep: bool = True) -> None:
+    def __init__(
+        self, documents: Sequence[Document], processor: DocREProcessor, *, keep: bool = True, strict: bool = True
+    ) -> None:
         self.documents = list(documents)
         self.processor = processor
         self.keep = keep
+        self.strict = strict
         self._features: dict[int, dict[str, Any]] = {}
-        self._left_out: Counter[str] = Counter()
-        self._counted: set[int] = set()
+        self.left_out: dict[int, dict[str, int]] = {}
+        """By document that was in a batch so far, what a length limit, a filter or a repair has dropped from it."""
         self.reported = False
 
     def __len__(self) -> int:
@@ -125,27 +131,21 @@ class DocumentDataset(Dataset):
         position = index if index >= 0 else -1 - index
         features = self._features.get(position)
         if features is None:
-            features = self.processor([self.documents[position]])[0]
-            if position not in self._counted:
-                self._counted.add(position)
-                self._left_out.update(_left_out(features["coverage"]))
+            features = self.processor([self.documents[position]], strict=self.strict)[0]
             if self.keep and len(self._features) < KEPT_FEATURES:
                 self._features[position] = features
         return {**features, "document_index": index}
 
-    @property
-    def num_read(self) -> int:
-        """How many documents have been turned into features so far."""
-        return len(self._counted)
-
-    def left_out(self) -> dict[str, int]:
+    def count(self, index: Sequence[int], left_out: Sequence[dict[str, int]]) -> None:
         """
-        What a length limit, a filter or a repair has dropped from the documents read so far.
+        Notes what is left out of the documents of a batch. Here and not where features are made: that may happen in
+        another process.
 
-        Returns:
-            `dict[str, int]`: Counts above 0, by what was dropped or why.
+        Args:
+            index (`Sequence[int]`): The document of each row of the batch.
+            left_out (`Sequence[dict]`): `left_out` of the batch.
         """
-        return {cause: count for cause, count in self._left_out.most_common() if count}
+        self.left_out.update((number, counts) for number, counts in zip(index, left_out, strict=True) if number >= 0)
 
 
 def _left_out(coverage: Mapping[str, int]) -> dict[str, int]:
@@ -159,12 +159,28 @@ def _left_out(coverage: Mapping[str, int]) -> dict[str, int]:
             counts[f"{name} not {'scored' if name == 'pairs' else 'read'}"] = total - partial
         elif name != "relations" and not name.endswith(("_read", "_scored")):
             counts[name] = total
-    return counts
+    return {cause: count for cause, count in counts.items() if count}
+
+
+def describe_left_out(left_out: Mapping[int, Mapping[str, int]]) -> str:
+    """
+    One line on what is left out of documents, or none.
+
+    Args:
+        left_out (`Mapping[int, Mapping[str, int]]`): What is left out, by document.
+
+    Returns:
+        `str`: Such as `"40 tokens not read, 3 pairs not scored"`, or `""`.
+    """
+    total: Counter[str] = Counter()
+    for counts in left_out.values():
+        total.update(counts)
+    return ", ".join(f"{count} {cause}" for cause, count in total.most_common())
 
 
 class DocumentCollator:
     """
-    `processor.collate` for the trainer: also notes which documents are in the batch.
+    `processor.collate` for the trainer: also notes which documents are in the batch, and what is left out of them.
 
     Args:
         processor (`DocREProcessor`): Owner of the batch form.
@@ -179,13 +195,48 @@ class DocumentCollator:
             features (`list[dict]`): Items of a [`DocumentDataset`].
 
         Returns:
-            `dict[str, Any]`: Model inputs, and `document_index`, a long tensor `(batch,)`.
+            `dict[str, Any]`: Model inputs; `document_index`, a long tensor `(batch,)`; and `left_out`, a dict of counts
+            for each document.
         """
         index = [item["document_index"] for item in features]
         plain = [{key: value for key, value in item.items() if key != "document_index"} for item in features]
-        batch = dict(self.processor.collate(plain))
+        batch: dict[str, Any] = dict(self.processor.collate(plain))
         batch["document_index"] = torch.tensor(index, dtype=torch.long)
+        batch["left_out"] = [_left_out(item["coverage"]) for item in features]
         return batch
 
 
-__all__ = ["DocumentCollator", "DocumentDataset", "as_documents", "count_pairs", "refuse_unlabelled"]
+def relation_log_odds(dataset: DocumentDataset, collator: DocumentCollator, num_classes: int) -> torch.Tensor:
+    """
+    The log-odds with which each relation occurs among the pairs of labelled documents.
+
+    Args:
+        dataset ([`DocumentDataset`]): The documents.
+        collator ([`DocumentCollator`]): Makes their labels.
+        num_classes (`int`): The number of classes, the threshold class included.
+
+    Returns:
+        `torch.Tensor` of shape `(num_classes,)`: 0 for the threshold class.
+    """
+    counts = torch.zeros(num_classes, dtype=torch.float64)
+    num_pairs = 0
+    for index in range(len(dataset)):
+        labels = collator([dataset[index]])["labels"]
+        counts += labels.double().sum(0)
+        num_pairs += len(labels)
+    # Half a fact more keeps a relation that does not occur finite.
+    probability = (counts + 0.5) / (num_pairs + 1)
+    log_odds = torch.log(probability) - torch.log1p(-probability)
+    log_odds[0] = 0.0
+    return log_odds.float()
+
+
+__all__ = [
+    "DocumentCollator",
+    "DocumentDataset",
+    "as_documents",
+    "count_pairs",
+    "describe_left_out",
+    "refuse_unlabelled",
+    "relation_log_odds",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,6 +34,14 @@ _HOW_TO_PASS = (
     "or by hand, inside the text:\n"
     '    pipe(Document.from_markup("[Ada](:PER) lived in [London](:LOC)."))'
 )
+
+
+# No dict: the base class would search its thousands of numbers for tensors.
+@dataclass(frozen=True, slots=True)
+class _Item:
+    document: Document
+    features: dict[str, Any]
+    gave_text: bool
 
 
 class DocREPipeline(Pipeline):
@@ -163,7 +172,7 @@ class DocREPipeline(Pipeline):
         numbered = enumerate(inputs)
         while chunk := list(itertools.islice(numbered, batch_size * _READ_AHEAD)):
             items = [self.preprocess(item, number) for number, item in chunk]
-            order = sorted(range(len(items)), key=lambda row: -len(items[row]["features"]["input_ids"]))
+            order = sorted(range(len(items)), key=lambda row: -len(items[row].features["input_ids"]))
             answers: list[dict[str, Any] | None] = [None] * len(items)
             for rows in _batches(order, items, batch_size):
                 outputs = self.forward({"items": [items[row] for row in rows]})
@@ -171,7 +180,7 @@ class DocREPipeline(Pipeline):
                     answers[row] = answer
             yield from answers  # type: ignore[misc]
 
-    def preprocess(self, inputs: Any, index: int = 0) -> dict[str, Any]:  # type: ignore[override]
+    def preprocess(self, inputs: Any, index: int = 0) -> _Item:  # type: ignore[override]
         """Turn one input into its document and features.
 
         Args:
@@ -192,13 +201,13 @@ class DocREPipeline(Pipeline):
         # Gold relations play no part in extraction, so those that the model doesn't know don't matter here.
         features = self.processor([document], strict=False)[0]
         gave_text = document is inputs or inputs.get("text") == document.text
-        return {"document": document, "features": features, "gave_text": gave_text}
+        return _Item(document, features, gave_text)
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], **_: Any
     ) -> dict[str, Any]:
         items = model_inputs["items"]
-        batch = self.processor.collate([item["features"] for item in items])
+        batch = self.processor.collate([item.features for item in items])
         batch.pop("labels", None)
         outputs = self.model(**{name: tensor.to(self.device) for name, tensor in batch.items()})
         return {"items": items, "outputs": outputs}
@@ -208,12 +217,12 @@ class DocREPipeline(Pipeline):
     ) -> list[dict[str, Any]]:
         """Turn the outputs of a batch into one JSON-ready dict per document."""
         items = model_outputs["items"]
-        documents = [item["document"] for item in items]
+        documents = [item.document for item in items]
         found = self.processor.decode(model_outputs["outputs"], documents, **filters)
         label = self.model.config.relation_label
         answers = []
         for item, relations in zip(items, found, strict=True):
-            document: Document = item["document"]
+            document = item.document
             names = [entity.name for entity in document.entities]
             answer: dict[str, Any] = {
                 "entities": _entities(document),
@@ -231,9 +240,9 @@ class DocREPipeline(Pipeline):
                     for relation in relations
                 ],
                 "sentences": [list(span) for span in document.sentence_spans],
-                "coverage": _coverage(item["features"]["coverage"]),
+                "coverage": _coverage(item.features["coverage"]),
             }
-            if not item["gave_text"]:
+            if not item.gave_text:
                 answer["text"] = document.text
             answers.append(answer)
         return answers
@@ -265,12 +274,12 @@ def _not_a_document(inputs: Any) -> str:
     return f"an object of type {type(inputs).__name__} is not a document. Pass one with its entities:\n{_HOW_TO_PASS}"
 
 
-def _batches(order: list[int], items: list[dict[str, Any]], batch_size: int) -> Iterator[list[int]]:
+def _batches(order: list[int], items: list[_Item], batch_size: int) -> Iterator[list[int]]:
     """Cut the rows, the longest first, into batches of limited size."""
     batch: list[int] = []
     pairs = longest = 0
     for row in order:
-        features = items[row]["features"]
+        features = items[row].features
         more = len(features["pairs"])
         full = len(batch) == batch_size or pairs + more > _MAX_PAIRS or (len(batch) + 1) * longest > _MAX_TOKENS
         if batch and full:

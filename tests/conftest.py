@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 # Hugging Face libraries read these once, when they are imported. Subprocesses that tests start inherit them.
 HF_HOME = tempfile.mkdtemp(prefix="docre-tests-")
@@ -354,3 +357,31 @@ def tiny_checkpoint(tiny_bert_dir: Path, tmp_path_factory: pytest.TempPathFactor
     model.save_pretrained(path)
     DocREProcessor.from_encoder(str(tiny_bert_dir), config=model.config).save_pretrained(path)
     return path
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command line
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def docre(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """A function that runs the command `docre` with its arguments, inside this process."""
+    from modeling_docre.cli import main
+
+    def run(*arguments: object, stdin: str = "") -> Ran:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as error:  # argparse leaves this way
+            code = int(error.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return run

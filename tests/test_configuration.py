@@ -116,6 +116,7 @@ def test_two_configs_share_nothing():
         (transformers.RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512),
         (transformers.XLMRobertaConfig(max_position_embeddings=514, pad_token_id=1), 512),
         (transformers.MPNetConfig(max_position_embeddings=514, pad_token_id=1), 512),
+        (transformers.LongformerConfig(max_position_embeddings=4098, pad_token_id=1), 4096),
         (transformers.ModernBertConfig(), 8192),
         (transformers.XLNetConfig(), 512),
     ],

@@ -114,14 +114,22 @@ def test_from_encoder_takes_a_loaded_encoder_and_leaves_it_alone(tiny_bert_dir):
     assert encoder.embeddings.word_embeddings.weight.abs().sum() > 0
 
 
-def test_errors_of_from_encoder_print_the_code_to_write(tiny_bert_dir, tmp_path):
+def test_errors_of_from_encoder_print_the_code_to_write(tiny_bert_dir):
     with pytest.raises(ValueError, match=r'from_encoder\("enc", relations=\["P17", "P131"\]\)'):
         DocREForRelationExtraction.from_encoder("enc")
     with pytest.raises(ValueError, match="There is no method"):
         DocREForRelationExtraction.from_encoder(tiny_bert_dir, "nothing", RELATIONS)
-    make(tiny_bert_dir).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="already a relation extraction model; load it with"):
-        DocREForRelationExtraction.from_encoder(tmp_path, relations=RELATIONS)
+
+
+def test_from_encoder_takes_the_encoder_of_another_of_our_models(tiny_bert_dir, tmp_path):
+    first = make(tiny_bert_dir)
+    first.save_pretrained(tmp_path)
+    DocREProcessor.from_encoder(tiny_bert_dir, config=first.config).save_pretrained(tmp_path)
+    for source in (tmp_path, first):
+        second = DocREForRelationExtraction.from_encoder(source, relations=["other"], **SMALL)
+        assert second.config.relations == ["other"]
+        expected = first.docre.encoder.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in second.docre.encoder.state_dict().items())
 
 
 def test_from_encoder_takes_what_is_below_another_head(tiny_bert_dir):
@@ -129,6 +137,12 @@ def test_from_encoder_takes_what_is_below_another_head(tiny_bert_dir):
     model = DocREForRelationExtraction.from_encoder(headed, relations=RELATIONS, **SMALL)
     expected = headed.bert.encoder.layer[1].output.dense.weight
     assert torch.equal(model.docre.encoder.encoder.layer[1].output.dense.weight, expected)
+
+
+def test_encoder_decoders_are_refused():
+    config = DocREConfig(encoder_config=transformers.T5Config(d_model=32, num_layers=1, num_heads=2), **SMALL)
+    with pytest.raises(ValueError, match="'t5' is an encoder-decoder"):
+        DocREForRelationExtraction(config)
 
 
 def test_the_head_starts_as_torch_linear_layers_do(tiny_bert_dir):

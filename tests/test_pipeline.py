@@ -197,15 +197,18 @@ def test_coverage_says_what_a_limit_cut_off(tiny_checkpoint):
     whole = pipe(ADA)["coverage"]
     assert whole["tokens"] == whole["tokens_read"]
     assert (whole["mentions"], whole["mentions_read"]) == (4, 4)
-    pipe.model.config.max_length = 25
-    cut = pipe(ADA)["coverage"]
-    # Read are [CLS] * A d a * was born in the start of the first sentence's rest; "London" begins before the cut.
-    ids = pipe.processor([Document.from_dict(ADA)])[0]["input_ids"]
-    assert (cut["tokens"], cut["tokens_read"]) == (whole["tokens"], 25)
-    assert len(ids) == 25
+    mentions = pipe.processor([Document.from_dict(ADA)])[0]["mentions"]
+    she = next(token for entity, token in mentions if entity == 0)
+    assert she == sorted(token for _, token in mentions)[2], "Ada, London, She, Paris"
+    pipe.model.config.max_length = she + 1  # [SEP] stands where the marker of "She" was
+    answer = pipe(ADA)
+    cut = answer["coverage"]
+    assert (cut["tokens"], cut["tokens_read"]) == (whole["tokens"], she + 1)
     assert (cut["mentions"], cut["mentions_read"]) == (4, 2)
     assert (cut["entities"], cut["entities_read"]) == (3, 2)
-    assert len(pipe(ADA)["entities"]) == 3, "no entity is dropped"
+    assert len(answer["entities"]) == 3, "no entity is dropped"
+    pipe.model.config.max_length = she + 2
+    assert pipe(ADA)["coverage"]["mentions_read"] == 3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -428,7 +431,7 @@ def test_a_wrong_document_is_named_by_its_place(pipe):
     outside = {**ADA, "entities": [{"mentions": [{"start": 40, "end": 99}]}]}
     with pytest.raises(DocumentError, match=r"input 2: document 'Ada': `entities\[0\].mentions\[0\]`"):
         pipe([ADA, ADA, outside])
-    with pytest.raises(DocumentError, match='input 0.*neither "text" nor "sents"'):
+    with pytest.raises(DocumentError, match=r'input 0.*neither "text" nor "sents"'):
         pipe({"tokens": ["Ada"]})
 
 

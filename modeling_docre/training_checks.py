@@ -1,0 +1,148 @@
+"""What the trainer refuses before it starts: arguments that would do nothing, or the wrong thing without a word."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .configuration_docre import DocREConfig
+from .documents import Document, DocumentError
+from .modeling_docre import LOSS_FUNCTIONS, DocREForRelationExtraction
+from .processing_docre import DocREProcessor
+from .training_arguments import DocRETrainingArguments
+from .training_data import DocumentCollator
+
+# Arguments of Trainer that assume rows of logits, with what to do instead.
+REFUSED = {
+    "compute_metrics": "evaluation scores relations itself; for other figures take "
+    "trainer.predict(documents).predictions, the relations of each document",
+    "preprocess_logits_for_metrics": "evaluation keeps relations, not logits; call the model for those",
+    "compute_loss_func": "the model computes its own loss, which DocREConfig(loss=..., loss_arguments=...) chooses; for "
+    "another, override DocRETrainer.compute_loss",
+}
+
+# What makes other features or labels of the same document.
+SHARED_SETTINGS = ("relations", "entity_types", "marker_style")
+
+
+def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
+    """
+    Checks what was passed to [`DocRETrainer`], documents and model aside.
+
+    Args:
+        args ([`DocRETrainingArguments`]): The settings.
+        processor ([`DocREProcessor`]): The processor.
+        others (`Mapping[str, Any]`): Further arguments, as they go to `transformers.Trainer`.
+
+    Raises:
+        TypeError: If the settings or the collator are of another class.
+        ValueError: If the processor is missing, there are several GPUs but only one process, or an argument would not
+            be used.
+    """
+    if not isinstance(args, DocRETrainingArguments):
+        raise TypeError(f"`args` is a {type(args).__name__}; pass DocRETrainingArguments(output_dir=...).")
+    if processor is None:
+        raise ValueError(
+            "`processing_class` is missing. With a new model pass "
+            "processing_class=DocREProcessor.from_encoder(encoder, config=model.config), with a saved one "
+            "processing_class=DocREProcessor.from_pretrained(path)."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"There are {args.n_gpu} GPUs and one process. A batch of documents can't be sliced by rows as "
+            f"nn.DataParallel does; start one process per GPU: `torchrun --nproc_per_node {args.n_gpu} SCRIPT.py`,"
+            " or let the program see one GPU only: `CUDA_VISIBLE_DEVICES=0 python SCRIPT.py`."
+        )
+    for name, instead in REFUSED.items():
+        if others.get(name) is not None:
+            raise ValueError(f"`{name}` would not be used: {instead}.")
+    collator = others.get("data_collator")
+    if collator is not None and not isinstance(collator, DocumentCollator):
+        raise TypeError(
+            "`data_collator` must note which documents are in a batch: leave it out, or pass an instance of a subclass "
+            "of modeling_docre.training_data.DocumentCollator."
+        )
+
+
+def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, args: DocRETrainingArguments) -> None:
+    """
+    Checks that a model goes with its processor, and its loss with the settings.
+
+    Args:
+        model ([`DocREForRelationExtraction`]): The model.
+        processor ([`DocREProcessor`]): The processor.
+        args ([`DocRETrainingArguments`]): The settings.
+
+    Raises:
+        ValueError: If it doesn't, or the loss does not know one of `config.loss_arguments`.
+    """
+    config = model.config
+    for name in SHARED_SETTINGS:
+        ours, theirs = getattr(config, name), getattr(processor.config, name)
+        if ours != theirs:
+            raise ValueError(
+                f"The processor has {name}={_short(theirs)}, the model {_short(ours)}: labels and markers would mean "
+                "something else to each. Build the processor from the model's config: "
+                "DocREProcessor.from_encoder(ENCODER, config=model.config)."
+            )
+    check_loss_arguments(config)
+    if config.loss_arguments.get("reference_broadcast") and args.normalise != "micro-batch":
+        raise ValueError(
+            "loss_arguments has reference_broadcast=True, which mixes all pairs of a batch and can't be summed over "
+            'several: pass DocRETrainingArguments(normalise="micro-batch").'
+        )
+
+
+def check_loss_arguments(config: DocREConfig) -> None:
+    """
+    Checks the names in `config.loss_arguments`.
+
+    Args:
+        config ([`DocREConfig`]): The model's settings.
+
+    Raises:
+        ValueError: If the loss doesn't take an argument of that name.
+    """
+    parameters = inspect.signature(LOSS_FUNCTIONS[config.loss]).parameters
+    known = [name for name in parameters if name not in ("logits", "labels", "generator", "reduction")]
+    for name in config.loss_arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(known) or 'none'}."
+            raise ValueError(f"loss_arguments has {name!r}, which the loss {config.loss!r} doesn't take. {hint}")
+
+
+def check_training_relations(documents: Sequence[Document], config: DocREConfig, argument: str) -> None:
+    """
+    Checks that the model knows every relation of the training documents: a fact that it can't learn would be taught as
+    none.
+
+    Args:
+        documents (`Sequence[Document]`): The documents.
+        config ([`DocREConfig`]): The model's settings.
+        argument (`str`): The name under which the caller passed them.
+
+    Raises:
+        DocumentError: If it doesn't.
+    """
+    known = set(config.relations)
+    for index, document in enumerate(documents):
+        for relation in document.relations or ():
+            if relation.relation not in known:
+                try:
+                    config.class_of(relation.relation)
+                except ValueError as error:
+                    raise DocumentError(
+                        f"`{argument}[{index}]` ({document.title!r}): {error} Make the model with this relation among "
+                        "its `relations`, or leave the fact out."
+                    ) from None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+__all__ = ["check_loss_arguments", "check_model", "check_trainer", "check_training_relations"]

@@ -1,0 +1,110 @@
+"""What the documentation shows is run: its Python, its commands' options, its links."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from modeling_docre import DEFAULT_MODEL
+from modeling_docre.cli import _parser
+from modeling_docre.recipes import load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
+
+
+class Block(NamedTuple):
+    language: str
+    code: str
+    line: int
+    follows: bool  # directly after the block before it
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found, end = [], -1
+    for match in FENCE.finditer(text):
+        follows = end >= 0 and not text[end : match.start()].strip()
+        found.append(Block(match[1], match[2], text.count("\n", 0, match.start(2)), follows))
+        end = match.end()
+    return found
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The calls of `docre` on a page, without what the shell does around them."""
+    found = []
+    for block in blocks(page):
+        if block.language in ("bash", "console", "sh"):
+            for line in block.code.replace("\\\n", " ").splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                while words and re.match(r"[A-Z_]+=", words[0]):
+                    del words[0]
+                words = words[: min((words.index(sign) for sign in ("|", ">", "&&") if sign in words), default=None)]
+                if words[:1] == ["docre"]:
+                    found.append(words)
+    return found
+
+
+@each_page
+def test_python_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
+    found = blocks(page)
+    code = [block.code for block in found if block.language == "python"]
+    if not DEFAULT_MODEL.is_dir() and re.search(r'pipeline\("docre"\)|DEFAULT_MODEL', "".join(code)):
+        pytest.skip(f"the embedded model is absent: {DEFAULT_MODEL}")
+    monkeypatch.chdir(tmp_path)
+    for name in ("examples", "metrics", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    names = {"__name__": "__main__"}
+    printed = None
+    for block in found:
+        if block.language == "python":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile("\n" * block.line + block.code, page.name, "exec"), names)
+            printed = out.getvalue()
+        else:
+            if printed is not None and block.follows and block.language in ("output", "text"):
+                assert printed.rstrip() == block.code.rstrip(), f"{page.name}, line {block.line}"
+            printed = None
+
+
+@each_page
+def test_commands_exist_with_their_options(page):
+    for words in commands(page):
+        try:
+            options, rest = _parser().parse_known_args(words[1:])
+        except SystemExit:
+            pytest.fail(f"{page.name}: {shlex.join(words)}")
+        assert not rest or words[1] == "train", f"{page.name}: {shlex.join(words)} has no option {rest}"
+        for word in words:
+            if word.startswith(("recipes/", "examples/")):
+                assert (ROOT / word).exists(), f"{page.name}: there is no {word}"
+        if words[1] == "train" and (ROOT / options.recipe).is_file():
+            load_recipe(ROOT / options.recipe, rest)
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    prose = re.sub(r"`[^`\n]+`", "", prose)
+    targets = [target for target in LINK.findall(prose) if "://" not in target and not target.startswith("mailto:")]
+    if not DEFAULT_MODEL.is_dir():
+        targets = [target for target in targets if DEFAULT_MODEL.name not in target]
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing, f"{page.name} links to what is not there"
+
+
+def test_the_harness_finds_what_it_looks_for():
+    # A page that is read wrongly would pass without being tested.
+    assert PAGES[0] == ROOT / "README.md"
+    assert sum(block.language == "python" for page in PAGES for block in blocks(page)) >= 5
+    assert {words[1] for page in PAGES for words in commands(page)} >= {"extract", "train", "evaluate", "convert"}
