@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers.utils import logging
 
 from .configuration_docre import DocREConfig
 from .data_files import iter_documents, read_json
@@ -23,6 +24,8 @@ from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import DocRETrainingArguments
+
+logger = logging.get_logger(__name__)
 
 SECTIONS = ("model", "data", "training")
 DATA_KEYS = ("train", "eval")
@@ -119,15 +122,18 @@ def train_from_recipe(
             f"{recipe.output_dir} holds checkpoints of an earlier run. Go on from the last one with --resume, or "
             "choose another folder with --output_dir=FOLDER."
         )
+    if checkpoint is None and resume:
+        logger.warning(f"{recipe.output_dir} holds no complete checkpoint; training starts at the beginning.")
     trainer = build_trainer(recipe)
     output = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = dict(output.metrics)
     trainer.save_metrics("train", output.metrics)
+    # Before evaluation: with bf16_full_eval that rounds the model.
+    trainer.save_model(recipe.output_dir)
     if trainer.eval_dataset is not None:
         scores = trainer.evaluate()
         trainer.save_metrics("eval", scores)
         metrics.update(scores)
-    trainer.save_model(recipe.output_dir)
     trainer.save_state()
     if trainer.is_world_process_zero():
         _write_yaml(recipe, Path(recipe.output_dir) / "recipe.yaml")
@@ -165,10 +171,7 @@ def _build_model(
     if "checkpoint" in settings:
         folder = _expand(settings["checkpoint"], "model.checkpoint")
         trained = cast(DocREForRelationExtraction, DocREForRelationExtraction.from_pretrained(folder))
-        processor = DocREProcessor.from_pretrained(folder)
-        # One config for both: a threshold tuned in training counts when decoding.
-        processor.config = trained.config
-        return trained, processor
+        return trained, DocREProcessor.from_pretrained(folder)
     encoder = _encoder_path(settings.pop("encoder"))
     changes = settings.pop("encoder_settings", None) or {}
     relations = _read_relations(settings.pop("relations", None), settings.pop("relation_names", None), train)

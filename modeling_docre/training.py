@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,15 +17,22 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Pr
 from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader, evaluation_batches, training_batches
-from .document_results import DocumentResult, choose_threshold, document_results, reference
+from .document_results import DocumentResult, choose_threshold, document_results, reference, score_documents
 from .documents import Document
 from .frozen_layers import FrozenLayers
-from .metrics.docred.scoring import score
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
-from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled
+from .training_checks import check_model, check_trainer, check_training_relations
+from .training_data import (
+    DocumentCollator,
+    DocumentDataset,
+    as_documents,
+    describe_left_out,
+    refuse_unlabelled,
+    relation_log_odds,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -64,7 +72,7 @@ class DocRETrainer(Trainer):
         eval_dataset (as `train_dataset`, or a `dict` of them by name, *optional*):
             Labelled documents to evaluate on.
         processing_class ([`DocREProcessor`]):
-            The processor of the model, which is saved along with it.
+            The processor of the model, which is saved along with it and shares its config from then on.
         model_init (`Callable`, *optional*):
             Makes a fresh model for each call of `train`.
         callbacks (`list[TrainerCallback]`, *optional*):
@@ -74,8 +82,9 @@ class DocRETrainer(Trainer):
 
     Raises:
         TypeError: If the documents come in a form that isn't one, such as a `DatasetDict`.
-        ValueError: If the processor is missing, a training document has no labels, or there are several GPUs but only
-            one process.
+        ValueError: If the processor is missing or is another model's, a document has no labels, a training document
+            has a relation that the model does not know, there are several GPUs but only one process, or an argument
+            would not be used.
     """
 
     args: DocRETrainingArguments
@@ -96,20 +105,8 @@ class DocRETrainer(Trainer):
     ) -> None:
         if args is None:
             args = DocRETrainingArguments(output_dir="trainer_output")
-        if not isinstance(args, DocRETrainingArguments):
-            raise TypeError(f"`args` is a {type(args).__name__}; pass DocRETrainingArguments(output_dir=...).")
-        if processing_class is None:
-            raise ValueError(
-                "`processing_class` is missing. With a new model pass "
-                "processing_class=DocREProcessor.from_encoder(encoder, config=model.config), with a saved one "
-                "processing_class=DocREProcessor.from_pretrained(path)."
-            )
-        if args.n_gpu > 1:
-            raise ValueError(
-                f"There are {args.n_gpu} GPUs and one process. A batch of documents can't be sliced by rows as "
-                f"nn.DataParallel does; start one process per GPU: `torchrun --nproc_per_node {args.n_gpu} SCRIPT.py`,"
-                " or let the program see one GPU only: `CUDA_VISIBLE_DEVICES=0 python SCRIPT.py`."
-            )
+        check_trainer(args, processing_class, kwargs)
+        processing_class = cast(DocREProcessor, processing_class)
         if args.early_stopping_patience is not None:
             stopping = EarlyStoppingCallback(early_stopping_patience=args.early_stopping_patience)
             callbacks = [*(callbacks or []), stopping]
@@ -119,16 +116,22 @@ class DocRETrainer(Trainer):
         # Trainer sets it with the first step only.
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
         self._start_from_prior = False
+        self._halve_weights = False
         self._frozen: FrozenLayers | None = None
-        # Trainer's own __init__ looks at `processing_class` only after it has called `model_init`.
-        self.processing_class = processing_class
-        train = None if train_dataset is None else self._documents(train_dataset, "train_dataset", "training")
+        # Trainer's own __init__ sets these only after it has called `model_init`.
+        self.args, self.processing_class = args, processing_class
+        if model is not None:
+            self._adopt(model)
+        evaluation = self._evaluation_documents(eval_dataset)
+        if args.tune_threshold and evaluation is None:
+            raise ValueError("tune_threshold=True needs labelled documents: pass eval_dataset=[...].")
+        train = None if train_dataset is None else self._training_documents(train_dataset)
         super().__init__(
             model=model,
-            args=args,
+            args=_with_metric_of_first(args, evaluation),
             data_collator=kwargs.pop("data_collator", None) or DocumentCollator(processing_class),
             train_dataset=train,
-            eval_dataset=self._evaluation_documents(eval_dataset),
+            eval_dataset=evaluation,
             processing_class=processing_class,
             model_init=model_init,
             callbacks=callbacks,
@@ -139,23 +142,32 @@ class DocRETrainer(Trainer):
             del self.model.config.use_cache
         # compute_loss scales by the number of pairs itself when it gets one.
         self.model_accepts_loss_kwargs = True
-        if model_init is None:
-            self._freeze(self.model)
 
     # Documents and batches
 
-    def _documents(self, data: Any, argument: str, purpose: str | None, *, keep: bool = True) -> DocumentDataset:
+    def _training_documents(self, data: Any) -> DocumentDataset:
+        documents = data.documents if isinstance(data, DocumentDataset) else as_documents(data, "train_dataset")
+        refuse_unlabelled(documents, "train_dataset", "training")
+        check_training_relations(documents, self.processing_class.config, "train_dataset")
+        return DocumentDataset(documents, self.processing_class)
+
+    def _documents(self, data: Any, argument: str, purpose: str | None) -> DocumentDataset:
         if isinstance(data, DocumentDataset):
             return data
         documents = as_documents(data, argument)
         if purpose is not None:
+            if not documents:
+                raise ValueError(f"`{argument}` holds no document, and {purpose} needs some.")
             refuse_unlabelled(documents, argument, purpose)
-        return DocumentDataset(documents, self.processing_class, keep=keep)
+        # A relation that the model does not know costs recall here, and is counted.
+        return DocumentDataset(documents, self.processing_class, keep=purpose is not None, strict=False)
 
     def _evaluation_documents(self, data: Any) -> DocumentDataset | dict[str, DocumentDataset] | None:
         if data is None:
             return None
         if type(data) is dict and not ("sents" in data or "text" in data):
+            if not data:
+                raise ValueError("`eval_dataset` is an empty dict: pass {name: [documents]}, or leave it out.")
             return {
                 name: self._documents(part, f"eval_dataset[{name!r}]", "evaluation") for name, part in data.items()
             }
@@ -203,12 +215,21 @@ class DocRETrainer(Trainer):
         Returns:
             `DataLoader`: The batches of this process, long documents first.
         """
-        documents = self._documents(test_dataset, "test_dataset", None, keep=False)
+        documents = self._documents(test_dataset, "test_dataset", None)
         return evaluation_batches(documents, self.args, self.data_collator)
 
     # Parameters
 
-    def _freeze(self, model: DocREForRelationExtraction) -> None:
+    def _adopt(self, model: DocREForRelationExtraction) -> None:
+        """Checks a model and makes it the processor's, then freezes what the arguments say."""
+        check_model(model, self.processing_class, self.args)
+        # One config for both: a threshold tuned in training counts when decoding.
+        self.processing_class.config = model.config
+        if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
+            logger.warning(
+                f"The embeddings of the markers (marker_style={model.config.marker_style!r}) are frozen with the others: "
+                "a new model's stay random. Marker style 'asterisk' uses a token that the encoder knows."
+            )
         encoder = model.docre.encoder
         if self.args.freeze_embeddings:
             encoder.get_input_embeddings().weight.requires_grad_(False)
@@ -223,7 +244,7 @@ class DocRETrainer(Trainer):
             [`DocREForRelationExtraction`]: A fresh model, frozen as the arguments say.
         """
         model = cast(DocREForRelationExtraction, super().call_model_init(trial))
-        self._freeze(model)
+        self._adopt(model)
         return model
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -263,17 +284,8 @@ class DocRETrainer(Trainer):
         dataset = self.train_dataset
         if dataset is None:
             raise ValueError("The prior of each relation comes from training documents: pass train_dataset=[...].")
-        counts = torch.zeros(len(self.model.config.relations) + 1, dtype=torch.float64)
-        num_pairs = 0
-        for index in range(len(dataset)):
-            labels = torch.as_tensor(self.data_collator([dataset[index]])["labels"])
-            counts += labels.double().sum(0)
-            num_pairs += len(labels)
-        # Half a fact more keeps a relation that does not occur finite.
-        probability = (counts + 0.5) / (num_pairs + 1)
-        log_odds = torch.log(probability) - torch.log1p(-probability)
-        log_odds[0] = 0.0
-        self.model.set_class_bias(log_odds.float())
+        collator = cast(DocumentCollator, self.data_collator)
+        self.model.set_class_bias(relation_log_odds(dataset, collator, self.model.config.num_classes))
 
     # Training
 
@@ -303,10 +315,11 @@ class DocRETrainer(Trainer):
                     f"There is no complete checkpoint in {self.args.output_dir}; leave resume_from_checkpoint out to "
                     "start at the beginning."
                 )
-        self._loss_parts = {}
         self._start_from_prior = self.args.prior_bias and not resume_from_checkpoint
         try:
             output = super().train(resume_from_checkpoint, *args, **kwargs)
+            if self.train_dataset is not None:
+                self._report_left_out(self.train_dataset, "training", partly=True)
             if self.args.tune_threshold:
                 self.tune_threshold()
         finally:
@@ -321,6 +334,8 @@ class DocRETrainer(Trainer):
             self._start_from_prior = False
         if self._frozen is not None and self.args.frozen_cache_dir is not None:
             self._frozen.open_cache(self.args.frozen_cache_dir, process=self.args.process_index)
+        # A resumed run has its state by now.
+        self._loss_parts, self._steps_logged = {}, self.state.global_step
         return super()._prepare_for_training(*args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
@@ -353,7 +368,9 @@ class DocRETrainer(Trainer):
             `torch.Tensor` or `tuple`: The loss, with the outputs if asked for.
         """
         inputs = dict(inputs)
-        index = inputs.pop("document_index", None)
+        index, left_out = inputs.pop("document_index", None), inputs.pop("left_out", None)
+        if self.is_in_train and model.training and self.train_dataset is not None and left_out is not None:
+            self.train_dataset.count(index.tolist(), left_out)
         if self._frozen is not None:
             self._frozen.eval()
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
@@ -388,21 +405,22 @@ class DocRETrainer(Trainer):
             parts = {name: value.item() / steps for name, value in self._loss_parts.items()}
             for name, value in self._mean_over_processes(parts).items():
                 logs[f"loss_{name}"] = value
-            self._loss_parts = {}
+            self._loss_parts, self._steps_logged = {}, self.state.global_step
             if self.train_dataset is not None:
                 self._report_left_out(self.train_dataset, "training")
-        self._steps_logged = self.state.global_step
         super().log(logs, start_time)
 
-    def _report_left_out(self, dataset: DocumentDataset, purpose: str) -> None:
-        """Says once what was dropped from the documents, when (this process's share of) all of them has been read."""
-        if dataset.reported or dataset.num_read * self.args.world_size < len(dataset):
+    def _report_left_out(self, dataset: DocumentDataset, purpose: str, *, partly: bool = False) -> None:
+        """Says once what was dropped from the documents, when all of them have been read or no more will be."""
+        if dataset.reported or (sum(self._gather_objects([len(dataset.left_out)])) < len(dataset) and not partly):
             return
         dataset.reported = True
-        counts = dataset.left_out()
-        if counts:
-            causes = ", ".join(f"{count} {cause}" for cause, count in counts.items())
-            logger.warning(f"Of {dataset.num_read} {purpose} documents: {causes}.")
+        left_out: dict[int, dict[str, int]] = {}
+        for part in self._gather_objects([dataset.left_out]):
+            left_out.update(part)
+        causes = describe_left_out(left_out)
+        if causes and self.is_world_process_zero():
+            logger.warning(f"Of {len(left_out)} {purpose} documents: {causes}.")
 
     def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
         everywhere = self._gather_objects([values])
@@ -487,7 +505,7 @@ class DocRETrainer(Trainer):
         predictions = [list(result.relations) for result in results]
         metrics: dict[str, float] = {}
         if documents and all(document.relations is not None for document in documents):
-            metrics = self._score(documents, results)
+            metrics = score_documents(documents, results, self._training_facts())
         if loss is not None:
             metrics["loss"] = loss
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -517,37 +535,21 @@ class DocRETrainer(Trainer):
         loss_sum, loss_pairs = 0.0, 0
         for batch in dataloader:
             index = batch.pop("document_index").tolist()
+            dataset.count(index, batch.pop("left_out"))
             with torch.no_grad(), self.compute_loss_context_manager():
                 outputs = model(**self._prepare_inputs(batch))
-            results.extend(document_results(outputs, index, self.model.config, candidates=candidates))
+            config = self.model.config
+            results.extend(document_results(outputs, index, dataset.documents, config, candidates=candidates))
             if outputs.loss is not None and len(outputs.pairs):
                 loss_sum += outputs.loss.item() * len(outputs.pairs)
                 loss_pairs += len(outputs.pairs)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        self._report_left_out(dataset, description.lower())
+        self._report_left_out(dataset, description.lower(), partly=True)
         by_index = {result.index: result for result in self._gather_objects(results)}
         sums = self._gather_objects([(loss_sum, loss_pairs)])
         total_pairs = sum(pairs for _, pairs in sums)
         loss = sum(part for part, _ in sums) / total_pairs if total_pairs else None
         return [by_index[i] for i in sorted(by_index)], loss
-
-    def _score(self, documents: Sequence[Document], results: Sequence[DocumentResult]) -> dict[str, float]:
-        rows = [
-            {"title": str(result.index), "h_idx": relation.head, "t_idx": relation.tail, "r": relation.relation}
-            for result in results
-            for relation in result.relations
-        ]
-        references = [reference(document, str(index)) for index, document in enumerate(documents)]
-        scores = score(rows, references, train_annotated=self._training_facts() or None)
-        metrics = {name: scores[name] for name in ("f1", "precision", "recall", "ign_f1") if name in scores}
-        missed = sum(
-            (relation.head, relation.tail) not in result.scored_pairs
-            for result in results
-            for relation in documents[result.index].relations or ()
-        )
-        if missed:
-            metrics["gold_not_scored"] = missed
-        return metrics
 
     def _training_facts(self) -> list[dict[str, Any]]:
         if self._train_facts is None:
@@ -563,14 +565,19 @@ class DocRETrainer(Trainer):
             output_dir (`str`, *optional*): The folder. Defaults to `args.output_dir`.
             _internal_call (`bool`, *optional*, defaults to `False`): Set by Trainer when it saves a checkpoint.
         """
+        # Trainer's own calls name the folder of a checkpoint, except for the one before an upload.
+        checkpoint = _internal_call and output_dir is not None
+        self._halve_weights = self.args.half_precision_weights and not checkpoint
         super().save_model(output_dir, _internal_call)
-        if self.args.half_precision_weights and not _internal_call and self.is_world_process_zero():
-            model = self.accelerator.unwrap_model(self.model)
-            weights = {
-                name: value.half() if value.is_floating_point() else value
-                for name, value in model.state_dict().items()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self._halve_weights:
+            if state_dict is None:
+                state_dict = self.accelerator.unwrap_model(self.model).state_dict()
+            state_dict = {
+                name: value.half() if value.is_floating_point() else value for name, value in state_dict.items()
             }
-            model.save_pretrained(output_dir or self.args.output_dir, state_dict=weights)
+        super()._save(output_dir, state_dict)
 
     def tune_threshold(self, eval_dataset: Any = None) -> float:
         """
@@ -600,8 +607,18 @@ class DocRETrainer(Trainer):
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
         threshold, f1 = choose_threshold(documents, results)
         self.model.config.threshold = threshold
-        logger.info(f"Relations are predicted above a probability of {threshold:.4f} (F1 {f1:.4f}).")
+        self.log({"threshold": threshold, "threshold_f1": f1})
         return threshold
+
+
+def _with_metric_of_first(args: DocRETrainingArguments, evaluation: Any) -> DocRETrainingArguments:
+    """Of several evaluation sets, whose metrics carry their names, the first decides which model is best."""
+    metric = (args.metric_for_best_model or "").removeprefix("eval_")
+    if not isinstance(evaluation, dict) or metric not in ("f1", "precision", "recall", "ign_f1", "loss"):
+        return args
+    args = copy.copy(args)
+    args.metric_for_best_model = f"{next(iter(evaluation))}_{metric}"
+    return args
 
 
 __all__ = ["DocRETrainer", "DocRETrainingArguments", "last_checkpoint"]

@@ -15,7 +15,7 @@ class DocRETrainingArguments(TrainingArguments):
     `TrainingArguments` with what document-level relation extraction adds. Some inherited defaults differ:
     `remove_unused_columns` is off (the columns of a document aren't the arguments of the model),
     `per_device_train_batch_size` is 4 and `warmup_steps` 0.06 (of all steps), as published for ATLOP and its
-    successors, `metric_for_best_model` is `"f1"`, nothing is reported to a tracker, and the state of callbacks is
+    successors, `metric_for_best_model` is `"f1"` (of several evaluation sets that of the first), nothing is reported to a tracker, and the state of callbacks is
     restored on resume (a resumed run must stop early where an uninterrupted one would).
 
     Args:
@@ -47,7 +47,7 @@ class DocRETrainingArguments(TrainingArguments):
             all pairs have no relation, and without it the first updates do nothing but learn that.
         tune_threshold (`bool`, *optional*, defaults to `False`):
             Whether to choose the probability above which a relation is predicted by F1 on the evaluation documents
-            after training, and to store it in `config.threshold`.
+            after training, and to store it in `config.threshold`. Of several evaluation sets the first counts.
         half_precision_weights (`bool`, *optional*, defaults to `False`):
             Whether `save_model` stores weights in float16, half the size; they load as float32. Checkpoints of a run
             that may go on stay exact.
@@ -90,6 +90,14 @@ class DocRETrainingArguments(TrainingArguments):
             raise ValueError(f"freeze_layers={self.freeze_layers}: pass the number of lower layers to freeze, or 0.")
         if self.frozen_cache_dir is not None and self.freeze_layers == 0:
             raise ValueError("frozen_cache_dir keeps the outputs of frozen layers: pass freeze_layers=N too.")
+        if self.frozen_cache_dir is not None and self.torch_compile:
+            raise ValueError("frozen_cache_dir looks at each batch, which can't be compiled: leave torch_compile out.")
+        if self.tune_threshold and (self.bf16_full_eval or self.fp16_full_eval):
+            raise ValueError(
+                "bf16_full_eval and fp16_full_eval round the model itself, and tune_threshold evaluates it before it is "
+                "saved: pass bf16=True, which computes in bfloat16 and keeps the weights, or leave one of the two out."
+            )
+        self._refuse_unused()
         for name in ("max_pairs_per_batch", "early_stopping_patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -103,6 +111,18 @@ class DocRETrainingArguments(TrainingArguments):
         config: Any = self.accelerator_config
         config.dispatch_batches = False
         config.split_batches = False
+
+    def _refuse_unused(self) -> None:
+        """Refuses settings of Trainer that would do nothing here."""
+        unused = {
+            "label_smoothing_factor": "the model computes its own loss, which no setting smooths",
+            "include_for_metrics": "evaluation scores relations itself",
+            "prediction_loss_only": "evaluation always scores relations",
+            "batch_eval_metrics": "evaluation scores relations itself",
+        }
+        for name, reason in unused.items():
+            if getattr(self, name, None):
+                raise ValueError(f"{name}={getattr(self, name)!r} would not be used: {reason}. Leave it out.")
 
 
 __all__ = ["DocRETrainingArguments"]

@@ -81,7 +81,7 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
     config = model.config
     for name in SHARED_SETTINGS:
         ours, theirs = getattr(config, name), getattr(processor.config, name)
-        if ours != theirs:
+        if list(ours) != list(theirs):
             raise ValueError(
                 f"The processor has {name}={_short(theirs)}, the model {_short(ours)}: labels and markers would mean "
                 "something else to each. Build the processor from the model's config: "
