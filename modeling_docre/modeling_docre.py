@@ -55,6 +55,7 @@ class DocRERelationOutput(ModelOutput):
         loss (`torch.Tensor` of shape `()`, *optional*): The method's whole loss, when `labels` were given.
         logits (`torch.Tensor` of shape `(num_pairs, num_classes)`): Class 0 is the threshold class.
         pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document in batch, head entity, tail entity.
+        entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
         losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.
         pair_embeddings (`torch.Tensor`, *optional*): On request; `(num_pairs, emb_size * block_size)` here.
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
@@ -63,6 +64,7 @@ class DocRERelationOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     pairs: Tensor | None = None
+    entities_read: Tensor | None = None
     losses: dict[str, Tensor] | None = None
     pair_embeddings: Tensor | None = None
     entity_embeddings: Tensor | None = None
@@ -424,6 +426,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
             pairs=pairs,
+            entities_read=states.entity_attention.detach().flatten(2).any(-1),
             losses=losses,
             pair_embeddings=embeddings.outer(self.config.block_size) if output_pair_embeddings else None,
             entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,

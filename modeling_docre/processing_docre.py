@@ -351,7 +351,9 @@ class DocREProcessor(ProcessorMixin):
         """Turn model outputs into relations, the best first.
 
         Args:
-            outputs ([`DocRERelationOutput`]): `logits` and `pairs` are read.
+            outputs ([`DocRERelationOutput`]):
+                `logits` and `pairs` are read; and `entities_read`, where there is one: nothing is known of an entity
+                without a mention in reach, so it has no relations (in `reference` mode it has, as published).
             documents (`Sequence[Document]`): The documents of the batch, in its order.
             threshold (`float`, *optional*):
                 Probability above which a relation is returned; the model's own decision when left out.
@@ -394,6 +396,10 @@ class DocREProcessor(ProcessorMixin):
             threshold=config.threshold if threshold is None else threshold,
         ).bool()
         predicted[:, 0] = False
+        read = getattr(outputs, "entities_read", None)
+        if read is not None and config.window_mode != "reference":
+            document, first, second = pairs.unbind(1)
+            predicted &= (read[document, first] & read[document, second])[:, None]
         row, class_id = predicted.nonzero(as_tuple=True)
         found: list[list[Relation]] = [[] for _ in documents]
         chosen = pairs[row].tolist()

@@ -216,6 +216,27 @@ def test_coverage_says_what_a_limit_cut_off(tiny_checkpoint):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def test_an_entity_that_was_not_read_has_no_relations(tiny_checkpoint):
+    text = "Ada was born in London. She studied in Paris."
+    nowhere = {"name": "Oslo", "mentions": [{"start": 90, "end": 99}]}
+    entities = [ADA["entities"][0], nowhere, ADA["entities"][2], ADA["entities"][1]]
+    document = Document.from_text(text, entities, strict=False)
+    model = DocREForRelationExtraction.from_pretrained(tiny_checkpoint)
+    processor = DocREProcessor.from_pretrained(tiny_checkpoint)
+
+    def related(**settings) -> set[int]:
+        for name, value in settings.items():
+            setattr(model.config, name, value)
+        answer = pipeline("docre", model=model, processor=processor)(document, threshold=0.0)
+        return {relation[end] for relation in answer["relations"] for end in ("head", "tail")}
+
+    assert related() == {0, 2, 3}
+    tokens = processor([document])[0]["mentions"][-1][1]
+    # Paris comes last; the published arithmetic answers for it all the same, and for entities without mentions.
+    assert related(max_length=tokens) == {0, 2}
+    assert related(window_mode="reference") == {0, 1, 2, 3}
+
+
 def test_a_list_gives_a_list(pipe):
     answers = pipe([ADA, ADA_IN_WORDS, Document.from_dict(ADA)], threshold=0.0)
     assert isinstance(answers, list)
