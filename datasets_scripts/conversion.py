@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from datasets import Dataset
 
-from modeling_docre.documents import Document, DocumentError
+from modeling_docre.data_files import is_document_file, iter_documents, write_documents
+from modeling_docre.documents import Document, DocumentError, read_documents
 
 from .dataset_repo import write_dataset_repo
-from .docred import load_docre, reading_report
-from .json_files import has_suffix, write_entries
+from .docred import load_docre, reading_report, split_name
+from .json_files import has_suffix
 
 
 def convert(
@@ -30,14 +32,17 @@ def convert(
     relation_names: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """
-    Convert documents from any form that [`load_docre`] reads to the form that the output's name asks for.
+    Convert documents from any form to the form that the output's name asks for.
 
     - `*.json` (or `.json.gz`): a list of documents in DocRED's form.
     - `*.jsonl` (or `.jsonl.gz`): one document per line in text form, as [`Document.to_dict`] writes it.
     - any other name: the folder of a dataset repository; see [`write_dataset_repo`].
 
+    From file to file, documents keep their own text; in a dataset, it becomes their words joined by spaces.
+
     Args:
-        source (`str` or `os.PathLike`): A file, a folder, or a Hub id; see [`load_docre`].
+        source (`str` or `os.PathLike`):
+            A file of documents, see [`iter_documents`]; otherwise a folder or a Hub id, see [`load_docre`].
         output (`str` or `os.PathLike`): A file, which is replaced, or a folder, which must be new or empty.
         split (`str`, *optional*): The split to convert; needed for a file if the source has several.
         strict (`bool`, *optional*, defaults to `True`): As for [`load_docre`].
@@ -53,7 +58,8 @@ def convert(
         `dict[str, dict]`: The [`reading_report`] of every split.
 
     Raises:
-        ValueError: If the output is a file and the source has several splits; otherwise as for [`load_docre`].
+        ValueError: If the output is a file and the source has several splits; otherwise as for [`iter_documents`] and
+            [`load_docre`].
         FileExistsError: If the output is a folder that is not empty.
 
     Example:
@@ -64,18 +70,21 @@ def convert(
     ```
     """
     output = Path(output).expanduser()
-    is_json, is_lines = has_suffix(output, ".json"), has_suffix(output, ".jsonl")
-    if not (is_json or is_lines) and output.is_dir() and any(output.iterdir()):
+    is_file = has_suffix(output, (".json", ".jsonl"))
+    if not is_file and output.is_dir() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not an empty folder: remove it, or choose another one.")
+    path = Path(source).expanduser()
+    if is_file and is_document_file(path):
+        return {split or split_name(path): _convert_file(path, output, strict)}
     loaded = load_docre(source, split, strict=strict)
     splits = {str(loaded.split): loaded} if isinstance(loaded, Dataset) else dict(loaded)
-    if is_json or is_lines:
+    if is_file:
         if len(splits) > 1:
             raise ValueError(f"{source} has the splits {', '.join(splits)}, but {output} holds one: pass `split`.")
         (dataset,) = splits.values()
-        write_entries(output, lambda stream: (_write_list if is_json else _write_lines)(dataset, stream))
+        _write_file(read_documents(dataset), output)
     else:
-        names = _find_names(Path(source).expanduser()) if relation_names is None else relation_names
+        names = _find_names(path) if relation_names is None else relation_names
         write_dataset_repo(
             splits,
             output,
@@ -88,17 +97,26 @@ def convert(
     return {key: reading_report(part) for key, part in splits.items()}
 
 
-def _write_list(dataset: Dataset, stream: TextIO) -> None:
-    for index, row in enumerate(dataset):
-        stream.write("[\n" if index == 0 else ",\n")
-        json.dump({key: value for key, value in row.items() if value is not None}, stream, ensure_ascii=False)
-    stream.write("\n]\n")
+def _convert_file(source: Path, output: Path, strict: bool) -> dict[str, Any]:
+    counts = {"documents": 0, "unlabelled": 0, "facts": 0}
+    repairs: Counter[str] = Counter()
+
+    def readable() -> Iterator[Document]:
+        for document in iter_documents(source, strict=strict):
+            repairs.update(dict(document.repairs))
+            if document.text:
+                counts["documents"] += 1
+                counts["unlabelled"] += document.relations is None
+                counts["facts"] += len(document.relations or ())
+                yield document
+
+    _write_file(readable(), output)
+    return {**counts, "repairs": dict(repairs)}
 
 
-def _write_lines(dataset: Dataset, stream: TextIO) -> None:
-    for row in dataset:
-        json.dump(Document.from_docred(row).to_dict(), stream, ensure_ascii=False)
-        stream.write("\n")
+def _write_file(documents: Iterator[Document], output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_documents(documents, output)
 
 
 def _find_names(source: Path) -> dict[str, str] | None:

@@ -26,6 +26,7 @@ _COLUMNS = """| column | content |
 | `labels` | facts; null in a document that was not labelled, empty in one without facts |
 | `labels[].h`, `.t` | head and tail: positions in `vertexSet` |
 | `labels[].r`, `.evidence` | relation id, and the sentences that show the fact |
+| `pairs` | candidate pairs `[head, tail]`; null where all pairs are |
 """
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -47,7 +47,8 @@ def load_docre(
     """
     Load documents in DocRED's form, checked, repaired, and in one schema ([`FEATURES`]).
 
-    Columns: `title`, `sents`, `vertexSet` and `labels`, which is `None` for an unlabelled document. What reading
+    Columns: `title`, `sents`, `vertexSet`, `labels`, which is `None` for an unlabelled document, and `pairs`, which is
+    `None` for a document whose candidate pairs are all pairs. What reading
     repaired or skipped is logged once per split, by cause, and [`reading_report`] returns it. Other keys of the
     files (such as Re-DocRED's `global_pos` and `index`) are left out. Read once, a file comes from the cache until it
     changes.
@@ -65,8 +66,8 @@ def load_docre(
             the list above, else `train`.
         strict (`bool`, *optional*, defaults to `True`):
             Whether nonsense, such as a mention outside its sentence, is an error. If `False` it is skipped and
-            counted, together with entities that lose all their mentions (the entities after them move up) and
-            documents that cannot be read at all.
+            counted, together with documents that cannot be read at all. Entities that lose all their mentions stay,
+            with none.
         cache_dir (`str` or `os.PathLike`, *optional*): As for `datasets.load_dataset`.
 
     Returns:
@@ -90,8 +91,7 @@ def load_docre(
     path = Path(path_or_id).expanduser()
     cache = None if cache_dir is None else str(cache_dir)
     if path.is_file():
-        name = split or SPLITS.get(_stem(path), "train")
-        return _build(Rows(FileSource.of(path), strict), name, cache)
+        return _build(Rows(FileSource.of(path), strict), split or split_name(path), cache)
     if not path.is_dir():
         return _load_repo(str(path_or_id), split, strict, cache)
     if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")):
@@ -102,6 +102,11 @@ def load_docre(
             raise ValueError(f"{path} has no split {split!r}, but {', '.join(map(repr, files))}: pass one of these.")
         return _build(Rows(FileSource.of(files[split]), strict), split, cache)
     return DatasetDict({name: _build(Rows(FileSource.of(file), strict), name, cache) for name, file in files.items()})
+
+
+def split_name(path: Path) -> str:
+    """Return the split that a file is by its name; `"train"` where that says nothing."""
+    return SPLITS.get(_stem(path), "train")
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
@@ -148,6 +153,9 @@ def to_dataset(documents: Iterable[Document]) -> Dataset:
     Args:
         documents (iterable of `Document`): The documents; the text of each becomes its words joined by spaces.
 
+    What the schema has no column for (names and types of entities that none of their mentions has, scores) is left
+    out, logged and counted in the [`reading_report`].
+
     Returns:
         `Dataset`: One row per document.
 
@@ -155,7 +163,9 @@ def to_dataset(documents: Iterable[Document]) -> Dataset:
         DocumentError: If there is no document.
     """
     rows = Rows(DocumentSource(documents), strict=True)
-    return _describe(Dataset.from_list(list(rows()), features=FEATURES), rows.report)
+    dataset = Dataset.from_list(list(rows()), features=FEATURES)
+    _log_repairs(rows.source.name, rows.report)
+    return _describe(dataset, rows.report)
 
 
 def reading_report(dataset: Dataset) -> dict[str, Any]:
@@ -198,11 +208,13 @@ def _build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
             pass
     if not path.exists():
         write_entries(path, lambda stream: json.dump(rows.report, stream))
-    report = rows.report
+    _log_repairs(f"{rows.source.name}, split {split}", rows.report)
+    return _describe(dataset, rows.report)
+
+
+def _log_repairs(where: str, report: dict[str, Any]) -> None:
     if report["repairs"]:
-        counts = list_counts(report["repairs"])
-        logger.warning("%s, split %s: repaired or noticed %s.", rows.source.name, split, counts)
-    return _describe(dataset, report)
+        logger.warning("%s: repaired or noticed %s.", where, list_counts(report["repairs"]))
 
 
 def _describe(dataset: Dataset, report: dict[str, Any]) -> Dataset:

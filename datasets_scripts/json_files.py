@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def iterate_entries(path: Path, *, strict: bool = True, repairs: Counter[str]) -
             yield from _iterate_lines(stream, path, strict, repairs)
     except UnicodeDecodeError as error:
         raise DocumentError(f"{path}: not a text file in UTF-8 ({error.reason}). Save it as UTF-8.") from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DocumentError(f"{path}: broken gzip file ({error}). Fetch it again, or unpack it first.") from None
 
 

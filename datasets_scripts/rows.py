@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from modeling_docre import __version__
-from modeling_docre.documents import Document, DocumentError
+from modeling_docre.documents import Document, DocumentError, Entity
 
 from .json_files import explain_entry, iterate_entries
 
@@ -33,6 +33,7 @@ FEATURES = Features(
         "labels": List(
             {"h": Value("int32"), "t": Value("int32"), "r": Value("string"), "evidence": List(Value("int32"))}
         ),
+        "pairs": List(List(Value("int32"))),
     }
 )
 
@@ -131,6 +132,7 @@ class Rows:
         self.strict = strict
         self.version = __version__  # another version may repair in another way: it must not find this one's cache
         self.report: dict[str, Any] = {}
+        self._first_problem = ""
 
     def __call__(self) -> Iterator[dict[str, Any]]:
         """
@@ -144,6 +146,7 @@ class Rows:
         """
         repairs: Counter[str] = Counter()
         counts = {"documents": 0, "unlabelled": 0, "facts": 0}
+        self._first_problem = ""
         for where, entry in self.source.entries(self.strict, repairs):
             document = self._read(entry, where, repairs)
             if document is None:
@@ -155,21 +158,24 @@ class Rows:
             yield row
         if not counts["documents"]:
             skipped = f" ({list_counts(repairs)})" if repairs else ""
-            raise DocumentError(f"{self.source.name}: there is no document in it{skipped}. Pass at least one.")
+            raise DocumentError(
+                f"{self.source.name}: there is no document in it{skipped}. Pass at least one.{self._first_problem}"
+            )
         self.report = {**counts, "repairs": dict(repairs)}
 
     def _read(self, entry: object, where: str, repairs: Counter[str]) -> Document | None:
         if isinstance(entry, Document):
             return entry
-        explained = explain_entry(entry)
-        if explained is not None:
-            raise DocumentError(f"{where}: {explained}")
         try:
+            explained = explain_entry(entry)
+            if explained is not None:
+                raise DocumentError(explained)
             document = Document.from_dict(entry, strict=self.strict)  # type: ignore[arg-type]
         except DocumentError as error:
             if self.strict:
                 raise DocumentError(f"{where}: {error}") from None
             repairs["unreadable document"] += 1
+            self._first_problem = self._first_problem or f" {where}: {error}"
             return None
         for cause, count in document.repairs:
             repairs[cause] += count
@@ -184,26 +190,27 @@ def list_counts(counts: Mapping[str, int]) -> str:
 def _to_row(document: Document, repairs: Counter[str]) -> dict[str, Any]:
     data = document.to_docred()
     labels = data.get("labels")
-    if "pairs" in data:
-        repairs["candidate pairs left out (no column for them)"] += len(data["pairs"])
     scored = sum("score" in label for label in labels or ())
     if scored:
         repairs["score left out (no column for it)"] += scored
-    vertices = data["vertexSet"]
-    places = {old: new for new, old in enumerate(index for index, vertex in enumerate(vertices) if vertex)}
-    if len(places) < len(vertices):
-        # Such an entity has been counted by the reader; a row that still held it would be refused when it is read.
-        kept = None if labels is None else [label for label in labels if label["h"] in places and label["t"] in places]
-        lost = len(labels or ()) - len(kept or ())
-        if lost:
-            repairs["fact of an entity without mentions"] += lost
-        vertices, labels = [vertex for vertex in vertices if vertex], kept
+    renamed = sum(_is_renamed(entity) for entity in document.entities)
+    if renamed:
+        repairs["entity's own name or type left out (no column for it)"] += renamed
     if labels is not None:
-        labels = [
-            {"h": places[label["h"]], "t": places[label["t"]], "r": label["r"], "evidence": label["evidence"]}
-            for label in labels
-        ]
-    return {"title": data["title"], "sents": data["sents"], "vertexSet": vertices, "labels": labels}
+        labels = [{key: label[key] for key in ("h", "t", "r", "evidence")} for label in labels]
+    return {
+        "title": data["title"],
+        "sents": data["sents"],
+        "vertexSet": data["vertexSet"],
+        "labels": labels,
+        "pairs": data.get("pairs"),
+    }
+
+
+def _is_renamed(entity: Entity) -> bool:
+    """Whether an entity has another name or type than `Document.from_docred` takes from its mentions."""
+    longest = max(entity.mentions, key=lambda mention: len(mention.name), default=Entity((), ""))
+    return (entity.name, entity.type) != (longest.name, longest.type)
 
 
 def _unfold(labels: Any) -> list[dict[str, Any]] | None:

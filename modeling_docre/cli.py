@@ -92,9 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         "docre evaluate result.json dev.json --train-annotated train_annotated.json",
     )  # fmt: skip
     evaluate.add_argument(
-        "predictions", metavar="PRED", help="JSON list of {title, h_idx, t_idx, r, evidence?}, or a .zip that holds it"
+        "predictions",
+        metavar="PRED",
+        help="JSON list or JSON Lines of {title, h_idx, t_idx, r, evidence?}, or a .zip that holds the list",
     )
-    evaluate.add_argument("references", metavar="GOLD", help="DocRED JSON file with labels")
+    evaluate.add_argument(
+        "references", metavar="GOLD", help="labelled documents, .json or .jsonl, in DocRED's form or with text"
+    )
     evaluate.add_argument("--train-annotated", metavar="FILE", help="annotated training file, for Ign F1 and Macro@k")
     evaluate.add_argument("--train-distant", metavar="FILE", help="distant training file, for its own Ign F1")
     evaluate.add_argument("--json", action="store_true", help="print all figures as JSON, per relation too")
@@ -175,14 +179,17 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    from .data_files import file_kind, read_docred_rows, read_rows
     from .metrics.docred.scoring import read_json, score
 
     train = {
-        name: read_json(path)
+        name: read_docred_rows(path)
         for name in ("train_annotated", "train_distant")
         if (path := getattr(options, name)) is not None
     }
-    figures = score(read_json(options.predictions), read_json(options.references), **train)
+    # A submission to CodaLab is an archive.
+    read_predictions = read_json if file_kind(options.predictions) == ".zip" else read_rows
+    figures = score(read_predictions(options.predictions), read_docred_rows(options.references), **train)
     if options.json:
         print(json.dumps(figures, indent=1))
         return
@@ -194,17 +201,11 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
-    from .data_files import convert_file, is_document_file
-
-    strict = not options.skip_invalid
-    # Documents keep their own text from file to file; only in a dataset do all have the same columns.
-    if options.split is None and is_document_file(options.source) and is_document_file(options.output):
-        _report(convert_file(options.source, options.output, strict=strict))
-        return
     from .datasets_scripts import convert
 
-    for split, report in convert(options.source, options.output, split=options.split, strict=strict).items():
-        _report({**report, **report["repairs"]}, f"{split}: ")
+    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid)
+    for split, report in reports.items():
+        _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
 
 
 def _report(counts: Mapping[str, Any], start: str = "") -> None:

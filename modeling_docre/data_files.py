@@ -8,8 +8,7 @@ import json
 import os
 import sys
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -121,30 +120,42 @@ def write_documents(documents: Iterable[Document], path: str | os.PathLike[str])
     return number
 
 
-def convert_file(
-    source: str | os.PathLike[str], output: str | os.PathLike[str], *, strict: bool = True
-) -> Counter[str]:
-    """Write the documents of one file to another.
+def read_rows(path: str | os.PathLike[str]) -> list[Any]:
+    """Read the rows of a file, whatever they are: predictions, or documents that are not to be checked.
 
     Args:
-        source (`str` or `os.PathLike`): See [`iter_documents`].
-        output (`str` or `os.PathLike`): See [`write_documents`].
-        strict (`bool`, *optional*, defaults to `True`): Stop at nonsense; otherwise skip and count it.
+        path (`str` or `os.PathLike`):
+            `.jsonl` or `-`, a row on each line; any other name, a JSON list (or one row alone). It may end in `.gz`.
 
     Returns:
-        `Counter`: `documents` written, and what was repaired or skipped, by cause. An entry that could not be read at
-        all is left out and counted.
+        `list`: The rows.
+
+    Raises:
+        DataFileError: when the file cannot be read, or is not JSON; the message names line and column.
     """
-    counts: Counter[str] = Counter(documents=0)
+    entries = _line_entries(path, strict=True) if file_kind(path) in (".jsonl", "-") else _list_entries(path)
+    return [entry for _, entry in entries]
 
-    def readable() -> Iterator[Document]:
-        for document in iter_documents(source, strict=strict):
-            counts.update(dict(document.repairs))
-            if document.text:
-                yield document
 
-    counts["documents"] = write_documents(readable(), output)
-    return counts
+def read_docred_rows(path: str | os.PathLike[str]) -> list[Any]:
+    """Read documents as rows in DocRED's form; such rows stay as they are, with what reading them would repair.
+
+    Args:
+        path (`str` or `os.PathLike`): As for [`read_rows`]; documents in text form are converted.
+
+    Returns:
+        `list`: The rows.
+
+    Raises:
+        DataFileError: as [`read_rows`] does.
+        DocumentError: when a document in text form is wrong.
+    """
+    return [
+        _read(f"{path}, document {number}", True, lambda row=row: Document.from_dict(row)).to_docred()
+        if isinstance(row, Mapping) and "text" in row and "vertexSet" not in row
+        else row
+        for number, row in enumerate(read_rows(path))
+    ]
 
 
 def write_list(rows: Iterable[Any], stream: TextIO) -> None:
@@ -209,6 +220,8 @@ def _create(partial: Path, target: Path) -> TextIO:
 def _open_input(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """Open a file, and word what goes wrong while it is read."""
     name = str(path)
+    if "\0" in name:
+        raise DataFileError(f"{name!r} is not the name of a file: it holds a null character. Leave that out.")
     try:
         if name == "-":
             # Not with the encoding of the terminal, which may be another one.
@@ -294,12 +307,13 @@ def _parse(text: str, name: str, line: int) -> Any:
 
 __all__ = [
     "DataFileError",
-    "convert_file",
     "file_kind",
     "is_document_file",
     "iter_documents",
     "open_output",
+    "read_docred_rows",
     "read_json",
+    "read_rows",
     "write_documents",
     "write_lines",
     "write_list",

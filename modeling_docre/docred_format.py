@@ -50,7 +50,7 @@ def read_docred(data: Mapping[str, Any], reading: Reading, keep_duplicate_mentio
             mention = _read_mention(item, f"{place}[{number}]", text, sentences, reading)
             if mention is not None:
                 mentions.append(mention)
-        entities.append(build_entity(mentions, place, vertex, reading, keep_duplicate_mentions))
+        entities.append(build_entity(mentions, reading, keep_duplicate_mentions))
     count_shared_spans(entities, reading)
     keys = ("h", "t", "r")
     return {

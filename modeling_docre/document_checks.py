@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .document_parts import DocumentError, Entity, Mention, Reading, Relation, name_document, show
+from .document_parts import DocumentError, Entity, Mention, Reading, Relation, lone_surrogate, name_document, show
 
 if TYPE_CHECKING:
     from .documents import Document
@@ -22,6 +22,7 @@ def check_document(document: Document) -> None:
     """
     if not isinstance(document.title, str):
         raise DocumentError(f"document: `title` is {show(document.title)}: not a string. Use '' for no title.")
+    _check_characters(document, "title", document.title)
     _check_sentences(document)
     _check_tuple(document, "entities", document.entities, Entity)
     for number, entity in enumerate(document.entities):
@@ -34,14 +35,11 @@ def check_document(document: Document) -> None:
         _check_tuple(document, "relations", document.relations, Relation)
         for number, relation in enumerate(document.relations):
             _check_relation(document, f"relations[{number}]", relation)
+        if len({(fact.head, fact.tail, fact.relation) for fact in document.relations}) != len(document.relations):
+            raise _error(document, "relations", document.relations, "a fact occurs twice", "Unite their evidence")
     if document.pairs is not None:
-        _check_tuple(document, "pairs", document.pairs, tuple)
-        for number, pair in enumerate(document.pairs):
-            if len(pair) != 2 or not all(_is_index(end, len(document.entities)) for end in pair) or pair[0] == pair[1]:
-                problem = f"not two different entities out of {len(document.entities)}"
-                raise _error(document, f"pairs[{number}]", pair, problem, "Write (head, tail)")
-        if len(set(document.pairs)) != len(document.pairs):
-            raise _error(document, "pairs", document.pairs, "a pair occurs twice", "Keep each pair once")
+        _check_pairs(document, document.pairs)
+    _check_repairs(document)
 
 
 def _error(document: Document, place: str, value: object, problem: str, mend: str) -> DocumentError:
@@ -57,10 +55,35 @@ def _check_tuple(document: Document, place: str, value: object, kind: type) -> N
         raise _error(document, place, value, f"not a tuple of {kind.__name__}", "Build it with `tuple(...)`")
 
 
+def _check_pairs(document: Document, pairs: tuple[tuple[int, int], ...]) -> None:
+    _check_tuple(document, "pairs", pairs, tuple)
+    for number, pair in enumerate(pairs):
+        if len(pair) != 2 or not all(_is_index(end, len(document.entities)) for end in pair) or pair[0] == pair[1]:
+            problem = f"not two different entities out of {len(document.entities)}"
+            raise _error(document, f"pairs[{number}]", pair, problem, "Write (head, tail)")
+    if len(set(pairs)) != len(pairs):
+        raise _error(document, "pairs", pairs, "a pair occurs twice", "Keep each pair once")
+
+
+def _check_repairs(document: Document) -> None:
+    _check_tuple(document, "repairs", document.repairs, tuple)
+    for number, repair in enumerate(document.repairs):
+        if len(repair) != 2 or not isinstance(repair[0], str) or not isinstance(repair[1], int):
+            raise _error(document, f"repairs[{number}]", repair, "not a cause and its count", "Write (cause, count)")
+
+
+def _check_characters(document: Document, place: str, text: str) -> None:
+    broken = lone_surrogate(text)
+    if broken is not None:
+        problem = f"character {broken} is half of a surrogate pair and cannot be encoded"
+        raise _error(document, place, text[max(0, broken - 20) : broken + 20], problem, "Put another in its place")
+
+
 def _check_sentences(document: Document) -> None:
     mend = "Give (start, end) characters of every word of every sentence, in order, as tuples"
     if not isinstance(document.text, str):
         raise _error(document, "text", document.text, "not a string", "Pass the document's text")
+    _check_characters(document, "text", document.text)
     if not isinstance(document.sentences, tuple):
         raise _error(document, "sentences", document.sentences, "not a tuple", mend)
     previous, size = 0, len(document.text)
@@ -79,8 +102,11 @@ def _check_sentences(document: Document) -> None:
 def _check_name(document: Document, place: str, name: object, kind: object) -> None:
     if not isinstance(name, str):
         raise _error(document, f"{place}.name", name, "not a string", "Name it")
-    if kind is not None and not isinstance(kind, str):
-        raise _error(document, f"{place}.type", kind, "not a string", "Use None for no type")
+    _check_characters(document, f"{place}.name", name)
+    if kind is not None:
+        if not isinstance(kind, str):
+            raise _error(document, f"{place}.type", kind, "not a string", "Use None for no type")
+        _check_characters(document, f"{place}.type", kind)
 
 
 def _check_mention(document: Document, place: str, mention: Mention) -> None:
@@ -121,6 +147,7 @@ def _check_relation(document: Document, place: str, relation: Relation) -> None:
             raise _error(document, f"{place}.{key}", value, problem, "Give the index of one of them")
     if not isinstance(relation.relation, str) or not relation.relation.strip():
         raise _error(document, f"{place}.relation", relation.relation, "not a relation's id", "Write a string")
+    _check_characters(document, f"{place}.relation", relation.relation)
     size = len(document.sentences)
     if type(relation.evidence) is not tuple or not all(_is_index(number, size) for number in relation.evidence):
         problem = f"not a tuple of sentence indices below {size}"

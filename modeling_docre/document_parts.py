@@ -163,6 +163,8 @@ class Reading:
 
     def error(self, field: str, value: object, problem: str, mend: str) -> DocumentError:
         """Word an error."""
+        if getattr(value, "ndim", 0):  # a dataset whose format is "numpy" or "torch" gives arrays
+            problem, mend = f"not a list but a {type(value).__name__}", "Remove the format: dataset.with_format(None)"
         return DocumentError(f"{self.where}: `{field}` is {show(value)}: {problem}. {mend}.")
 
     def nonsense(self, cause: str, field: str, value: object, problem: str, mend: str) -> None:

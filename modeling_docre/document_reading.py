@@ -30,18 +30,16 @@ def mend_surrogates(text: str, field: str, reading: Reading) -> str:
     return replace_surrogates(text)
 
 
-def build_entity(
-    mentions: list[Mention], field: str, value: object, reading: Reading, keep_duplicates: bool
-) -> Entity:
+def build_entity(mentions: list[Mention], reading: Reading, keep_duplicates: bool) -> Entity:
     """
     Build an entity from its mentions; those on the same words are one, unless duplicates are kept.
 
     The name and the type come from the mention with the longest name among those that stay, so that writing the
-    document and reading it again changes neither.
+    document and reading it again changes neither. An entity without mentions keeps its place, so that the indices of
+    the others stay; a strict reading comes here with none only where none were given.
     """
     if not mentions:
-        problem = "the entity has no mention that can be read"
-        reading.nonsense("entity without mentions", field, value, problem, "Give it a mention, or leave it out")
+        reading.repair("entity without mentions")
         return Entity((), "")
     first: dict[tuple[int, Span], Mention] = {}
     for mention in mentions:

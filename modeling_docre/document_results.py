@@ -16,8 +16,6 @@ from .metrics.docred.scoring import score
 
 # Below this probability no threshold worth having lies, and the number of candidates to sort stays small.
 SMALLEST_SCORE = 0.01
-# Above this one probabilities run together: a threshold between two of them would cut elsewhere among the logits.
-LARGEST_SCORE = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ def choose_threshold(documents: Sequence[Document], results: Sequence[DocumentRe
     for result in results:
         gold = _facts(documents[result.index])
         for candidate in result.candidates or ():
-            scores.append(min(candidate.score or 0.0, LARGEST_SCORE))
+            scores.append(candidate.score or 0.0)
             correct.append((candidate.head, candidate.tail, candidate.relation) in gold)
     num_gold = sum(len(_facts(document)) for document in documents)
     threshold, f1 = best_threshold(

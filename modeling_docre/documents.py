@@ -93,8 +93,9 @@ class Document:
 
         Repaired and counted in `repairs`: mentions of one entity on the same words (the first stays), label rows of
         the same fact (their evidence is united), evidence that is `None`, repeated evidence. Kept and counted: empty
-        sentences, two entities on one span. The order of entities and mentions never changes, mention names are kept
-        as given, and an entity takes name and type of its mention with the longest name (the first on ties).
+        sentences, entities with an empty list of mentions, two entities on one span. The order of entities and
+        mentions never changes, mention names are kept as given, and an entity takes name and type of its mention with
+        the longest name (the first on ties).
 
         Args:
             data (`Mapping`):
@@ -138,8 +139,9 @@ class Document:
         Args:
             text (`str`): The document.
             entities (sequence of `dict`, *optional*, defaults to `()`):
-                `{"name"?, "type"?, "mentions": [{"start", "end"}]}` with character offsets, end exclusive. A name may
-                be a canonical one that the text never uses. Other keys are ignored.
+                `{"name"?, "type"?, "mentions": [{"start", "end", "name"?, "type"?}]}` with character offsets, end
+                exclusive. A name may be a canonical one that the text never uses. A mention without the key `type`
+                has its entity's; an entity without it has that of its longest mention. Other keys are ignored.
             title (`str`, *optional*, defaults to `""`): Key of the document.
             relations (sequence of `dict` or `Relation`, *optional*):
                 `{"head", "tail", "relation", "evidence"?}`, head and tail being positions in `entities`. `None` for
@@ -250,7 +252,8 @@ class Document:
 
         Returns:
             `dict`: Plain JSON. A mention has `name` and `type` only where they differ from the text that it covers
-            and from the entity's type; `pairs` is present if the document has candidate pairs.
+            and from the entity's type (`None` for a mention without one); `pairs` is present if the document has
+            candidate pairs.
         """
         data: dict[str, Any] = {
             "title": self.title,
@@ -273,7 +276,8 @@ class Document:
 
     def to_markup(self) -> str:
         """
-        Write the inline markup that [`Document.from_markup`] reads. Title and relations are not part of it.
+        Write the inline markup that [`Document.from_markup`] reads. Title and relations are not part of it, and
+        entities that do not stand in the order of their first mentions are in that order when it is read again.
 
         Returns:
             `str`: The text with `[words](key:TYPE)` for every mention.
@@ -306,8 +310,11 @@ def read_documents(items: Iterable[Document | Mapping[str, Any]], *, strict: boo
         `Document`: One for every item.
 
     Raises:
-        DocumentError: On nonsense if `strict`; the message has the item's index where it has no title.
+        DocumentError: On nonsense if `strict`; the message has the item's index where it has no title. Always on
+            something that is not a list of items.
     """
+    if isinstance(items, str | bytes | Mapping | Document) or not hasattr(items, "__iter__"):
+        raise DocumentError(f"documents: {show(items)} is a {type(items).__name__}. Pass a list of documents.")
     for index, item in enumerate(items):
         if isinstance(item, Document):
             yield item

@@ -20,6 +20,7 @@ _ESCAPED = "[]()\\"
 _SPECIAL = re.compile(r"[\[\]\\]")
 _LINK = re.compile(r"\s*\w+://")
 _NO_BRACKET = re.compile(r"[^\[\]()\n\\]+\([^\[\]()\s:]*:[A-Z]\w*\)")
+_TYPE = re.compile(r"[A-Z]{2,}")  # a key of this form, written for different words, is a type without its colon
 _LEGEND = "Write [words](key:TYPE), and \\[ or \\] for a plain bracket"
 
 Target = tuple[int, str, "str | None"]  # end in the string, key, type
@@ -39,8 +40,8 @@ def parse_markup(string: str) -> tuple[str, list[dict[str, Any]]]:
         [`Document.from_text`] takes, in the order of their first mentions.
 
     Raises:
-        DocumentError: If markup is begun and not ended, a mention has no words, or a key gets two types; the message
-            has the character position and what to write.
+        DocumentError: If markup is begun and not ended, a mention has no words, a key gets two types, or a key looks
+            like a type that lacks its colon; the message has the character position and what to write.
 
     Example:
     ```python
@@ -85,6 +86,13 @@ def parse_markup(string: str) -> tuple[str, list[dict[str, Any]]]:
             raise _error(string, place, problem, "Use one type, or two keys")
         entity["type"] = entity["type"] or kind
         entity["mentions"].append({"start": start, "end": end})
+    for place, _, _, key, _ in sorted(found):
+        if _TYPE.fullmatch(key) and entities[key]["type"] is None:
+            names = {text[mention["start"] : mention["end"]].strip() for mention in entities[key]["mentions"]}
+            if len(names) > 1 and key not in names:
+                shown = ", ".join(map(repr, sorted(names)[:3]))
+                problem = f"the key {key!r} makes one entity of {shown}; did you mean the type (:{key})?"
+                raise _error(string, place, problem, "Write a key in small letters if they are one")
     return text, list(entities.values())
 
 
@@ -93,7 +101,8 @@ def format_markup(document: Document) -> str:
     Write a document's text and mentions as inline markup, the inverse of [`parse_markup`].
 
     A key is written only where the words do not say which entity is meant. Title, relations, and names that the text
-    does not use are not part of the markup, and a mention's own type gives way to its entity's.
+    does not use are not part of the markup, a mention's own type gives way to its entity's, and entities that do not
+    stand in the order of their first mentions are in that order when it is read again.
 
     Args:
         document (`Document`): The document.
@@ -114,14 +123,17 @@ def format_markup(document: Document) -> str:
     stack: list[tuple[Mention, str]] = []
     position = 0
 
-    def write_to(place: int) -> None:
+    def copy_to(place: int) -> None:
         nonlocal position
-        while stack and stack[-1][0].end <= place:
-            mention, target = stack.pop()
-            inserts.append(_escape(document.text[position : mention.end], "[]\\") + f"]({target})")
-            position = mention.end
-        inserts.append(_escape(document.text[position:place], "[]\\"))
+        # In a mention, a `(` could look like its end, the `]` left out.
+        inserts.append(_escape(document.text[position:place], "[](\\" if stack else "[]\\"))
         position = place
+
+    def write_to(place: int) -> None:
+        while stack and stack[-1][0].end <= place:
+            copy_to(stack[-1][0].end)
+            inserts.append(f"]({stack.pop()[1]})")
+        copy_to(place)
 
     for mention, number in rows:
         write_to(mention.start)
@@ -221,7 +233,7 @@ def _choose_keys(document: Document, where: str) -> list[str]:
             keys.append("")
             continue
         key = _key_of(entity)
-        while not key or key in used:
+        while not key or key in used or _TYPE.fullmatch(key):
             key = f"{key or 'e'}{number + 1}"
         used.add(key)
         keys.append(key)

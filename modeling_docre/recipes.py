@@ -276,15 +276,21 @@ def _expand(text: str, place: str) -> str:
 # Names and overrides
 
 
-def _known_names() -> dict[str, dict[str, Any]]:
-    """The names that each section knows, with their defaults."""
-    training = {item.name: item.default for item in dataclasses.fields(DocRETrainingArguments) if item.init}
+def _known_names() -> dict[str, dict[str, set[str]]]:
+    """The names that each section knows, with the names of the types that their annotations allow."""
+    training = {item.name: _types(item.type) for item in dataclasses.fields(DocRETrainingArguments) if item.init}
     training.pop("output_dir")
-    model = {name: getattr(DocREConfig, name, None) for name in DocREConfig.__annotations__}
+    model = {name: _types(annotation) for name, annotation in DocREConfig.__annotations__.items()}
     for name in ("model_type", "sub_configs", "encoder_config"):
         model.pop(name, None)
-    model.update(encoder=None, encoder_settings=None, checkpoint=None, relations=None)
-    return {"model": model, "data": dict.fromkeys(DATA_KEYS), "training": training}
+    # More than the fields of the config: a file of relations, an encoder of many forms.
+    model.update({name: {"Any"} for name in ("encoder", "encoder_settings", "checkpoint", "relations")})
+    return {"model": model, "data": {name: {"Any"} for name in DATA_KEYS}, "training": training}
+
+
+def _types(annotation: Any) -> set[str]:
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return set(re.findall(r"\w+", text)) - {"typing", "Optional", "Union", "None", "NoneType"}
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
@@ -348,30 +354,36 @@ def _check(tree: Mapping[str, Any], path: str) -> None:
             _check_type(f"{section}.{name}", value, known[name], path)
     if not isinstance(tree.get("output_dir"), str):
         raise RecipeError(f"{path}: say where to save the model, as in output_dir: runs/my-model.")
-    if "train" not in tree["data"]:
+    if not tree["data"].get("train"):
         raise RecipeError(f"{path}: say what to train on, as in data: {{train: {{path: train.json}}}}.")
     for name, entry in tree["data"].items():
-        for part in entry if isinstance(entry, list) else [entry]:
-            _check_entry(part, f"{path}: data.{name}")
+        if entry is not None:
+            for part in entry if isinstance(entry, list) else [entry]:
+                _check_entry(part, f"{path}: data.{name}")
     _check_model(tree["model"], path)
 
 
-def _check_type(place: str, value: Any, default: Any, path: str) -> None:
-    if isinstance(default, bool):
-        fits = isinstance(value, bool)
-    elif isinstance(default, int | float):
-        fits = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-    else:
+def _check_type(place: str, value: Any, types: set[str], path: str) -> None:
+    kinds: dict[str, tuple[Any, str]] = {
+        "bool": (bool, "true or false"),
+        "int": (int, "a whole number"),
+        "float": (int | float, "a number"),
+    }
+    if value is None or not types or not types <= kinds.keys():
         return
+    # A boolean is an int for Python.
+    fits = [
+        name for name in types if isinstance(value, kinds[name][0]) and isinstance(value, bool) == (name == "bool")
+    ]
     if not fits:
-        kind = "true or false" if isinstance(default, bool) else "a number"
-        raise RecipeError(f"{path}: {place} is {value!r}, but must be {kind}.")
+        wanted = " or ".join(kinds[name][1] for name in sorted(types, reverse=True))
+        raise RecipeError(f"{path}: {place} is {value!r}, but must be {wanted}.")
 
 
 def _check_entry(entry: Any, place: str) -> None:
-    if entry is None or isinstance(entry, str):
+    if isinstance(entry, str) and entry:
         return
-    if not isinstance(entry, dict) or "path" not in entry:
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         raise RecipeError(f"{place} needs a path, as in {{path: train.json, documents: '0:400'}}.")
     for name in entry:
         if name not in ENTRY_KEYS:

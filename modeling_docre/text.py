@@ -75,7 +75,7 @@ _WORD = re.compile(
       | K [KMZFT]*
       | H [HMZFT]*
       | S [SMZFT]*
-      | (?: U[MZFT]* N )+ U[MZFT]* (?![ULDMZFTA]) N?        # U.S. (checked below to be dots)
+      | (?: U[MZFT]* N )+ U[MZFT]* (?![ULDMZFTA]) (?:N[MZFT]*)?  # U.S. (checked below: dots)
       | [ULD] (?: [ULDMZFT] | (?<=D)N(?=D) | A(?=[UL]) )*   # with 1,000.5 and O'Brien
       | A[UL]{1,2} (?![ULDMZFTA])                           # 's after a space
       | [PNA] [MZFT]*

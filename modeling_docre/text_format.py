@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,8 +23,8 @@ from .text import split_sentences, split_words
 _MENTION = '{"start": 0, "end": 3}'
 _ENTITY = f'{{"name": "Ada", "type": "PER", "mentions": [{_MENTION}]}}'
 
-# (span as given, span without white space at its edges, own name, own type, field)
-_Place = tuple[Span, Span, "str | None", "str | None", str]
+# (span as given, span without white space at its edges, own name, own type where it is given, field)
+_Place = tuple[Span, Span, "str | None", "tuple[str | None] | None", str]
 
 
 def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
@@ -48,9 +49,8 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     places = [_read_entity(item, f"{field}[{number}]", text, reading) for number, item in enumerate(items)]
 
     cores = [core for _, _, mentions in places for _, core, _, _, _ in mentions]
-    spans = _read_sentences(data.get("sentences"), text, reading)
-    if spans is None:
-        spans = split_sentences(text, cores)
+    given_spans = _read_sentences(data.get("sentences"), text, reading)
+    spans = split_sentences(text, cores) if given_spans is None else given_spans
     kept = [[_locate(mention, spans, text, reading) for mention in mentions] for _, _, mentions in places]
 
     edges = sorted({edge for row in kept for found in row if found is not None for edge in found[0]})
@@ -62,7 +62,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     starts = [[word[0] for word in words] for words in sentences]
 
     entities = []
-    for number, ((name, kind, mentions), row) in enumerate(zip(places, kept, strict=True)):
+    for (name, kind, mentions), row in zip(places, kept, strict=True):
         built = []
         for ((start, end), _, own_name, own_type, _), found in zip(mentions, row, strict=True):
             if found is None:
@@ -70,13 +70,17 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
             core, sentence = found
             words = (bisect_left(starts[sentence], core[0]), bisect_left(starts[sentence], core[1]))
             own_name = text[start:end] if own_name is None else own_name
-            built.append(Mention(start, end, sentence, words, own_name, own_type or kind))
-        entity = build_entity(built, f"{field}[{number}].mentions", items[number], reading, False)
-        mention_type = entity.type if kind is None else kind
-        entities.append(Entity(entity.mentions, entity.name if name is None else name, mention_type))
+            (mention_type,) = own_type or kind or (None,)
+            built.append(Mention(start, end, sentence, words, own_name, mention_type))
+        entity = build_entity(built, reading, False)
+        (entity_type,) = kind or (entity.type,)
+        entities.append(Entity(entity.mentions, entity.name if name is None else name, entity_type))
     count_shared_spans(entities, reading)
     keys = ("head", "tail", "relation")
     relations = read_relations(data.get("relations"), "relations", keys, len(entities), len(sentences), reading)
+    if relations and given_spans is None and data.get("sentences") is not None:
+        reading.repair("evidence of sentences that cannot be used", sum(len(fact.evidence) for fact in relations))
+        relations = tuple(replace(fact, evidence=()) for fact in relations)
     return {
         "title": title,
         "text": text,
@@ -97,15 +101,17 @@ def _check_text(text: object, reading: Reading) -> str:
     return mend_surrogates(text, "text", reading)
 
 
-def _read_entity(item: object, field: str, text: str, reading: Reading) -> tuple[str | None, str | None, list[_Place]]:
-    """Return the name, the type and the places of the mentions; what cannot be read is left out."""
+def _read_entity(
+    item: object, field: str, text: str, reading: Reading
+) -> tuple[str | None, tuple[str | None] | None, list[_Place]]:
+    """Return the name, the type where it is given, and the places of the mentions, as far as they can be read."""
     if isinstance(item, Entity):
         item = {"name": item.name, "type": item.type, "mentions": item.mentions}
     data = reading.mapping(item, "entity that is not a dict", field, _ENTITY)
     if data is None:
         return None, None, []
     name, _ = reading.optional_string(data.get("name"), "entity with a broken name", f"{field}.name")
-    kind, _ = reading.optional_string(data.get("type"), "entity with a broken type", f"{field}.type")
+    kind, _ = _read_type(data, "entity with a broken type", field, reading)
     mentions = data.get("mentions")
     place = f"{field}.mentions"
     if mentions is None:
@@ -149,11 +155,19 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
         reading.nonsense("mention of white space", field, value, problem, mend)
         return None
     name, name_is_read = reading.optional_string(data.get("name"), "mention with a broken name", f"{field}.name")
-    kind, kind_is_read = reading.optional_string(data.get("type"), "mention with a broken type", f"{field}.type")
+    kind, kind_is_read = _read_type(data, "mention with a broken type", field, reading)
     if not (name_is_read and kind_is_read):
         return None
     core = (end - len(covered.lstrip()), start + len(covered.rstrip()))
     return (start, end), core, name, kind, field
+
+
+def _read_type(
+    data: Mapping[str, Any], cause: str, field: str, reading: Reading
+) -> tuple[tuple[str | None] | None, bool]:
+    """Return `((type,), whether it can be read)`: a given `None` means no type, a missing key takes it over."""
+    kind, is_read = reading.optional_string(data.get("type"), cause, f"{field}.type")
+    return ((kind,) if is_read and "type" in data else None), is_read
 
 
 def _read_sentences(value: object, text: str, reading: Reading) -> list[Span] | None:
@@ -183,7 +197,8 @@ def _read_sentences(value: object, text: str, reading: Reading) -> list[Span] | 
     for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), len(text))]):
         if text[end:start].strip():
             _report_gap(text, end, start, reading)
-    return spans if any(text[start:end].strip() for start, end in spans) else None
+            return None
+    return spans
 
 
 def _report_gap(text: str, start: int, end: int, reading: Reading) -> None:

@@ -11,28 +11,20 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from .document_batches import DocumentDataLoader, evaluation_batches, training_batches
-from .document_results import DocumentResult, choose_threshold, document_results, reference, score_documents
-from .documents import Document
+from .document_batches import DocumentDataLoader, training_batches
 from .frozen_layers import FrozenLayers
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
 from .training_checks import check_model, check_trainer, check_training_relations
-from .training_data import (
-    DocumentCollator,
-    DocumentDataset,
-    as_documents,
-    describe_left_out,
-    refuse_unlabelled,
-    relation_log_odds,
-)
+from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
+from .training_evaluation import EvaluatingTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -57,7 +49,7 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
     return found[max(found)] if found else None
 
 
-class DocRETrainer(Trainer):
+class DocRETrainer(EvaluatingTrainer):
     """
     The `transformers` Trainer for [`DocREForRelationExtraction`]. It differs where documents do: a batch has another
     number of pairs each time, losses are averaged over pairs, and evaluation scores relations.
@@ -87,11 +79,6 @@ class DocRETrainer(Trainer):
             would not be used.
     """
 
-    args: DocRETrainingArguments
-    model: DocREForRelationExtraction  # type: ignore[assignment]
-    processing_class: DocREProcessor
-    train_dataset: DocumentDataset | None
-
     def __init__(
         self,
         model: DocREForRelationExtraction | None = None,
@@ -112,7 +99,6 @@ class DocRETrainer(Trainer):
             callbacks = [*(callbacks or []), stopping]
         self._loss_parts: dict[str, torch.Tensor] = {}
         self._steps_logged = 0
-        self._train_facts: list[dict[str, Any]] | None = None
         # Trainer sets it with the first step only.
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps
         self._start_from_prior = False
@@ -151,28 +137,6 @@ class DocRETrainer(Trainer):
         check_training_relations(documents, self.processing_class.config, "train_dataset")
         return DocumentDataset(documents, self.processing_class)
 
-    def _documents(self, data: Any, argument: str, purpose: str | None) -> DocumentDataset:
-        if isinstance(data, DocumentDataset):
-            return data
-        documents = as_documents(data, argument)
-        if purpose is not None:
-            if not documents:
-                raise ValueError(f"`{argument}` holds no document, and {purpose} needs some.")
-            refuse_unlabelled(documents, argument, purpose)
-        # A relation that the model does not know costs recall here, and is counted.
-        return DocumentDataset(documents, self.processing_class, keep=purpose is not None, strict=False)
-
-    def _evaluation_documents(self, data: Any) -> DocumentDataset | dict[str, DocumentDataset] | None:
-        if data is None:
-            return None
-        if type(data) is dict and not ("sents" in data or "text" in data):
-            if not data:
-                raise ValueError("`eval_dataset` is an empty dict: pass {name: [documents]}, or leave it out.")
-            return {
-                name: self._documents(part, f"eval_dataset[{name!r}]", "evaluation") for name, part in data.items()
-            }
-        return self._documents(data, "eval_dataset", "evaluation")
-
     def get_train_dataloader(self) -> DocumentDataLoader:
         """
         Returns:
@@ -186,38 +150,6 @@ class DocRETrainer(Trainer):
             raise ValueError("There is nothing to train on: pass train_dataset=[...] with at least one document.")
         return training_batches(dataset, self.args, self.data_collator, self._train_batch_size)
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DocumentDataLoader:
-        """
-        Args:
-            eval_dataset (`str` or documents, *optional*):
-                The name of one of several evaluation sets, or labelled documents. Defaults to the trainer's.
-
-        Returns:
-            `DataLoader`: The batches of this process, long documents first.
-
-        Raises:
-            ValueError: If there are no documents, or one has no labels.
-        """
-        if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, dict):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        if eval_dataset is None:
-            eval_dataset = self.eval_dataset
-        if eval_dataset is None:
-            raise ValueError("There is nothing to evaluate on: pass eval_dataset=[...].")
-        documents = self._documents(eval_dataset, "eval_dataset", "evaluation")
-        return evaluation_batches(documents, self.args, self.data_collator)
-
-    def get_test_dataloader(self, test_dataset: Any) -> DocumentDataLoader:
-        """
-        Args:
-            test_dataset (documents): Documents, with labels or without.
-
-        Returns:
-            `DataLoader`: The batches of this process, long documents first.
-        """
-        documents = self._documents(test_dataset, "test_dataset", None)
-        return evaluation_batches(documents, self.args, self.data_collator)
-
     # Parameters
 
     def _adopt(self, model: DocREForRelationExtraction) -> None:
@@ -227,8 +159,8 @@ class DocRETrainer(Trainer):
         self.processing_class.config = model.config
         if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
             logger.warning(
-                f"The embeddings of the markers (marker_style={model.config.marker_style!r}) are frozen with the others: "
-                "a new model's stay random. Marker style 'asterisk' uses a token that the encoder knows."
+                f"The embeddings of the markers (marker_style={model.config.marker_style!r}) are frozen with the "
+                "others: a new model's stay random. Marker style 'asterisk' uses a token that the encoder knows."
             )
         encoder = model.docre.encoder
         if self.args.freeze_embeddings:
@@ -321,7 +253,7 @@ class DocRETrainer(Trainer):
             if self.train_dataset is not None:
                 self._report_left_out(self.train_dataset, "training", partly=True)
             if self.args.tune_threshold:
-                self.tune_threshold()
+                output.metrics["train_threshold"] = self.tune_threshold()
         finally:
             if self._frozen is not None:
                 self._frozen.close_cache()
@@ -339,7 +271,10 @@ class DocRETrainer(Trainer):
         return super()._prepare_for_training(*args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
-        if self.args.normalise == "micro-batch" or not batch_samples:
+        if not batch_samples:
+            return None
+        if self.args.normalise == "micro-batch":
+            self._weigh(batch_samples, device)
             return None
         pairs = sum(len(batch["pairs"]) for batch in batch_samples if batch["document_index"][0] >= 0)
         num_items = torch.tensor(pairs, device=device)
@@ -347,6 +282,13 @@ class DocRETrainer(Trainer):
             num_items = self.accelerator.gather(num_items).sum()
         # A step of documents without any pair has nothing to divide.
         return num_items.clamp(min=1)
+
+    def _weigh(self, batches: list[Any], device: torch.device) -> None:
+        """Makes the mean over processes one over those whose batch isn't a filler."""
+        if self.args.world_size > 1:
+            real = torch.tensor([[float(batch["document_index"][0] >= 0) for batch in batches]], device=device)
+            for batch, count in zip(batches, self.accelerator.gather(real).sum(0).tolist(), strict=True):
+                batch["weight"] = self.args.world_size / max(count, 1.0)
 
     def compute_loss(
         self,
@@ -369,16 +311,16 @@ class DocRETrainer(Trainer):
         """
         inputs = dict(inputs)
         index, left_out = inputs.pop("document_index", None), inputs.pop("left_out", None)
+        weight = inputs.pop("weight", 1.0)
         if self.is_in_train and model.training and self.train_dataset is not None and left_out is not None:
             self.train_dataset.count(index.tolist(), left_out)
         if self._frozen is not None:
             self._frozen.eval()
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
-        scale = self.accelerator.num_processes if num_items_in_batch is not None else 1
-        filler = index is not None and bool(index[0] < 0)
-        if filler:
-            scale = 0
+        scale = self.accelerator.num_processes if num_items_in_batch is not None else weight
+        if index is not None and bool(index[0] < 0):
+            scale = 0.0
         if model.training:
             self._collect_parts(outputs, scale)
         loss = outputs.loss * scale
@@ -410,152 +352,10 @@ class DocRETrainer(Trainer):
                 self._report_left_out(self.train_dataset, "training")
         super().log(logs, start_time)
 
-    def _report_left_out(self, dataset: DocumentDataset, purpose: str, *, partly: bool = False) -> None:
-        """Says once what was dropped from the documents, when all of them have been read or no more will be."""
-        if dataset.reported or (sum(self._gather_objects([len(dataset.left_out)])) < len(dataset) and not partly):
-            return
-        dataset.reported = True
-        left_out: dict[int, dict[str, int]] = {}
-        for part in self._gather_objects([dataset.left_out]):
-            left_out.update(part)
-        causes = describe_left_out(left_out)
-        if causes and self.is_world_process_zero():
-            logger.warning(f"Of {len(left_out)} {purpose} documents: {causes}.")
-
     def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
         everywhere = self._gather_objects([values])
         names = [name for part in everywhere for name in part]
         return {name: sum(part.get(name, 0.0) for part in everywhere) / len(everywhere) for name in names}
-
-    def _gather_objects(self, items: list[Any]) -> list[Any]:
-        if self.args.world_size == 1:
-            return items
-        gathered: list[list[Any]] = [[] for _ in range(self.args.world_size)]
-        torch.distributed.all_gather_object(gathered, items)
-        return [item for part in gathered for item in part]
-
-    # Evaluation
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """
-        Scores the relations of labelled documents.
-
-        Args:
-            eval_dataset (documents, or a `dict` of them by name, *optional*):
-                What to evaluate on. Defaults to the trainer's own.
-            ignore_keys (`list[str]`, *optional*):
-                Taken for compatibility.
-            metric_key_prefix (`str`, *optional*, defaults to `"eval"`):
-                The start of each name.
-
-        Returns:
-            `dict[str, float]`: `eval_f1`, `eval_precision`, `eval_recall`; `eval_ign_f1`, which leaves out facts that
-            the training documents name, where there are any; `eval_loss`, the mean over all pairs; and
-            `eval_gold_not_scored`, the number of gold facts whose pair was no candidate, if there are any.
-        """
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._evaluation_documents(eval_dataset)
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-
-    def predict(
-        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
-    ) -> PredictionOutput:
-        """
-        Finds the relations of documents.
-
-        Args:
-            test_dataset (documents):
-                Documents, with labels or without.
-            ignore_keys (`list[str]`, *optional*):
-                Taken for compatibility.
-            metric_key_prefix (`str`, *optional*, defaults to `"test"`):
-                The start of the metrics' names.
-
-        Returns:
-            `PredictionOutput`: `predictions`, a list of [`Relation`]s with scores for each document, in order;
-            `label_ids` is `None`; `metrics` has the scores of `evaluate` if all documents have labels.
-        """
-        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
-
-    def evaluation_loop(  # type: ignore[override]
-        self,
-        dataloader: DocumentDataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """
-        Runs over all documents and keeps results per document, since rows of pairs don't line up between batches.
-
-        Args:
-            dataloader (`DataLoader`): Batches of a [`DocumentDataset`].
-            description (`str`): What the log calls it.
-            prediction_loss_only (`bool`, *optional*): Taken for compatibility.
-            ignore_keys (`list[str]`, *optional*): Taken for compatibility.
-            metric_key_prefix (`str`, *optional*, defaults to `"eval"`): The start of the metrics' names.
-
-        Returns:
-            `EvalLoopOutput`: `predictions` is a list of relations per document.
-        """
-        documents: list[Document] = dataloader.dataset.documents  # type: ignore[attr-defined]
-        results, loss = self._run_documents(dataloader, description)
-        predictions = [list(result.relations) for result in results]
-        metrics: dict[str, float] = {}
-        if documents and all(document.relations is not None for document in documents):
-            metrics = score_documents(documents, results, self._training_facts())
-        if loss is not None:
-            metrics["loss"] = loss
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        # The type promises arrays; relations of documents of any size are not one.
-        return EvalLoopOutput(
-            predictions=predictions,  # type: ignore[arg-type]
-            label_ids=None,
-            metrics=metrics,
-            num_samples=len(documents),
-        )
-
-    def _run_documents(
-        self, dataloader: DocumentDataLoader, description: str, *, candidates: bool = False
-    ) -> tuple[list[DocumentResult], float | None]:
-        """Returns the results of all documents, from all processes, in order, and the mean loss over pairs."""
-        model = self._wrap_model(self.model, training=False)
-        if len(self.accelerator._models) == 0 and model is self.model:
-            model = self.accelerator.prepare_model(model, evaluation_mode=True)
-        if not self.is_in_train and (self.args.fp16_full_eval or self.args.bf16_full_eval):
-            dtype = torch.float16 if self.args.fp16_full_eval else torch.bfloat16
-            model = model.to(dtype=dtype, device=self.args.device)
-        model.eval()
-        self.callback_handler.eval_dataloader = dataloader
-        dataset: DocumentDataset = dataloader.dataset  # type: ignore[assignment]
-        logger.info(f"***** Running {description}: {len(dataset)} documents *****")
-        results: list[DocumentResult] = []
-        loss_sum, loss_pairs = 0.0, 0
-        for batch in dataloader:
-            index = batch.pop("document_index").tolist()
-            dataset.count(index, batch.pop("left_out"))
-            with torch.no_grad(), self.compute_loss_context_manager():
-                outputs = model(**self._prepare_inputs(batch))
-            config = self.model.config
-            results.extend(document_results(outputs, index, dataset.documents, config, candidates=candidates))
-            if outputs.loss is not None and len(outputs.pairs):
-                loss_sum += outputs.loss.item() * len(outputs.pairs)
-                loss_pairs += len(outputs.pairs)
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        self._report_left_out(dataset, description.lower(), partly=True)
-        by_index = {result.index: result for result in self._gather_objects(results)}
-        sums = self._gather_objects([(loss_sum, loss_pairs)])
-        total_pairs = sum(pairs for _, pairs in sums)
-        loss = sum(part for part, _ in sums) / total_pairs if total_pairs else None
-        return [by_index[i] for i in sorted(by_index)], loss
-
-    def _training_facts(self) -> list[dict[str, Any]]:
-        if self._train_facts is None:
-            documents = [] if self.train_dataset is None else self.train_dataset.documents
-            self._train_facts = [reference(document, str(index)) for index, document in enumerate(documents)]
-        return self._train_facts
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
@@ -578,37 +378,6 @@ class DocRETrainer(Trainer):
                 name: value.half() if value.is_floating_point() else value for name, value in state_dict.items()
             }
         super()._save(output_dir, state_dict)
-
-    def tune_threshold(self, eval_dataset: Any = None) -> float:
-        """
-        Chooses the probability above which a relation is predicted by F1, and stores it in `config.threshold`.
-
-        Scores on the same documents are a little flattered by it afterwards, by no more than one number can do.
-
-        Args:
-            eval_dataset (documents, *optional*):
-                Labelled documents to choose on. Defaults to the trainer's own; of several sets, the first.
-
-        Returns:
-            `float`: The threshold.
-
-        Raises:
-            ValueError: If there are no labelled documents to choose on.
-        """
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(data, dict) and eval_dataset is None:
-            data = next(iter(data.values()), None)
-        if data is None:
-            raise ValueError("Tuning the threshold needs labelled documents: pass eval_dataset=[...].")
-        dataloader = self.get_eval_dataloader(data)
-        documents = dataloader.dataset.documents  # type: ignore[attr-defined]
-        results, _ = self._run_documents(dataloader, "Threshold", candidates=True)
-        # Closes the progress bar, which `evaluate` would do otherwise.
-        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
-        threshold, f1 = choose_threshold(documents, results)
-        self.model.config.threshold = threshold
-        self.log({"threshold": threshold, "threshold_f1": f1})
-        return threshold
 
 
 def _with_metric_of_first(args: DocRETrainingArguments, evaluation: Any) -> DocRETrainingArguments:

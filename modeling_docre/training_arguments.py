@@ -15,8 +15,9 @@ class DocRETrainingArguments(TrainingArguments):
     `TrainingArguments` with what document-level relation extraction adds. Some inherited defaults differ:
     `remove_unused_columns` is off (the columns of a document aren't the arguments of the model),
     `per_device_train_batch_size` is 4 and `warmup_steps` 0.06 (of all steps), as published for ATLOP and its
-    successors, `metric_for_best_model` is `"f1"` (of several evaluation sets that of the first), nothing is reported to a tracker, and the state of callbacks is
-    restored on resume (a resumed run must stop early where an uninterrupted one would).
+    successors, `metric_for_best_model` is `"f1"` (of several evaluation sets that of the first), nothing is reported
+    to a tracker, and the state of callbacks is restored on resume (a resumed run must stop early where an
+    uninterrupted one would).
 
     Args:
         head_learning_rate (`float`, *optional*):
@@ -94,8 +95,8 @@ class DocRETrainingArguments(TrainingArguments):
             raise ValueError("frozen_cache_dir looks at each batch, which can't be compiled: leave torch_compile out.")
         if self.tune_threshold and (self.bf16_full_eval or self.fp16_full_eval):
             raise ValueError(
-                "bf16_full_eval and fp16_full_eval round the model itself, and tune_threshold evaluates it before it is "
-                "saved: pass bf16=True, which computes in bfloat16 and keeps the weights, or leave one of the two out."
+                "bf16_full_eval and fp16_full_eval round the model itself, and tune_threshold evaluates it before it "
+                "is saved: pass bf16=True, which computes in bfloat16 and keeps the weights, or leave one of them out."
             )
         self._refuse_unused()
         for name in ("max_pairs_per_batch", "early_stopping_patience"):

@@ -19,8 +19,8 @@ REFUSED = {
     "compute_metrics": "evaluation scores relations itself; for other figures take "
     "trainer.predict(documents).predictions, the relations of each document",
     "preprocess_logits_for_metrics": "evaluation keeps relations, not logits; call the model for those",
-    "compute_loss_func": "the model computes its own loss, which DocREConfig(loss=..., loss_arguments=...) chooses; for "
-    "another, override DocRETrainer.compute_loss",
+    "compute_loss_func": "the model computes its own loss, which DocREConfig(loss=..., loss_arguments=...) chooses; "
+    "for another, override DocRETrainer.compute_loss",
 }
 
 # What makes other features or labels of the same document.
@@ -61,8 +61,8 @@ def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
     collator = others.get("data_collator")
     if collator is not None and not isinstance(collator, DocumentCollator):
         raise TypeError(
-            "`data_collator` must note which documents are in a batch: leave it out, or pass an instance of a subclass "
-            "of modeling_docre.training_data.DocumentCollator."
+            "`data_collator` must note which documents are in a batch: leave it out, or pass an instance of a "
+            "subclass of modeling_docre.training_data.DocumentCollator."
         )
 
 

@@ -195,8 +195,8 @@ class DocumentCollator:
             features (`list[dict]`): Items of a [`DocumentDataset`].
 
         Returns:
-            `dict[str, Any]`: Model inputs; `document_index`, a long tensor `(batch,)`; and `left_out`, a dict of counts
-            for each document.
+            `dict[str, Any]`: Model inputs; `document_index`, a long tensor `(batch,)`; and `left_out`, a dict of
+            counts for each document.
         """
         index = [item["document_index"] for item in features]
         plain = [{key: value for key, value in item.items() if key != "document_index"} for item in features]
@@ -221,7 +221,9 @@ def relation_log_odds(dataset: DocumentDataset, collator: DocumentCollator, num_
     counts = torch.zeros(num_classes, dtype=torch.float64)
     num_pairs = 0
     for index in range(len(dataset)):
-        labels = collator([dataset[index]])["labels"]
+        batch = collator([dataset[index]])
+        dataset.count([index], batch["left_out"])
+        labels = batch["labels"]
         counts += labels.double().sum(0)
         num_pairs += len(labels)
     # Half a fact more keeps a relation that does not occur finite.

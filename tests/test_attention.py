@@ -247,6 +247,14 @@ def test_activation_checkpointing_keeps_the_gradients(make_encoder, name):
             torch.testing.assert_close(parameter.grad, expected.grad, atol=1e-5, rtol=1e-4, msg=key)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_hook_keeps_nothing_after_the_step(make_encoder, checkpointing):
+    encoder = checkpointed(make_encoder("deberta-v2")) if checkpointing else make_encoder("deberta-v2")
+    rows = AttentionRows(encoder)
+    rows(encoder, *batch())[1].square().sum().backward()
+    assert not [value for value in vars(rows).values() if isinstance(value, torch.Tensor)]
+
+
 def test_reentrant_checkpointing_is_refused_where_it_would_lose_gradients(make_encoder):
     encoder = checkpointed(make_encoder("bert"), gradient_checkpointing_kwargs={"use_reentrant": True})
     encoder.enable_input_require_grads()

@@ -306,18 +306,34 @@ def test_evaluate_prints_the_figures_of_the_function(docre, scored):
     assert docre("evaluate", scored / "result.zip", scored / "gold.json", "--json", *trained) == ran
 
 
+def test_evaluate_reads_what_the_other_commands_read(docre, scored):
+    gold, rows = (json.loads((scored / f"{name}.json").read_text()) for name in ("gold", "result"))
+    expected = docre("evaluate", scored / "result.json", scored / "gold.json", "--json")
+    (scored / "gold.json.gz").write_bytes(gzip.compress((scored / "gold.json").read_bytes()))
+    in_text = [Document.from_docred(row).to_dict() for row in gold]
+    (scored / "gold.jsonl").write_text("\n".join(map(json.dumps, in_text)))
+    lines = "\n".join(map(json.dumps, rows))
+    (scored / "result.jsonl").write_text(lines)
+    for predictions in ("result.json", "result.jsonl", "result.zip"):
+        for references in ("gold.json", "gold.json.gz", "gold.jsonl"):
+            assert docre("evaluate", scored / predictions, scored / references, "--json") == expected
+    assert docre("evaluate", "-", scored / "gold.json", "--json", stdin=lines) == expected
+
+
 def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
     unlabelled = [{key: value for key, value in story(0).items() if key != "labels"}]
     (scored / "test.json").write_text(json.dumps(unlabelled))
+    (scored / "deep.json").write_text("[" * 100_000)
     ran = docre("evaluate", scored / "result.json", scored / "test.json")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("docre: error: references: the data has no labels")
     assert len(ran.err.splitlines()) == 1
     for arguments, message in [
         ((scored / "gold.json", scored / "gold.json"), r"predictions\[0\]: 'h_idx' is missing"),
-        ((scored / "absent.json", scored / "gold.json"), r"No such file or directory: .*absent\.json"),
-        ((scored / "ada.txt", scored / "gold.json"), r"ada\.txt: not a JSON file"),
-        ((scored / "result.json", scored), "Is a directory"),
+        ((scored / "absent.json", scored / "gold.json"), r"absent\.json: there is no such file"),
+        ((scored / "ada.txt", scored / "gold.json"), r"ada\.txt, line 1, column \d+: not JSON"),
+        ((scored / "result.json", scored), "a folder, where a file should be"),
+        ((scored / "deep.json", scored / "gold.json"), r"deep\.json, line 1: not JSON that can be read"),
     ]:
         ran = docre("evaluate", *arguments)
         assert ran.code == 1
@@ -331,14 +347,14 @@ def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
 
 def test_convert_there_and_back(docre, files):
     ran = docre("convert", files / "stories.json", files / "there.jsonl")
-    assert ran == (0, "", "documents: 3\n")
+    assert ran == (0, "", "documents: 3, facts: 6\n")
     documents = list(iter_documents(files / "there.jsonl"))
     assert [document.text for document in documents] == [
         Document.from_docred(story(number)).text for number in range(3)
     ]
     assert docre("convert", files / "there.jsonl", files / "back.json").code == 0
     assert json.loads((files / "back.json").read_text()) == [story(number) for number in range(3)]
-    assert docre("convert", files / "ada.txt", files / "ada.jsonl.gz") == (0, "", "documents: 1\n")
+    assert docre("convert", files / "ada.txt", files / "ada.jsonl.gz") == (0, "", "documents: 1, unlabelled: 1\n")
     (ada,) = iter_documents(files / "ada.jsonl.gz")
     assert ada == Document.from_markup(MARKUP.strip(), title="ada.txt")
     ran = docre("convert", "-", files / "piped.json", stdin=(files / "stories.jsonl").read_text())
@@ -355,7 +371,7 @@ def test_convert_counts_repairs_and_says_how_to_skip(docre, files):
     assert re.search(r"dirty\.json, document 1: document 'Story 1': `labels\[0\]\.t` is 9.*--skip-invalid", ran.err)
     assert not (files / "clean.json").exists()
     ran = docre("convert", files / "dirty.json", files / "clean.json", "--skip-invalid")
-    assert ran == (0, "", "documents: 2, duplicate label: 2, label to a missing entity: 1\n")
+    assert ran == (0, "", "documents: 2, facts: 2, duplicate label: 2, label to a missing entity: 1\n")
     assert json.loads((files / "clean.json").read_text()) == [story(0), {**story(1), "labels": []}]
 
 

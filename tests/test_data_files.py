@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from modeling_docre import Document, DocumentError, count_repairs
 from modeling_docre.data_files import (
     DataFileError,
-    convert_file,
     is_document_file,
     iter_documents,
     open_output,
+    read_docred_rows,
     read_json,
+    read_rows,
     write_documents,
 )
 
@@ -240,18 +241,30 @@ def test_output_to_what_is_no_file(tmp_path, capsys):
     assert not Path("/dev/null").is_file()
 
 
-def test_converting_a_file(tmp_path):
-    lines = [json.dumps(IN_WORDS), '{"text": "cut', json.dumps({**IN_WORDS, "labels": IN_WORDS["labels"] * 2})]
-    source = write(tmp_path, "a.jsonl", "\n".join(lines))
-    with pytest.raises(DataFileError, match="line 2"):
-        convert_file(source, tmp_path / "b.json")
-    assert not (tmp_path / "b.json").exists()
-    counts = convert_file(source, tmp_path / "b.json", strict=False)
-    assert counts == {"documents": 2, "line that is not JSON": 1, "duplicate label": 1}
-    assert read_json(tmp_path / "b.json") == [IN_WORDS, IN_WORDS]
-    # A file may be converted in its place.
-    assert convert_file(tmp_path / "b.json", tmp_path / "b.json")["documents"] == 2
-    assert read_json(tmp_path / "b.json") == [IN_WORDS, IN_WORDS]
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(DataFileError, match="holds a null character"):
+        list(iter_documents("a\0.json"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.jsonl", "a.jsonl.gz", "result"])
+def test_rows_are_read_as_they_stand(tmp_path, name):
+    rows = [{"title": "T", "r": "P17"}, {"anything": [1]}]
+    content = "\n".join(map(json.dumps, rows)) if "jsonl" in name else json.dumps(rows)
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    assert read_rows(tmp_path / name) == rows
+
+
+def test_docred_rows_keep_their_dirt_and_text_becomes_words(tmp_path):
+    dirty = {**IN_WORDS, "labels": IN_WORDS["labels"] * 2}
+    in_text = Document.from_docred(IN_WORDS).to_dict()
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, [dirty, in_text])))
+    first, second = read_docred_rows(path)
+    assert first == dirty
+    assert (second["vertexSet"], second["labels"]) == (IN_WORDS["vertexSet"], IN_WORDS["labels"])
+    path.write_text(json.dumps({"text": "Ada.", "entities": 5}))
+    with pytest.raises(DocumentError, match=r"a\.jsonl, document 0: `entities` is 5"):
+        read_docred_rows(path)
 
 
 def test_names_of_document_files():

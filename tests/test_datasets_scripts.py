@@ -16,6 +16,7 @@ import yaml
 from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, DocRETrainer, DocRETrainingArguments, Document
+from modeling_docre.data_files import DataFileError, iter_documents
 from modeling_docre.datasets_scripts import (
     FEATURES,
     convert,
@@ -38,12 +39,14 @@ QUIL = {
         [{"name": "Mara Voss", "pos": [0, 2], "sent_id": 1, "type": "PER"}],
     ],
     "labels": [{"h": 0, "t": 1, "r": "P17", "evidence": [0]}, {"h": 2, "t": 0, "r": "P19", "evidence": []}],
+    "pairs": None,
 }
 TARN = {
     "title": "Tarn",
     "sents": [["塔恩", "\u00a0", "is", "🇴🇸", "a", 'river"', "."]],
     "vertexSet": [[{"name": "塔恩", "pos": [0, 1], "sent_id": 0, "type": None}]],
     "labels": [],
+    "pairs": None,
 }
 
 
@@ -53,6 +56,11 @@ def documents(number: int = 2) -> list[dict]:
 
 def unlabelled(number: int = 2) -> list[dict]:
     return [{key: value for key, value in row.items() if key != "labels"} for row in documents(number)]
+
+
+def plain(row: dict) -> dict:
+    """The row as it is written to a file: a table has a column for what it lacks."""
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def dirty() -> dict:
@@ -540,6 +548,13 @@ def test_files_that_are_no_text(tmp_path):
     assert "broken gzip file" in message(load_docre, tmp_path / "cut.json.gz")
 
 
+def test_damage_inside_a_gzip_file(tmp_path):
+    packed = bytearray(gzip.compress(json.dumps(documents(30)).encode()))
+    packed[len(packed) // 2 : len(packed) // 2 + 40] = b"\xff" * 40
+    (tmp_path / "a.json.gz").write_bytes(packed)
+    assert "broken gzip file" in message(load_docre, tmp_path / "a.json.gz")
+
+
 def test_nonsense_is_named_by_file_entry_document_and_field(tmp_path):
     rows_ = documents(3)
     rows_[2]["vertexSet"][1][0]["pos"] = [4, 99]
@@ -551,46 +566,58 @@ def test_nonsense_is_named_by_file_entry_document_and_field(tmp_path):
 def test_what_cannot_be_read_is_skipped_and_counted_if_asked(tmp_path):
     lost = copy.deepcopy(QUIL)
     lost["vertexSet"][0][0]["sent_id"] = 7
-    path = write(tmp_path / "a.json", [lost, {"title": "no words", "sents": []}, TARN])
+    path = write(tmp_path / "a.json", [lost, {"title": "no words", "sents": []}, {"P17": "country"}, TARN])
     data = load_docre(path, strict=False)
     assert data["title"] == ["Quil Harbour", "Tarn"]
-    # Entity 0 is gone with the facts that it was part of; the others move up.
-    assert [vertex[0]["name"] for vertex in data[0]["vertexSet"]] == ["Ostania", "Mara Voss"]
-    assert data[0]["labels"] == []
+    # Entities are known by their positions, so that one without mentions stays, and its facts with it.
+    assert [[mention["name"] for mention in vertex] for vertex in data[0]["vertexSet"]] == [
+        [],
+        ["Ostania"],
+        ["Mara Voss"],
+    ]
+    assert data[0]["labels"] == QUIL["labels"]
     assert reading_report(data)["repairs"] == {
         "mention of a missing sentence": 1,
         "entity without mentions": 1,
-        "fact of an entity without mentions": 2,
-        "unreadable document": 1,
+        "unreadable document": 2,
     }
     # What was written can be read by all that read strictly.
     assert len(list(read_documents(data))) == 2
 
 
-def test_facts_move_with_their_entities(tmp_path):
-    row = copy.deepcopy(QUIL)
-    row["vertexSet"].insert(1, [{"name": "nowhere", "pos": [8, 9], "sent_id": 0, "type": "LOC"}])
-    row["labels"] = [{"h": 3, "t": 2, "r": "P27", "evidence": [1]}, {"h": 1, "t": 0, "r": "P17", "evidence": []}]
-    (read,) = load_docre(write(tmp_path / "a.json", [row]), strict=False)
-    assert read["labels"] == [{"h": 2, "t": 1, "r": "P27", "evidence": [1]}]
-    assert [vertex[0]["name"] for vertex in read["vertexSet"]] == ["Quil Harbour", "Ostania", "Mara Voss"]
+@pytest.mark.parametrize(
+    ("entry", "problem"), [({"title": "T", "sents": []}, "`sents` is"), ({"P17": "country"}, "neither `sents`")]
+)
+def test_nothing_but_unreadable_documents(tmp_path, entry, problem):
+    path = write(tmp_path / "a.json", [entry, entry])
+    error = message(load_docre, path, strict=False)
+    assert "there is no document in it (2 x unreadable document)" in error
+    assert f"{path}, entry 0: " in error and problem in error
 
 
-def test_nothing_but_unreadable_documents(tmp_path):
-    path = write(tmp_path / "a.json", [{"title": "T", "sents": []}])
-    with pytest.raises(DocumentError, match=r"there is no document in it \(1 x unreadable document\)"):
-        load_docre(path, strict=False)
-
-
-def test_what_the_schema_has_no_column_for_is_counted(tmp_path):
+def test_candidate_pairs_are_kept(tmp_path):
     row = {**copy.deepcopy(QUIL), "pairs": [[0, 1], [2, 0]]}
+    data = load_docre(write(tmp_path / "a.json", [row, TARN]))
+    assert data["pairs"] == [[[0, 1], [2, 0]], None]
+    assert [document.pairs for document in read_documents(data)] == [((0, 1), (2, 0)), None]
+    assert reading_report(data)["repairs"] == {}
+    write_dataset_repo(data, tmp_path / "repo", name="Toy", license="mit")
+    assert load_docre(tmp_path / "repo", "train")["pairs"] == data["pairs"]
+
+
+def test_what_the_schema_has_no_column_for_is_counted_and_said(tmp_path, caplog):
+    row = copy.deepcopy(QUIL)
     row["labels"][0]["score"] = 0.5
     data = load_docre(write(tmp_path / "a.json", [row]))
     assert data.column_names == list(FEATURES)
-    assert reading_report(data)["repairs"] == {
-        "candidate pairs left out (no column for them)": 2,
-        "score left out (no column for it)": 1,
-    }
+    assert reading_report(data)["repairs"] == {"score left out (no column for it)": 1}
+    caplog.clear()
+    ada = {"name": "Countess of Lovelace", "type": "WRITER", "mentions": [{"start": 0, "end": 3, "type": "PER"}]}
+    bob = {"type": "PER", "mentions": [{"start": 8, "end": 11}]}
+    named = to_dataset([Document.from_text("Ada met Bob.", [ada, bob])])
+    counts = {"entity's own name or type left out (no column for it)": 1}
+    assert reading_report(named)["repairs"] == counts
+    assert "documents: repaired or noticed 1 x entity's own name or type left out" in caplog.text
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -623,7 +650,7 @@ def test_convert_to_a_repository_and_back(tmp_path):
     assert (header["pretty_name"], header["license"]) == ("Toy", "mit")
 
     convert(tmp_path / "repo", tmp_path / "back" / "test.json", split="test")
-    assert json.loads((tmp_path / "back" / "test.json").read_text()) == unlabelled(3)
+    assert json.loads((tmp_path / "back" / "test.json").read_text()) == list(map(plain, unlabelled(3)))
     convert(tmp_path / "repo", tmp_path / "train.json.gz", split="train")
     with gzip.open(tmp_path / "train.json.gz", "rt", encoding="utf-8") as stream:
         assert [row["title"] for row in json.load(stream)] == ["Quil Harbour", "Tarn"]
@@ -635,22 +662,46 @@ def test_convert_to_a_repository_and_back(tmp_path):
 
 def test_convert_to_documents_and_back(tmp_path):
     source = write(tmp_path / "dev.json", [QUIL, unlabelled(1)[0]])
-    assert convert(source, tmp_path / "dev.jsonl")["validation"]["documents"] == 2
-    lines = [json.loads(line) for line in (tmp_path / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert convert(source, tmp_path / "new" / "dev.jsonl")["validation"] == {
+        "documents": 2, "unlabelled": 1, "facts": 2, "repairs": {}
+    }  # fmt: skip
+    path = tmp_path / "new" / "dev.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert lines == [Document.from_docred(row).to_dict() for row in (QUIL, unlabelled(1)[0])]
-    convert(tmp_path / "dev.jsonl", tmp_path / "again.json")
+    assert list(convert(path, tmp_path / "again.json", split="train")) == ["train"]
     first, second = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
     assert first["vertexSet"] == QUIL["vertexSet"] and first["labels"] == QUIL["labels"]
     assert "labels" not in second
 
 
+def test_from_file_to_file_documents_keep_their_own_text(tmp_path):
+    row = {"title": "T", "text": "Mara  left;\nshe's gone.", "entities": [{"mentions": [{"start": 0, "end": 4}]}]}
+    source = write(tmp_path / "a.jsonl", json.dumps(row))
+    convert(source, tmp_path / "b.jsonl.gz")
+    assert list(iter_documents(tmp_path / "b.jsonl.gz")) == [Document.from_dict(row)]
+
+
+def test_convert_skips_and_counts_what_is_wrong(tmp_path):
+    lines = [json.dumps(QUIL), '{"text": "cut', json.dumps({**QUIL, "labels": QUIL["labels"] * 2})]
+    source = write(tmp_path / "a.jsonl", "\n".join(lines))
+    with pytest.raises(DataFileError, match="line 2"):
+        convert(source, tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists()
+    report = convert(source, tmp_path / "b.json", strict=False)["train"]
+    assert report["repairs"] == {"line that is not JSON": 1, "duplicate label": 2}
+    assert report["documents"] == 2
+    # A file may be converted in its place.
+    assert convert(tmp_path / "b.json", tmp_path / "b.json")["train"]["documents"] == 2
+    assert len(json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))) == 2
+
+
 def test_a_failed_conversion_leaves_the_old_file(tmp_path):
     output = write(tmp_path / "out.json", "precious")
-    with pytest.raises(DocumentError):
+    with pytest.raises(DataFileError):
         convert(write(tmp_path / "dev.json", "[{"), output)
     assert output.read_text() == "precious"
     convert(write(tmp_path / "dev.json", [QUIL]), output)
-    assert json.loads(output.read_text(encoding="utf-8")) == [QUIL]
+    assert json.loads(output.read_text(encoding="utf-8")) == [plain(QUIL)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev.json", "out.json"]
 
 

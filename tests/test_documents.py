@@ -202,7 +202,6 @@ NONSENSE = [
     (["vertexSet", 1, 0, "type"], ["LOC"], ["`vertexSet[1][0].type`", "list"], "mention with a broken type"),
     (["vertexSet", 1, 0], None, ["`vertexSet[1][0]`", "not a dict"], "mention that is not a dict"),
     (["vertexSet", 1], {}, ["`vertexSet[1]`", "not a list but a dict"], "entity that is not a list"),
-    (["vertexSet", 1], [], ["`vertexSet[1]`", "no mention"], "entity without mentions"),
     (["vertexSet"], "none", ["`vertexSet`", "not a list"], "entities that are not a list"),
     (["vertexSet"], KeyError, ["`vertexSet`", "missing", '"vertexSet": []'], "missing field"),
     (["sents", 0, 2], None, ["`sents[0][2]`", "not a string"], "word that is not a string"),
@@ -429,7 +428,6 @@ def test_nonsense_in_text_form(mention, parts, cause):
         ([{"name": "Ada"}], "`entities[0].mentions` is None: missing"),
         ([{"name": 3, "mentions": [{"start": 0, "end": 1}]}], "`entities[0].name` is 3"),
         ([{"mentions": 3}], "`entities[0].mentions` is 3: not a list"),
-        ([{"mentions": []}], "no mention"),
     ],
 )
 def test_broken_entities(entities, part):
@@ -437,6 +435,45 @@ def test_broken_entities(entities, part):
         Document.from_text(TEXT, entities)
     assert part in str(caught.value)
     assert Document.from_text(TEXT, entities, strict=False).repairs
+
+
+def test_an_empty_list_of_mentions_is_kept_and_counted():
+    data = docred()
+    data["vertexSet"].insert(1, [])
+    data["labels"][0]["t"] = 2
+    document = Document.from_docred(data)
+    assert document.entities[1] == Entity((), "", None)
+    assert dict(document.repairs) == {"entity without mentions": 1}
+    entities = [{"name": "Bo", "type": "PER", "mentions": []}, *spans_of(TEXT, "Tavenna")]
+    document = Document.from_text(TEXT, entities)
+    assert document.entities[0] == Entity((), "Bo", "PER")
+    assert dict(document.repairs) == {"entity without mentions": 1}
+
+
+@pytest.mark.parametrize("form", ["to_docred", "to_dict"])
+def test_what_was_read_leniently_is_read_strictly_when_it_is_written(form):
+    data = docred()
+    data["vertexSet"].insert(0, [{"name": "lost", "sent_id": 9, "pos": [0, 1], "type": "MISC"}])
+    data["labels"][0] = {"h": 1, "t": 2, "r": "P19", "evidence": [0]}
+    document = Document.from_docred(data, strict=False)
+    again = Document.from_dict(getattr(document, form)())
+    assert again.entities == document.entities or form == "to_dict"
+    assert [entity.name for entity in again.entities] == ["", "Mirel Osk", "Tavenna"]
+    assert again.relations == (Relation(1, 2, "P19", (0,)),)
+
+
+def test_a_mention_has_its_entitys_type_unless_it_says_otherwise():
+    mentions = [
+        {"start": 0, "end": 9},
+        {"start": 31, "end": 34, "type": None},
+        {"start": 22, "end": 29, "type": "LOC"},
+    ]
+    document = Document.from_text(TEXT, [{"type": "PER", "mentions": mentions}])
+    assert [mention.type for mention in document.entities[0].mentions] == ["PER", None, "LOC"]
+    assert Document.from_dict(document.to_dict()) == document
+    typed = Entity((Mention(0, 3, 0, (0, 1), "Ada", "PER"),), "Ada", None)
+    document = by_hand(entities=(typed,))
+    assert Document.from_dict(document.to_dict()) == document
 
 
 def test_a_sentence_that_cuts_a_mention_is_an_error_with_a_mend():
@@ -473,8 +510,20 @@ def test_text_outside_every_sentence_is_not_lost_silently():
         Document.from_text(TEXT, sentences=[[0, 30]])
     document = Document.from_text(TEXT, sentences=[[0, 30]], strict=False)
     assert dict(document.repairs) == {"text outside every sentence": 1}
-    assert len(document.sentences) == 1
+    assert document.sentence_spans == [(0, 30), (31, 66)]
     assert len(Document.from_text(TEXT, sentences=[], strict=False).sentences) == 2
+
+
+@pytest.mark.parametrize(
+    ("sentences", "cause"),
+    [([[0, 5], [5, 30]], "text outside every sentence"), ([[0, 40], [31, 66]], "sentences that cannot be used")],
+)
+def test_evidence_does_not_move_to_other_sentences(sentences, cause):
+    relations = [{"head": 0, "tail": 1, "relation": "P19", "evidence": [0, 1]}]
+    entities = spans_of(TEXT, "Mirel Osk", "Tavenna")
+    document = Document.from_text(TEXT, entities, relations=relations, sentences=sentences, strict=False)
+    assert document.relations == (Relation(0, 1, "P19"),)
+    assert dict(document.repairs) == {cause: 1, "evidence of sentences that cannot be used": 2}
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", None, 5, b"Ada", ["Ada"]])
@@ -556,6 +605,20 @@ def test_read_documents_names_the_index_where_there_is_no_title():
         list(read_documents([docred(), Document.from_docred(docred()), "text"]))
 
 
+@pytest.mark.parametrize("items", [5, None, "documents.json", docred()])
+def test_read_documents_wants_a_list(items):
+    with pytest.raises(DocumentError, match=r"documents: .* Pass a list of documents"):
+        list(read_documents(items, strict=False))
+
+
+@pytest.mark.parametrize("format", ["numpy", "torch"])
+def test_rows_of_a_formatted_dataset_are_refused_with_the_mend(format):
+    data = pytest.importorskip("datasets").Dataset.from_list([docred()])
+    with pytest.raises(DocumentError, match=r"Remove the format: dataset\.with_format\(None\)"):
+        list(read_documents(data.with_format(format)))
+    assert list(read_documents(data.with_format(None))) == [Document.from_docred(docred())]
+
+
 def test_read_documents_keeps_the_order_when_not_strict():
     documents = list(read_documents([docred(), None, {"sents": []}, docred()], strict=False))
     assert [document.title for document in documents] == ["Mirel Osk", "", "", "Mirel Osk"]
@@ -629,6 +692,15 @@ def test_by_hand():
         ({"pairs": ((0, 2),)}, "`pairs[0]`"),
         ({"pairs": ((0, 1), (0, 1))}, "twice"),
         ({"pairs": [(0, 1)]}, "`pairs`"),
+        ({"relations": (Relation(0, 1, "P1"), Relation(0, 1, "P1", (0,)))}, "a fact occurs twice"),
+        ({"text": "Ada\ud800lived."}, "`text` is 'Ada\\ud800lived.': character 3 is half of a surrogate pair"),
+        ({"title": "T\ud800"}, "`title` is 'T\\ud800': character 1"),
+        ({"entities": (Entity((), "\ud800"),)}, "`entities[0].name`"),
+        ({"entities": (Entity((), "x", "\ud800"),)}, "`entities[0].type`"),
+        ({"entities": (Entity((Mention(0, 3, 0, (0, 1), "\ud800"),), "x"),)}, "`entities[0].mentions[0].name`"),
+        ({"relations": (Relation(0, 1, "P\ud800"),)}, "`relations[0].relation`"),
+        ({"repairs": {"duplicate mention": 1}}, "`repairs`"),
+        ({"repairs": (("duplicate mention",),)}, "`repairs[0]`"),
     ],
 )
 def test_by_hand_nonsense(changes, part):

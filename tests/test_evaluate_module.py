@@ -120,6 +120,14 @@ def test_refusals_leave_the_metric_usable(metric):
     refused(metric, r"predictions\[0\]: expected the list of rows", predictions=ROWS, references=[HARBOUR])
     refused(metric, r"predictions=\[rows\]", predictions=[ROWS], references=[HARBOUR, EMPTY])
     refused(metric, r"references\[0\]: expected a document", predictions=[ROWS], references=[[HARBOUR]])
+    huge = {"title": "Harbour", "h_idx": 10**30, "t_idx": 0, "r": "P17"}
+    refused(metric, r"predictions\[0\]\[0\]: 'h_idx' is 10+, which is out", predictions=[[huge]], references=[HARBOUR])
+    broken = HARBOUR | {"title": "\ud800"}
+    refused(metric, r"references\[0\].*: 'title' is .*surrogate", predictions=[ROWS], references=[broken])
+    for key, value in (("sent_id", 10**30), ("sent_id", "0"), ("name", 5), ("name", "\ud800")):
+        vertices = [[{"name": "a", "sent_id": 0, key: value}]] * 4
+        wrong = HARBOUR | {"vertexSet": vertices, "labels": []}
+        refused(metric, rf"vertexSet\[0\]: '{key}'", predictions=[ROWS], references=[wrong])
     refused(metric, "must be given together", predictions=[ROWS], references=None)
     with pytest.raises(UnlabelledError):
         Docred().add(prediction=ROWS, reference=unlabelled)

@@ -104,13 +104,43 @@ def test_at_least_the_last_layer_is_trained(tiny_bert_dir, number):
         FrozenLayers(model.docre.encoder, number)
 
 
+def test_stores_of_two_runs_that_write_by_turns_keep_to_themselves(tmp_path):
+    stores = [StateStore(tmp_path) for _ in range(2)]
+    assert not list(tmp_path.iterdir())
+    tensors = {f"{run}-{step}": torch.randn(2 + step, 3) for step in range(4) for run in range(2)}
+    for name, tensor in tensors.items():
+        stores[int(name[0])].write(name, tensor)
+    later = StateStore(tmp_path)
+    for name, tensor in tensors.items():
+        assert torch.equal(stores[int(name[0])].read(name), tensor), name
+        assert torch.equal(later.read(name), tensor), name
+    for store in (*stores, later):
+        store.close()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_cache_that_is_opened_twice_leaves_nothing_behind(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir)
+    frozen = FrozenLayers(model.eval().docre.encoder, 1)
+    for _ in range(2):
+        frozen.open_cache(tmp_path)
+        with torch.no_grad():
+            model(**batch_of(processor, (0,)))
+    frozen.close_cache()
+    encoder = model.docre.encoder
+    assert not any("forward" in vars(layer) for layer in encoder.encoder.layer)
+    assert not any(
+        hook.__self__ is frozen for hook in encoder._forward_pre_hooks.values() if hasattr(hook, "__self__")
+    )
+
+
 def test_a_store_survives_a_kill_in_the_middle_of_a_line(tmp_path):
     tensors = {name: torch.randn(3, 4).to(dtype) for name, dtype in [("a", torch.float32), ("b", torch.bfloat16)]}
     store = StateStore(tmp_path)
     for name, tensor in tensors.items():
         store.write(name, tensor)
     store.close()
-    index = tmp_path / "states-0.jsonl"
+    (index,) = tmp_path.glob("states-0-*.jsonl")
     # Half a line, and a line whose data never arrived.
     index.write_text(index.read_text() + json.dumps(["c", 72, [3, 4], "float32"]) + '\n["d", 120', encoding="utf-8")
     store = StateStore(tmp_path)

@@ -78,6 +78,7 @@ def test_escapes():
         ("So [](osk:PER)", 3, "without words"),
         ("So [ ](osk:PER)", 3, "without words"),
         ("[a](k:PER) [b](k:LOC)", 11, "the key 'k' has the type 'PER' already, and here 'LOC'"),
+        ("So [Ada](PER) met [Bob](PER).", 3, "did you mean the type (:PER)?"),
         ("see [this](https://example.org)", 4, "a link, not a mention"),
     ],
 )
@@ -87,7 +88,7 @@ def test_broken_markup_names_the_character_and_the_mend(string, position, proble
     message = str(caught.value)
     assert f"character {position} ({string[position : position + 40]!r}" in message
     assert problem in message
-    assert "[words](key:TYPE)" in message or "Use one type" in message
+    assert "[words](key:TYPE)" in message or "Use one type" in message or "Write a key in small" in message
     with pytest.raises(DocumentError, match="document 'T': markup, character"):
         Document.from_markup(string, title="T")
 
@@ -125,6 +126,34 @@ def test_format_is_the_inverse(string):
     document = Document.from_markup(string)
     again = Document.from_markup(document.to_markup())
     assert again == document
+
+
+def test_capital_keys_are_keys_where_they_cannot_be_types():
+    assert named("[IBM]() and [the firm](IBM)") == [(None, ["IBM", "the firm"])]
+    assert named("[Ada](ADA:PER) and [she](ADA)") == [("PER", ["Ada", "she"])]
+    assert named("[Ada](ADA) and [Ada](ADA)") == [(None, ["Ada", "Ada"])]
+    mentions = [{"start": 0, "end": 3}, {"start": 8, "end": 11}]
+    document = Document.from_text("The and its.", [{"name": "OECD", "mentions": mentions}])
+    assert len(Document.from_markup(document.to_markup()).entities[0].mentions) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("see foo(bar:BAZ) now", [(4, 16)]),
+        ("a foo(bar:BAZ) b", [(0, 16)]),
+        ("x y foo(bar:BAZ) b", [(0, 18), (2, 3), (4, 18)]),
+    ],
+)
+def test_round_brackets_in_a_mention(text, spans):
+    document = Document.from_text(text, [{"mentions": [{"start": start, "end": end}]} for start, end in spans])
+    assert Document.from_markup(document.to_markup()) == document
+
+
+def test_entities_come_back_in_the_order_of_their_first_mentions():
+    entities = [{"mentions": [{"start": 8, "end": 11}]}, {"mentions": [{"start": 0, "end": 3}]}]
+    again = Document.from_markup(Document.from_text("Ada met Bob.", entities).to_markup())
+    assert [entity.name for entity in again.entities] == ["Ada", "Bob"]
 
 
 def test_plain_text_stays_as_typed():

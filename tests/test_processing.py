@@ -198,10 +198,10 @@ def test_candidates_by_document_and_by_type(tiny_tokenizer, story):
 def test_labels_are_multi_hot_with_the_threshold_class(processor, story):
     unlabelled = Document.from_docred({key: value for key, value in STORY.items() if key != "labels"})
     without_facts = Document.from_docred({**STORY, "labels": []})
-    batch = processor.collate(processor([story, without_facts]))
+    batch = processor.collate(processor([without_facts, story]))
     expected = torch.zeros(24, 6)
-    expected[0, 2] = expected[5, 1] = expected[5, 3] = 1
-    expected[[row for row in range(24) if row not in (0, 5)], 0] = 1
+    expected[12, 2] = expected[17, 1] = expected[17, 3] = 1
+    expected[[row for row in range(24) if row not in (12, 17)], 0] = 1
     assert torch.equal(batch["labels"], expected)
     assert "labels" not in processor(unlabelled)[0]
     assert "labels" not in processor.collate(processor([story, unlabelled]))
@@ -250,8 +250,12 @@ def test_an_entity_without_mentions_keeps_its_place(tiny_bert_dir):
         output = model.eval()(**batch, output_entity_embeddings=True)
     assert output.logits.shape == (12, 6) and torch.isfinite(output.logits).all()
     assert output.entity_embeddings[0, 2].abs().sum() == 0
+    assert output.entities_read.tolist() == [[True, True, False, True]]
     found = processor.decode(output, [document], threshold=0.0)
-    assert {relation.head for relation in found[0]} == {0, 1, 2, 3}
+    assert {end for relation in found[0] for end in (relation.head, relation.tail)} == {0, 1, 3}
+    processor.config.window_mode = "reference"
+    published = processor.decode(output, [document], threshold=0.0)
+    assert {relation.head for relation in published[0]} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(

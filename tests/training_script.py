@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--save_steps", type=int)
     parser.add_argument("--max_pairs", type=int)
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--normalise", default="global")
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--resume", action="store_true")
@@ -41,6 +43,8 @@ def main() -> None:
         options.folder,
         per_device_train_batch_size=options.batch,
         max_pairs_per_batch=options.max_pairs,
+        gradient_accumulation_steps=options.accumulate,
+        normalise=options.normalise,
         optim="sgd" if not options.dropout else "adamw_torch",
         ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         **saving,

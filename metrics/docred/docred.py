@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from .scoring import ScoringError, UnlabelledError, read_document, read_prediction, score
+from .scoring import ScoringError, UnlabelledError, read_document, read_mention, read_prediction, read_text, score
 
 _DESCRIPTION = """\
 Scores document-level relation extraction exactly as the official DocRED scorer does (precision, recall, F1, evidence,
@@ -141,15 +141,19 @@ def _rows(entry: Any, where: str) -> list[dict[str, Any]]:
 def _document(document: Any, where: str) -> dict[str, Any]:
     if not isinstance(document, Mapping) or not isinstance(document.get("title"), str):
         raise ScoringError(f"{where}: expected a document in DocRED's form with a 'title', got {document!r:.80}")
-    entities, labels = read_document(document, f"{where} ({document['title']!r})")
+    where = f"{where} ({document['title']!r})"
+    entities, labels = read_document(document, where)
     if labels is None:
         raise UnlabelledError(
-            f"{where} ({document['title']!r}): the document has no labels; DocRED's test split is scored on CodaLab "
+            f"{where}: the document has no labels; DocRED's test split is scored on CodaLab "
             'only. A labelled document without relations has "labels": []'
         )
     return {
-        "title": document["title"],
-        "vertexSet": [[{name: mention.get(name) for name in ("name", "sent_id")} for mention in e] for e in entities],
+        "title": read_text(document["title"], where, "title"),
+        "vertexSet": [
+            [read_mention(mention, f"{where}: vertexSet[{number}]") for mention in entity]
+            for number, entity in enumerate(entities)
+        ],
         "labels": [
             {"h": label.head, "t": label.tail, "r": label.relation, "evidence": list(label.evidence)}
             for label in labels

@@ -334,10 +334,10 @@ def read_prediction(row: Mapping[str, Any], where: str = "prediction") -> tuple[
         if row.get(key) is None:
             raise ScoringError(f"{where}: '{key}' is missing; a row is {_ROW}")
     triple = (
-        _text(row["title"], where, "title"),
+        read_text(row["title"], where, "title"),
         _integer(row["h_idx"], where, "h_idx"),
         _integer(row["t_idx"], where, "t_idx"),
-        _text(row["r"], where, "r"),
+        read_text(row["r"], where, "r"),
     )
     return triple, _evidence(row.get("evidence"), where)
 
@@ -347,7 +347,7 @@ def _read_references(references: Iterable[Mapping[str, Any]]) -> _Gold:
     all_entities: dict[str, Entities] = {}
     total = 0
     for where, document, entities, labels in _labelled(references, "references"):
-        title = _text(document.get("title"), where, "title")
+        title = read_text(document.get("title"), where, "title")
         if all_entities.get(title, entities) != entities:
             logger.warning(
                 "%s: another document with other entities has the same title; their labels are joined", where
@@ -377,14 +377,18 @@ def _labelled(
         else:
             yield where, document, entities, labels
     if unlabelled and len(unlabelled) == total:
-        raise UnlabelledError(
-            f"{name}: the data has no labels (none of {total} documents); DocRED's test split is scored on CodaLab "
-            "only, so make its file with write_submission, or score against a labelled split"
-        )
+        mend = "pass the labelled training documents"
+        if name == "references":
+            mend = (
+                "DocRED's test split is scored on CodaLab only, so make its file with write_submission, or score "
+                "against a labelled split"
+            )
+        raise UnlabelledError(f"{name}: the data has no labels (none of {total} documents); {mend}")
     if unlabelled:
         raise UnlabelledError(
             f"{name}: {len(unlabelled)} of {total} documents have no labels, the first is {unlabelled[0]}; give those "
-            'without relations "labels": [], and leave unlabelled ones out together with their predictions'
+            'without relations "labels": [], and leave unlabelled ones out'
+            + (" together with their predictions" if name == "references" else "")
         )
 
 
@@ -428,21 +432,52 @@ def _label(label: Mapping[str, Any], where: str, num_entities: int) -> Label:
     for key, entity in (("h", head), ("t", tail)):
         if not 0 <= entity < num_entities:
             raise ScoringError(f"{where}: '{key}' is {entity}, but the document has {num_entities} entities")
-    return Label(head, tail, _text(label.get("r"), where, "r"), _evidence(label.get("evidence"), where))
+    return Label(head, tail, read_text(label.get("r"), where, "r"), _evidence(label.get("evidence"), where))
 
 
-def _text(value: Any, where: str, key: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise ScoringError(f"{where}: '{key}' must be a string, got {value!r:.80}")
+def read_mention(mention: Mapping[str, Any], where: str = "mention") -> dict[str, Any]:
+    """Checks what the scores read of a mention.
+
+    Args:
+        mention (`Mapping`): `name` and `sent_id`, each of which may be missing; other keys are ignored.
+        where (`str`, *optional*, defaults to `"mention"`): Place of the mention, for the error message.
+
+    Returns:
+        `dict[str, Any]`: `name` and `sent_id`, `None` where missing.
+
+    Raises:
+        ScoringError: If a value has the wrong type.
+    """
+    name, sentence = mention.get("name"), mention.get("sent_id")
+    return {
+        "name": None if name is None else read_text(name, where, "name"),
+        "sent_id": None if sentence is None else _integer(sentence, where, "sent_id"),
+    }
+
+
+# Tables hold integers of 64 bits and text that can be encoded; what neither file nor table can hold is refused here.
+
+
+def read_text(value: Any, where: str, key: str) -> str:
+    """Checks a value that must be text; `where` and `key` name it in the `ScoringError`."""
+    if not isinstance(value, str):
+        raise ScoringError(f"{where}: '{key}' must be a string, got {value!r:.80}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ScoringError(f"{where}: '{key}' is {value!r:.80}: half of a surrogate pair is no character") from None
+    return value
 
 
 def _integer(value: Any, where: str, key: str) -> int:
     try:
         # Tables turn a column of integers with a gap into floats; 3.0 is entity 3 for the official scorer too.
-        return int(value) if isinstance(value, float) and value.is_integer() else index(value)
+        number = int(value) if isinstance(value, float) and value.is_integer() else index(value)
     except TypeError:
         raise ScoringError(f"{where}: '{key}' must be an integer, got {value!r:.80}") from None
+    if not -(2**63) <= number < 2**63:
+        raise ScoringError(f"{where}: '{key}' is {value!r:.80}, which is out of range for an integer of 64 bits")
+    return number
 
 
 def _evidence(value: Any, where: str) -> tuple[int, ...]:
@@ -527,5 +562,7 @@ def read_json(path: str | Path) -> Any:
             if len(members) != 1:
                 raise ScoringError(f"{path}: the archive must hold one JSON file, it holds {members}")
             return json.loads(archive.read(members[0]))
-    except (json.JSONDecodeError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
+        if isinstance(error, ScoringError):
+            raise
         raise ScoringError(f"{path}: not a JSON file ({error})") from None
