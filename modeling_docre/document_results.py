@@ -13,6 +13,7 @@ from .configuration_docre import DocREConfig
 from .decisions import best_threshold, predict, relation_scores
 from .documents import Document, Relation
 from .metrics.docred.scoring import score
+from .processing_docre import pairs_read
 
 # Below this probability no threshold worth having lies, and the number of candidates to sort stays small.
 SMALLEST_SCORE = 0.01
@@ -53,7 +54,7 @@ def document_results(
 
     Args:
         outputs ([`DocRERelationOutput`]):
-            `logits` `(num_pairs, num_classes)` and `pairs` `(num_pairs, 3)` are read.
+            `logits` `(num_pairs, num_classes)`, `pairs` `(num_pairs, 3)` and `entities_read` are read.
         index (`Sequence[int]`):
             The position in `documents` of each document of the batch.
         documents (`Sequence[Document]`):
@@ -73,6 +74,7 @@ def document_results(
     def found(threshold: float | None) -> dict[int, list[Relation]]:
         most = config.max_relations_per_pair
         mask = predict(logits, config.decision, max_relations=most, threshold=threshold)
+        mask &= pairs_read(outputs, config).cpu()[:, None]
         return _relations(pairs, scores, mask[:, 1:], config.relations)
 
     chosen = found(config.threshold)

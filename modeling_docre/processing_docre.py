@@ -396,10 +396,7 @@ class DocREProcessor(ProcessorMixin):
             threshold=config.threshold if threshold is None else threshold,
         ).bool()
         predicted[:, 0] = False
-        read = getattr(outputs, "entities_read", None)
-        if read is not None and config.window_mode != "reference":
-            document, first, second = pairs.unbind(1)
-            predicted &= (read[document, first] & read[document, second])[:, None]
+        predicted &= pairs_read(outputs, config)[:, None]
         row, class_id = predicted.nonzero(as_tuple=True)
         found: list[list[Relation]] = [[] for _ in documents]
         chosen = pairs[row].tolist()
@@ -422,6 +419,15 @@ class DocREProcessor(ProcessorMixin):
         return {config.class_of(by_words.get(name, name) if name not in config.relations else name) for name in names}
 
 
+def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
+    """Which pairs have a mention in reach on both sides, `(num_pairs,)`; all of them in `reference` mode."""
+    read = getattr(outputs, "entities_read", None)
+    document, head, tail = outputs.pairs.unbind(1)
+    if read is None or config.window_mode == "reference":
+        return torch.ones_like(document, dtype=torch.bool)
+    return read[document, head] & read[document, tail]
+
+
 def _with_document(document: int, rows: Sequence[Sequence[int]]) -> Tensor:
     table = torch.tensor(rows, dtype=torch.long).view(-1, 2)
     return torch.cat([torch.full((len(table), 1), document), table], 1)
@@ -441,4 +447,4 @@ def _check_entity(document: Document, wanted: int | str | None) -> None:
         raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
-__all__ = ["DocREProcessor", "load_tokenizer", "marker_tokens"]
+__all__ = ["DocREProcessor", "load_tokenizer", "marker_tokens", "pairs_read"]
