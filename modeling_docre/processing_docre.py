@@ -186,6 +186,9 @@ class DocREProcessor(ProcessorMixin):
                 **dict(document.repairs),
             },
         }
+        unknown = sum(bool(entity.type) and entity.type not in type_ids for entity in document.entities)
+        if config.use_entity_types and unknown:
+            features["coverage"]["entities of unknown type"] = unknown
         if document.relations is not None:
             labels, lost = self._labels(document, index, pairs, strict)
             features["labels"] = labels
@@ -371,8 +374,8 @@ class DocREProcessor(ProcessorMixin):
                 relation, or a filter out of range.
         """
         wanted = self._wanted_classes(relations)
-        if threshold is not None and not 0.0 <= threshold <= 1.0:
-            raise ValueError(f"threshold={threshold} is not a probability; pass a number from 0 to 1.")
+        if threshold is not None and not (isinstance(threshold, int | float) and 0.0 <= threshold <= 1.0):
+            raise ValueError(f"threshold={threshold!r} is not a probability; pass a number from 0 to 1.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k={top_k} keeps nothing; pass 1 or more, or leave it out.")
         logits, pairs, config = outputs.logits.detach().float(), outputs.pairs, self.config

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from .document_parts import Entity, Mention, Reading, as_int, as_list
+from .document_parts import Entity, Mention, Reading, as_int, as_list, show
 from .document_reading import (
     Span,
     build_entity,
@@ -154,6 +154,11 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
         problem = f"the mention{of} covers white space alone: {covered[:60]!r}"
         reading.nonsense("mention of white space", field, value, problem, mend)
         return None
+    if data.get("text") not in (None, covered):
+        problem = f"the mention{of} gives the text {show(data['text'])}, but these characters are {covered[:60]!r}"
+        reading.nonsense("mention with another text", field, value, problem, mend)
+        return None
+    reading.repair("mention with white space at its edges", covered != covered.strip())
     name, name_is_read = reading.optional_string(data.get("name"), "mention with a broken name", f"{field}.name")
     kind, kind_is_read = _read_type(data, "mention with a broken type", field, reading)
     if not (name_is_read and kind_is_read):

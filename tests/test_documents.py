@@ -329,7 +329,7 @@ def test_to_dict_has_the_promised_shape():
 
 
 def test_names_may_be_canonical_and_extra_keys_are_ignored():
-    entity = {"id": 5, "name": "Osk, M.", "type": None, "mentions": [{"start": 0, "end": 9, "text": "x"}]}
+    entity = {"id": 5, "name": "Osk, M.", "type": None, "mentions": [{"start": 0, "end": 9, "note": "x"}]}
     document = Document.from_text(TEXT, [entity])
     assert document.entities[0].name == "Osk, M."
     assert document.entities[0].mentions[0].name == "Mirel Osk"
@@ -545,7 +545,11 @@ def test_half_a_surrogate_pair_is_named_or_replaced():
 def test_duplicate_mentions_and_shared_spans_in_text_form():
     ada = {"mentions": [{"start": 0, "end": 9}, {"start": 0, "end": 10}]}
     document = Document.from_text(TEXT, [ada, {"mentions": [{"start": 0, "end": 9}]}])
-    assert dict(document.repairs) == {"duplicate mention": 1, "two entities on one span": 1}
+    assert dict(document.repairs) == {
+        "duplicate mention": 1,
+        "two entities on one span": 1,
+        "mention with white space at its edges": 1,
+    }
 
 
 def test_document_of_a_hundred_thousand_words_is_fast():
@@ -786,3 +790,19 @@ def test_real_documents_round_trip(data_dir, name, count, repairs):
             for entity, other in zip(cleaned.entities, text_form.entities, strict=True)
         )
     assert count_repairs(read_documents(items)) == repairs
+
+
+def test_a_mention_may_give_its_text_as_a_check_of_its_offsets():
+    text = "Ada was born in London."
+    right = Document.from_text(text, [{"mentions": [{"start": 16, "end": 22, "text": "London"}]}])
+    assert right.entities[0].name == "London"
+    wrong = [{"mentions": [{"start": 15, "end": 21, "text": "London"}]}]
+    with pytest.raises(DocumentError, match="gives the text 'London', but these characters are ' Londo'"):
+        Document.from_text(text, wrong)
+    assert dict(Document.from_text(text, wrong, strict=False).repairs)["mention with another text"] == 1
+
+
+def test_white_space_at_the_edges_of_a_mention_is_counted():
+    document = Document.from_text("Ada was born in London.", [{"mentions": [{"start": 15, "end": 22}]}])
+    assert document.repairs == (("mention with white space at its edges", 1),)
+    assert document.entities[0].mentions[0].words == (4, 5)

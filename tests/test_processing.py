@@ -504,3 +504,9 @@ def test_hand_made_documents_pass_through(processor):
     opened = dict(features["mentions"][:1])[0]
     assert features["mentions"] == [[0, opened], [1, features["mentions"][1][1]], [1, opened]]
     assert processor.tokenizer.convert_ids_to_tokens(features["input_ids"])[opened] == "*"
+
+
+def test_entities_of_unknown_type_are_counted_where_types_matter(tiny_tokenizer, story):
+    assert "entities of unknown type" not in processor_for(tiny_tokenizer)([story])[0]["coverage"]
+    coverage = processor_for(tiny_tokenizer, use_entity_types=True)([story])[0]["coverage"]
+    assert coverage["entities of unknown type"] == 1, "WATER"
