@@ -11,7 +11,6 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := modeling_docre pipelines metrics datasets_scripts spaces_app tests benchmarks examples
 export PIP_ROOT_USER_ACTION ?= ignore
 
 .DEFAULT_GOAL := help

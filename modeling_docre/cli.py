@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--model", help="folder or Hub id; the embedded model without it")
     extract.add_argument("--format", choices=("table", "json", "jsonl", "submission"), help="form of the output")
     extract.add_argument("--threshold", type=float, help="probability above which a relation is returned")
-    extract.add_argument("--relations", help="comma-separated relation ids or words to return")
+    extract.add_argument(
+        "--relations", action="append", help="comma-separated relation ids or words to return; may be repeated"
+    )
     extract.add_argument("--top-k", type=int, help="relations of a document at most")
     extract.add_argument("--head", help="return relations of this head entity, by name")
     extract.add_argument("--tail", help="return relations of this tail entity, by name")
@@ -144,7 +146,7 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
         logging.enable_progress_bar()
     filters = {
         "threshold": options.threshold,
-        "relations": _split(options.relations),
+        "relations": _relations(options.relations, pipe.model.config),
         "top_k": options.top_k,
         "head": options.head,
         "tail": options.tail,
@@ -167,8 +169,15 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
         )
 
 
-def _split(names: str | None) -> list[str] | None:
-    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+def _relations(values: list[str] | None, config: Any) -> list[str] | None:
+    """Split at commas, but for words that hold one: "languages spoken, written or signed"."""
+    if values is None:
+        return None
+    known = {*config.relations, *config.relation_names.values()}
+    names = [name.strip() for value in values for name in ([value] if value in known else value.split(","))]
+    if not all(names):
+        raise ValueError("--relations names nothing: pass ids or words, such as --relations P17,P131.")
+    return names
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:

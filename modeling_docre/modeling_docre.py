@@ -39,12 +39,14 @@ class DocREModelOutput(ModelOutput):
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Entities, zero-padded.
         entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
         num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
+        entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
     """
 
     last_hidden_state: Tensor | None = None
     entity_embeddings: Tensor | None = None
     entity_attention: Tensor | None = None
     num_entities: Tensor | None = None
+    entities_read: Tensor | None = None
 
 
 @dataclass
@@ -217,14 +219,16 @@ class DocREModel(DocREPreTrainedModel):
         )
         most = int(num_entities.max()) if len(num_entities) else 0
         embeddings, attention = pool_entities(encoded, mentions, most)
+        read = attention.detach().flatten(2).any(-1)
         if self.type_embeddings is not None:
-            types = self.entity_type_table(entity_types, num_entities)
-            embeddings = embeddings + self.type_embeddings(types).to(embeddings.dtype)
+            types = self.type_embeddings(self.entity_type_table(entity_types, num_entities)).to(embeddings.dtype)
+            embeddings = embeddings + types * read[..., None]
         return DocREModelOutput(
             last_hidden_state=encoded.hidden_states,
             entity_embeddings=embeddings,
             entity_attention=attention,
             num_entities=num_entities,
+            entities_read=read,
         )
 
     def entity_type_table(self, entity_types: Tensor | None, num_entities: Tensor) -> Tensor:
@@ -339,6 +343,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             if vocabulary > loaded.get_input_embeddings().num_embeddings:
                 loaded.resize_token_embeddings(vocabulary)
                 config.encoder.vocab_size = loaded.config.vocab_size
+        elif config.marker_style != "asterisk":
+            raise ValueError(
+                f"marker_style={config.marker_style!r} adds marker tokens to the vocabulary: pass the encoder's "
+                "tokenizer too, tokenizer=AutoTokenizer.from_pretrained(...)."
+            )
         model = cls(config)
         state = {key: value for key, value in loaded.state_dict().items() if not key.startswith("pooler.")}
         report = model.docre.encoder.load_state_dict(state, strict=False)
@@ -426,7 +435,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
             pairs=pairs,
-            entities_read=states.entity_attention.detach().flatten(2).any(-1),
+            entities_read=states.entities_read,
             losses=losses,
             pair_embeddings=embeddings.outer(self.config.block_size) if output_pair_embeddings else None,
             entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,

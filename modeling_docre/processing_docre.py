@@ -182,7 +182,7 @@ class DocREProcessor(ProcessorMixin):
                 "entities": len(document.entities),
                 "entities_read": len(set(read)),
                 "pairs": len(document.entities) * (len(document.entities) - 1),
-                "pairs_scored": len(pairs),
+                "pairs_scored": len(pairs) if config.window_mode == "reference" else self._count_read(pairs, read),
                 **dict(document.repairs),
             },
         }
@@ -193,7 +193,15 @@ class DocREProcessor(ProcessorMixin):
             labels, lost = self._labels(document, index, pairs, strict)
             features["labels"] = labels
             features["coverage"] |= {"relations": len(document.relations), **lost}
+            gold = [pairs[row] for row, _ in labels]
+            if unread := len(gold) - self._count_read(gold, read):
+                features["coverage"]["relations of entities that were not read"] = unread
         return features
+
+    @staticmethod
+    def _count_read(pairs: Sequence[tuple[int, int]], read: Iterable[int]) -> int:
+        entities = set(read)
+        return sum(head in entities and tail in entities for head, tail in pairs)
 
     def _tokens(self, document: Document) -> tuple[list[int], list[int], dict[tuple[int, int], int]]:
         """Token ids and sentences with markers, and where each mention's opening marker is."""

@@ -71,7 +71,8 @@ class DocREPipeline(Pipeline):
       `label` (its words), `score` (a probability), `evidence` (sentence ids);
     - `sentences`: `[start, end]` of each;
     - `coverage`: what was read and what a limit or a filter left out;
-    - `text`: where only tokens were given, the text that joins them, which the offsets count in.
+    - `text`: what the offsets count in, where it is not the text of the caller's own dict: the tokens joined, or the
+      text of a [`Document`].
 
     Args at call time, or when the pipeline is built:
         threshold (`float`, *optional*):
@@ -152,7 +153,8 @@ class DocREPipeline(Pipeline):
 
         Raises:
             DocumentError: when an input is not a document; the message says which one, and what to pass.
-            ValueError: when a filter is out of its range or names what the model or a document does not have.
+            ValueError: when a filter is out of its range, names a relation that the model does not have, or an entity
+                id that a document does not have. An entity name that no entity has gives no relations.
             TypeError: for a parameter that does not exist.
         """
         filters = {**self._postprocess_params, **self._sanitize_parameters(**filters)[2]}
@@ -200,7 +202,7 @@ class DocREPipeline(Pipeline):
             raise DocumentError(f"input {index}: {_not_a_document(inputs)}")
         # Gold relations play no part in extraction, so those that the model doesn't know don't matter here.
         features = self.processor([document], strict=False)[0]
-        gave_text = document is inputs or inputs.get("text") == document.text
+        gave_text = isinstance(inputs, Mapping) and inputs.get("text") == document.text
         return _Item(document, features, gave_text)
 
     def _forward(  # type: ignore[override]

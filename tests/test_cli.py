@@ -440,3 +440,16 @@ def test_train_names_what_is_wrong_with_a_recipe(docre, tmp_path, tiny_bert_dir,
         assert ran.code == 1, arguments
         assert re.search(message, ran.err), ran.err
     assert not (tmp_path / "trained").exists()
+
+
+def test_relation_words_that_hold_a_comma_are_one_relation():
+    from modeling_docre import DocREConfig
+    from modeling_docre.cli import _relations
+
+    config = DocREConfig.for_method("atlop", {"P1412": "languages spoken, written or signed", "P17": "country"})
+    assert _relations(["languages spoken, written or signed", "P17, country"], config) == [
+        "languages spoken, written or signed", "P17", "country",
+    ]  # fmt: skip
+    assert _relations(None, config) is None
+    with pytest.raises(ValueError, match="--relations names nothing"):
+        _relations([""], config)

@@ -668,3 +668,19 @@ def test_a_model_without_a_tokenizer_loads(tiny_bert_dir, tmp_path):
 
 def test_trainer_must_not_divide_the_loss_again():
     assert DocREForRelationExtraction.accepts_loss_kwargs is True
+
+
+def test_types_do_not_reach_entities_that_were_not_read(tiny_bert_dir):
+    model = make(tiny_bert_dir, use_entity_types=True, entity_types=["PER"]).eval()
+    input_ids = torch.tensor([[2, 7, 8, 9, 3]])
+    mentions = torch.tensor([[0, 0, 1], [0, 1, 9]])
+    output = model(input_ids, mentions=mentions, entity_types=torch.tensor([[1, 1]]), output_entity_embeddings=True)
+    assert output.entities_read.tolist() == [[True, False]]
+    assert output.entity_embeddings[0, 0].abs().sum() > 0
+    assert output.entity_embeddings[0, 1].abs().sum() == 0
+
+
+def test_marker_tokens_need_the_tokenizer(tiny_bert_dir):
+    encoder = transformers.AutoModel.from_pretrained(tiny_bert_dir)
+    with pytest.raises(ValueError, match="pass the encoder's tokenizer too"):
+        DocREForRelationExtraction.from_encoder(encoder, relations=RELATIONS, marker_style="tags", **SMALL)

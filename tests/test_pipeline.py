@@ -129,7 +129,9 @@ def test_score_is_the_sigmoid_of_the_distance_to_the_threshold_class(pipe):
 
 def test_three_forms_of_one_document_agree(pipe):
     from_text, from_words = pipe(ADA, threshold=0.0), pipe(ADA_IN_WORDS, threshold=0.0)
-    assert_same(from_text, pipe(Document.from_dict(ADA), threshold=0.0))
+    from_document = pipe(Document.from_dict(ADA), threshold=0.0)
+    assert from_document.pop("text") == ADA["text"]
+    assert_same(from_text, from_document)
     assert facts(from_text) == facts(from_words)
     assert "text" not in from_text
     assert from_words["text"] == "Ada was born in London . She studied in Paris ."
@@ -530,3 +532,11 @@ def test_half_precision_runs_in_float32_on_a_cpu_unless_asked_for(tiny_checkpoin
     asked = pipeline("docre", model=str(tmp_path), device="cpu", dtype=torch.float16)
     assert asked.model.dtype == torch.float16
     assert len(asked(ADA, threshold=0.0)["relations"]) == 18
+
+
+def test_pairs_of_entities_that_were_not_read_do_not_count_as_scored(tiny_checkpoint):
+    pipe = pipeline("docre", model=str(tiny_checkpoint))
+    assert pipe(ADA)["coverage"]["pairs_scored"] == 6
+    # "Paris" comes last and is cut off.
+    pipe.model.config.max_length = max(token for _, token in pipe.processor([Document.from_dict(ADA)])[0]["mentions"])
+    assert pipe(ADA)["coverage"]["pairs_scored"] == 2
