@@ -392,7 +392,7 @@ def test_what_is_left_out_of_documents_is_said_once_by_cause(tiny_bert_dir, tmp_
     trainer.evaluate()
     trainer.evaluate()
     training, evaluation = said
-    # Of 60 pairs 3 x (1 + 2 + 4) are of a person with a place, 12 of them not read; facts of a place with a place are lost.
+    # Of 60 pairs 3 x (1 + 2 + 4) are of a person with a place, 12 of them not read; a place with a place is lost.
     assert training.startswith("Of 9 training documents: ")
     assert "51 pairs not scored" in training and "6 relations outside the candidate pairs" in training
     assert "tokens not read" in training and "mentions not read" in training
