@@ -114,6 +114,9 @@ class DocREConfig(PreTrainedConfig):
         max_relations_per_pair (`int`, *optional*, defaults to `4`): Cap on relations of one pair; `None` is no cap.
         threshold (`float`, *optional*):
             Tuned probability above which a relation is predicted. `None` is the decision's own rule.
+        evidence_threshold (`float`, *optional*, defaults to `0.2`):
+            Share of a pair's attention above which a sentence is evidence of its relations; 0.2 is what DREEAM uses.
+            `None` gives no evidence.
         pair_types (`list[list[str]]`, *optional*):
             Candidate pairs by `[head type, tail type]`; `None` scores all ordered pairs.
         max_length (`int`, *optional*):
@@ -152,6 +155,7 @@ class DocREConfig(PreTrainedConfig):
     context_eps: float = 1e-5
     max_relations_per_pair: int | None = 4
     threshold: float | None = None
+    evidence_threshold: float | None = 0.2
     pair_types: list[list[str]] | None = None
     max_length: int | None = None
     window_size: int | None = None
@@ -253,6 +257,11 @@ class DocREConfig(PreTrainedConfig):
     def _check_numbers(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold={self.threshold} is not a probability between 0 and 1.")
+        if self.evidence_threshold is not None and not 0.0 <= self.evidence_threshold <= 1.0:
+            raise ValueError(
+                f"evidence_threshold={self.evidence_threshold} is not a share of attention; pass 0 to 1, or None for "
+                "no evidence."
+            )
         if not 0.0 <= self.entity_type_dropout <= 1.0:
             raise ValueError(f"entity_type_dropout={self.entity_type_dropout} is not a probability.")
         if self.max_relations_per_pair not in (None, -1) and (self.max_relations_per_pair or 0) < 1:

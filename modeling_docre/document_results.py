@@ -1,4 +1,4 @@
-"""What evaluation keeps of each document, and the threshold that suits it best."""
+"""What evaluation keeps of each document, and the thresholds that suit it best."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor
 from .configuration_docre import DocREConfig
 from .decisions import best_threshold, predict, relation_scores
 from .documents import Document, Relation
+from .evidence import choose_evidence_threshold
 from .metrics.docred.scoring import score
-from .processing_docre import pairs_read
+from .processing_docre import evidence_of, pairs_read
 
 # Below this probability no threshold worth having lies, and the number of candidates to sort stays small.
 SMALLEST_SCORE = 0.01
@@ -33,12 +34,15 @@ class DocumentResult:
             How many gold facts are of a pair that was no candidate.
         candidates (`tuple[Relation, ...]`, *optional*):
             What some threshold would predict.
+        sentence_attention (`tuple[tuple[float, ...], ...]`, *optional*):
+            For each of `relations`, how much its pair looks at each sentence of the document.
     """
 
     index: int
     relations: tuple[Relation, ...]
     gold_not_scored: int
     candidates: tuple[Relation, ...] | None = None
+    sentence_attention: tuple[tuple[float, ...], ...] | None = None
 
 
 def document_results(
@@ -48,13 +52,15 @@ def document_results(
     config: DocREConfig,
     *,
     candidates: bool = False,
+    attention: bool = False,
 ) -> list[DocumentResult]:
     """
     Takes the outputs of a batch apart by document.
 
     Args:
         outputs ([`DocRERelationOutput`]):
-            `logits` `(num_pairs, num_classes)`, `pairs` `(num_pairs, 3)` and `entities_read` are read.
+            `logits` `(num_pairs, num_classes)`, `pairs` `(num_pairs, 3)` and `entities_read` are read, and
+            `sentence_attention` `(num_pairs, sentences)` where there is one.
         index (`Sequence[int]`):
             The position in `documents` of each document of the batch.
         documents (`Sequence[Document]`):
@@ -63,6 +69,8 @@ def document_results(
             The decision, its limits, and the relations' names.
         candidates (`bool`, *optional*, defaults to `False`):
             Whether to keep what [`choose_threshold`] needs.
+        attention (`bool`, *optional*, defaults to `False`):
+            Whether to keep what [`tune_evidence`] needs.
 
     Returns:
         `list[DocumentResult]`: One for each document of the batch, in its order.
@@ -71,37 +79,54 @@ def document_results(
     logits, pairs = outputs.logits.detach().cpu().double(), outputs.pairs.cpu()
     scores = relation_scores(logits, config.decision)
 
-    def found(threshold: float | None) -> dict[int, list[Relation]]:
+    def found(threshold: float | None) -> dict[int, list[tuple[Relation, int]]]:
         most = config.max_relations_per_pair
         mask = predict(logits, config.decision, max_relations=most, threshold=threshold)
         mask &= pairs_read(outputs, config).cpu()[:, None]
-        return _relations(pairs, scores, mask[:, 1:], config.relations)
+        return _relations(outputs, pairs, scores, mask[:, 1:], config)
 
     chosen = found(config.threshold)
     ranked = found(SMALLEST_SCORE) if candidates else {}
     scored = {tuple(pair) for pair in pairs.tolist()}
-    return [
-        DocumentResult(
-            index=position,
-            relations=tuple(chosen.get(row, ())),
-            gold_not_scored=sum(
-                (row, relation.head, relation.tail) not in scored for relation in documents[position].relations or ()
-            ),
-            candidates=tuple(ranked.get(row, ())) if candidates else None,
+    looks = outputs.sentence_attention.cpu() if attention else None
+    results = []
+    for row, position in enumerate(index):
+        document, relations = documents[position], chosen.get(row, [])
+        results.append(
+            DocumentResult(
+                index=position,
+                relations=tuple(relation for relation, _ in relations),
+                gold_not_scored=sum(
+                    (row, relation.head, relation.tail) not in scored for relation in document.relations or ()
+                ),
+                candidates=tuple(relation for relation, _ in ranked.get(row, [])) if candidates else None,
+                sentence_attention=(
+                    None
+                    if looks is None
+                    else tuple(tuple(looks[pair, : len(document.sentence_spans)].tolist()) for _, pair in relations)
+                ),
+            )
         )
-        for row, position in enumerate(index)
-    ]
+    return results
 
 
-def _relations(pairs: Tensor, scores: Tensor, mask: Tensor, names: Sequence[str]) -> dict[int, list[Relation]]:
-    """Relations where `mask` `(num_pairs, num_classes - 1)` is set, best first, by document in the batch."""
+def _relations(
+    outputs: Any, pairs: Tensor, scores: Tensor, mask: Tensor, config: DocREConfig
+) -> dict[int, list[tuple[Relation, int]]]:
+    """Relations where `mask` `(num_pairs, num_classes - 1)` is set, with the rows of their pairs, best first, by
+    document in the batch.
+    """
     rows, classes = mask.nonzero(as_tuple=True)
     values = scores[rows, classes + 1].tolist()
-    found: dict[int, list[Relation]] = {}
-    for (document, head, tail), number, value in zip(pairs[rows].tolist(), classes.tolist(), values, strict=True):
-        found.setdefault(document, []).append(Relation(head, tail, names[number], score=value))
+    evidence = evidence_of(outputs, rows, config)
+    found: dict[int, list[tuple[Relation, int]]] = {}
+    for row, (document, head, tail), number, value, sentences in zip(
+        rows.tolist(), pairs[rows].tolist(), classes.tolist(), values, evidence, strict=True
+    ):
+        relation = Relation(head, tail, config.relations[number], evidence=sentences, score=value)
+        found.setdefault(document, []).append((relation, row))
     for relations in found.values():
-        relations.sort(key=lambda relation: -(relation.score or 0.0))
+        relations.sort(key=lambda item: -(item[0].score or 0.0))
     return found
 
 
@@ -121,11 +146,11 @@ def choose_threshold(documents: Sequence[Document], results: Sequence[DocumentRe
     scores: list[float] = []
     correct: list[bool] = []
     for result in results:
-        gold = _facts(documents[result.index])
+        gold = {_fact(relation) for relation in documents[result.index].relations or ()}
         for candidate in result.candidates or ():
             scores.append(candidate.score or 0.0)
-            correct.append((candidate.head, candidate.tail, candidate.relation) in gold)
-    num_gold = sum(len(_facts(document)) for document in documents)
+            correct.append(_fact(candidate) in gold)
+    num_gold = sum(len({_fact(relation) for relation in document.relations or ()}) for document in documents)
     threshold, f1 = best_threshold(
         torch.tensor(scores, dtype=torch.float64), torch.tensor(correct, dtype=torch.bool), num_gold
     )
@@ -133,8 +158,37 @@ def choose_threshold(documents: Sequence[Document], results: Sequence[DocumentRe
     return max(threshold, SMALLEST_SCORE), f1
 
 
+def tune_evidence(documents: Sequence[Document], results: Sequence[DocumentResult]) -> tuple[float, float] | None:
+    """
+    Chooses the share of a pair's attention above which a sentence is evidence.
+
+    Args:
+        documents (`Sequence[Document]`):
+            Labelled documents.
+        results (`Sequence[DocumentResult]`):
+            Their results, with `sentence_attention`.
+
+    Returns:
+        `tuple[float, float]`: The threshold with the highest micro F1 over the sentences of correctly predicted
+        relations that have gold evidence, and that F1, both in [0, 1]; `None` if there is no such relation.
+    """
+    attention: list[tuple[float, ...]] = []
+    gold: list[tuple[int, ...]] = []
+    for result in results:
+        evidence = {_fact(relation): relation.evidence for relation in documents[result.index].relations or ()}
+        for relation, row in zip(result.relations, result.sentence_attention or (), strict=True):
+            if _fact(relation) in evidence:
+                attention.append(row)
+                gold.append(evidence[_fact(relation)])
+    return choose_evidence_threshold(attention, gold)
+
+
 def score_documents(
-    documents: Sequence[Document], results: Sequence[DocumentResult], training_facts: list[dict[str, Any]]
+    documents: Sequence[Document],
+    results: Sequence[DocumentResult],
+    training_facts: list[dict[str, Any]],
+    *,
+    evidence: bool = True,
 ) -> dict[str, float]:
     """
     Scores predicted relations.
@@ -146,25 +200,42 @@ def score_documents(
             Their results, in their order.
         training_facts (`list[dict]`):
             The training documents, each as a [`reference`], or none.
+        evidence (`bool`, *optional*, defaults to `True`):
+            Whether evidence was predicted, and is to be scored where there is gold evidence.
 
     Returns:
-        `dict[str, float]`: `f1`, `precision`, `recall`; with training documents `ign_f1`; and `gold_not_scored`, a
-        count, if it isn't 0.
+        `dict[str, float]`: `f1`, `precision`, `recall`; with training documents `ign_f1`; with gold evidence
+        `evidence_sentence_f1`, `evidence_sentence_precision` and `evidence_sentence_recall`, over the sentences of
+        correct relations; and `gold_not_scored`, a count, if it isn't 0.
     """
     rows = [
-        {"title": str(result.index), "h_idx": relation.head, "t_idx": relation.tail, "r": relation.relation}
+        {
+            "title": str(result.index),
+            "h_idx": relation.head,
+            "t_idx": relation.tail,
+            "r": relation.relation,
+            "evidence": list(relation.evidence),
+        }
         for result in results
         for relation in result.relations
     ]
     references = [reference(document, str(index)) for index, document in enumerate(documents)]
     scores = score(rows, references, train_annotated=training_facts or None)
-    metrics = {name: scores[name] for name in ("f1", "precision", "recall", "ign_f1") if name in scores}
+    names = ["f1", "precision", "recall", "ign_f1"]
+    if evidence and has_evidence(documents):
+        names += ["evidence_sentence_f1", "evidence_sentence_precision", "evidence_sentence_recall"]
+    metrics = {name: scores[name] for name in names if name in scores}
     missed = sum(result.gold_not_scored for result in results)
     return {**metrics, "gold_not_scored": missed} if missed else metrics
 
 
-def _facts(document: Document) -> set[tuple[int, int, str]]:
-    return {(relation.head, relation.tail, relation.relation) for relation in document.relations or ()}
+def _fact(relation: Relation) -> tuple[int, int, str]:
+    return relation.head, relation.tail, relation.relation
+
+
+def has_evidence(documents: Sequence[Document]) -> bool:
+    """Whether any gold relation comes with its evidence."""
+    return any(relation.evidence for document in documents for relation in document.relations or ())
 
 
 def reference(document: Document, title: str) -> dict[str, Any]:
@@ -191,4 +262,12 @@ def reference(document: Document, title: str) -> dict[str, Any]:
     }
 
 
-__all__ = ["DocumentResult", "choose_threshold", "document_results", "reference", "score_documents"]
+__all__ = [
+    "DocumentResult",
+    "choose_threshold",
+    "document_results",
+    "has_evidence",
+    "reference",
+    "score_documents",
+    "tune_evidence",
+]

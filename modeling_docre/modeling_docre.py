@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 from .attention import AttentionRows
 from .configuration_docre import DocREConfig
 from .encoding import all_pairs, encode, pool_entities
+from .evidence import sentence_attention
 from .head_bilinear import BilinearHead
 from .losses import adaptive_thresholding_loss, binary_cross_entropy_loss, pairwise_moving_threshold_loss
 
@@ -61,6 +62,8 @@ class DocRERelationOutput(ModelOutput):
         losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.
         pair_embeddings (`torch.Tensor`, *optional*): On request; `(num_pairs, emb_size * block_size)` here.
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
+        sentence_attention (`torch.Tensor` of shape `(num_pairs, sentences)`, *optional*):
+            On request: how much of the pair's context comes from each sentence; see [`sentence_attention`].
     """
 
     loss: Tensor | None = None
@@ -70,6 +73,7 @@ class DocRERelationOutput(ModelOutput):
     losses: dict[str, Tensor] | None = None
     pair_embeddings: Tensor | None = None
     entity_embeddings: Tensor | None = None
+    sentence_attention: Tensor | None = None
 
 
 class DocREPreTrainedModel(PreTrainedModel):
@@ -380,6 +384,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
+        output_sentence_attention: bool = False,
         return_dict: bool | None = None,
     ) -> DocRERelationOutput | tuple[Any, ...]:
         """Score pairs of entities, and compute the method's loss when `labels` are given.
@@ -399,20 +404,29 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 Entities per document; 1 + the highest entity in `mentions` when left out.
             entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*):
                 Type ids, 0 unknown; not read unless the config has `use_entity_types`.
-            sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*): Sentence of each token, -1 outside.
+            sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*):
+                Sentence of each token, -1 outside; read for `sentence_attention`.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Pairs over all micro-batches and processes that make one step: the sum of the loss over pairs is
                 divided by it. The mean over the pairs of this call when left out.
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
+            output_sentence_attention (`bool`, *optional*, defaults to `False`):
+                Return `sentence_attention`, without a gradient.
             return_dict (`bool`, *optional*): Return a tuple when `False`.
 
         Returns:
             [`DocRERelationOutput`].
 
         Raises:
-            ValueError: when `mentions` or `pairs` name an entity that is not there.
+            ValueError: when `mentions` or `pairs` name an entity that is not there, or sentence attention is wanted
+                of tokens without `sentence_ids`.
         """
+        if output_sentence_attention and sentence_ids is None:
+            raise ValueError(
+                "output_sentence_attention=True needs `sentence_ids` (batch, tokens), which the processor's collate "
+                "gives."
+            )
         drops_types = self.config.use_entity_types and self.config.entity_type_dropout > 0
         if self.training and entity_types is not None and drops_types:
             hidden = torch.rand(len(entity_types), 1, device=entity_types.device) < self.config.entity_type_dropout
@@ -439,8 +453,22 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             losses=losses,
             pair_embeddings=embeddings.outer(self.config.block_size) if output_pair_embeddings else None,
             entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,
+            sentence_attention=(
+                self._sentence_attention(states, sentence_ids, pairs) if output_sentence_attention else None
+            ),
         )
         return output.to_tuple() if return_dict is False else output
+
+    @torch.no_grad()
+    def _sentence_attention(self, states: DocREModelOutput, sentence_ids: Tensor | None, pairs: Tensor) -> Tensor:
+        config = self.config
+        return sentence_attention(
+            states.entity_attention,  # type: ignore[arg-type]
+            sentence_ids,  # type: ignore[arg-type]
+            pairs,
+            reduce=config.context_head_reduce,
+            eps=config.context_eps,
+        )
 
     def _losses(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
         function, config = LOSS_FUNCTIONS[self.config.loss], self.config

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation
+from .evidence import evidence_sentences
 
 
 def marker_tokens(config: DocREConfig) -> list[str]:
@@ -375,7 +376,8 @@ class DocREProcessor(ProcessorMixin):
 
         Returns:
             `list[list[Relation]]`, a list for each document. A relation's `score` is a probability: the sigmoid of
-            its logit minus the threshold class's (of the logit alone without a threshold class).
+            its logit minus the threshold class's (of the logit alone without a threshold class). Its `evidence` are
+            the sentences above `config.evidence_threshold` in `outputs.sentence_attention`, where there is one.
 
         Raises:
             ValueError: for logits that are not finite, documents that are not those of the batch, an unknown
@@ -409,14 +411,16 @@ class DocREProcessor(ProcessorMixin):
         predicted[:, 0] = False
         predicted &= pairs_read(outputs, config)[:, None]
         row, class_id = predicted.nonzero(as_tuple=True)
+        evidence = evidence_of(outputs, row, config)
         found: list[list[Relation]] = [[] for _ in documents]
         chosen = pairs[row].tolist()
-        for (number, first, second), label, score in zip(
-            chosen, class_id.tolist(), scores[row, class_id].tolist(), strict=True
+        for (number, first, second), label, score, sentences in zip(
+            chosen, class_id.tolist(), scores[row, class_id].tolist(), evidence, strict=True
         ):
             document = documents[number]
             if label in wanted and _is_entity(document, first, head) and _is_entity(document, second, tail):
-                found[number].append(Relation(first, second, config.relations[label - 1], score=score))
+                relation = config.relations[label - 1]
+                found[number].append(Relation(first, second, relation, evidence=sentences, score=score))
         for items in found:
             items.sort(key=lambda item: -(item.score or 0.0))
         return [items[:top_k] for items in found]
@@ -439,6 +443,14 @@ def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
     return read[document, head] & read[document, tail]
 
 
+def evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[int, ...]]:
+    """Evidence sentences of chosen rows `(num_chosen,)` of `outputs.pairs`; none where nothing says where they are."""
+    attention = getattr(outputs, "sentence_attention", None)
+    if attention is None or config.evidence_threshold is None:
+        return [()] * len(rows)
+    return evidence_sentences(attention[rows], config.evidence_threshold)
+
+
 def _with_document(document: int, rows: Sequence[Sequence[int]]) -> Tensor:
     table = torch.tensor(rows, dtype=torch.long).view(-1, 2)
     return torch.cat([torch.full((len(table), 1), document), table], 1)
@@ -458,4 +470,4 @@ def _check_entity(document: Document, wanted: int | str | None) -> None:
         raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
-__all__ = ["DocREProcessor", "load_tokenizer", "marker_tokens", "pairs_read"]
+__all__ = ["DocREProcessor", "evidence_of", "load_tokenizer", "marker_tokens", "pairs_read"]

@@ -223,7 +223,7 @@ class DocRETrainer(EvaluatingTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
-        Trains the model; as `Trainer.train`, with `prior_bias` before and `tune_threshold` after.
+        Trains the model; as `Trainer.train`, with `prior_bias` before and `tune_threshold` after (of evidence too).
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
@@ -254,6 +254,9 @@ class DocRETrainer(EvaluatingTrainer):
                 self._report_left_out(self.train_dataset, "training", partly=True)
             if self.args.tune_threshold:
                 output.metrics["train_threshold"] = self.tune_threshold()
+                evidence_threshold = self.tune_evidence_threshold()
+                if evidence_threshold is not None:
+                    output.metrics["train_evidence_threshold"] = evidence_threshold
         finally:
             if self._frozen is not None:
                 self._frozen.close_cache()

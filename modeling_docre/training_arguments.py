@@ -48,7 +48,8 @@ class DocRETrainingArguments(TrainingArguments):
             all pairs have no relation, and without it the first updates do nothing but learn that.
         tune_threshold (`bool`, *optional*, defaults to `False`):
             Whether to choose the probability above which a relation is predicted by F1 on the evaluation documents
-            after training, and to store it in `config.threshold`. Of several evaluation sets the first counts.
+            after training, and to store it in `config.threshold`; then, where evaluation documents have gold evidence,
+            `config.evidence_threshold` likewise. Of several evaluation sets the first counts.
         half_precision_weights (`bool`, *optional*, defaults to `False`):
             Whether `save_model` stores weights in float16, half the size; they load as float32. Checkpoints of a run
             that may go on stay exact.
@@ -76,7 +77,7 @@ class DocRETrainingArguments(TrainingArguments):
     freeze_embeddings: bool = field(default=False, metadata={"help": "Whether word embeddings are not trained."})
     frozen_cache_dir: str | None = field(default=None, metadata={"help": "Where outputs of frozen layers are kept."})
     prior_bias: bool = field(default=False, metadata={"help": "Start biases at the relations' log-odds."})
-    tune_threshold: bool = field(default=False, metadata={"help": "Choose the threshold by F1 after training."})
+    tune_threshold: bool = field(default=False, metadata={"help": "Choose thresholds by F1 after training."})
     half_precision_weights: bool = field(default=False, metadata={"help": "Whether save_model stores float16."})
     early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without improvement."})
 

@@ -10,7 +10,15 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader, evaluation_batches
-from .document_results import DocumentResult, choose_threshold, document_results, reference, score_documents
+from .document_results import (
+    DocumentResult,
+    choose_threshold,
+    document_results,
+    has_evidence,
+    reference,
+    score_documents,
+    tune_evidence,
+)
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
@@ -103,8 +111,10 @@ class EvaluatingTrainer(Trainer):
 
         Returns:
             `dict[str, float]`: `eval_f1`, `eval_precision`, `eval_recall`; `eval_ign_f1`, which leaves out facts that
-            the training documents name, where there are any; `eval_loss`, the mean over all pairs; and
-            `eval_gold_not_scored`, the number of gold facts whose pair was no candidate, if there are any.
+            the training documents name, where there are any; `eval_evidence_sentence_f1` (and `_precision`,
+            `_recall`), over the sentences of correctly predicted facts that have gold evidence, where there are any;
+            `eval_loss`, the mean over all pairs; and `eval_gold_not_scored`, the number of gold facts whose pair was
+            no candidate, if there are any.
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             eval_dataset = self._evaluation_documents(eval_dataset)
@@ -156,7 +166,8 @@ class EvaluatingTrainer(Trainer):
         predictions = [list(result.relations) for result in results]
         metrics: dict[str, float] = {}
         if documents and all(document.relations is not None for document in documents):
-            metrics = score_documents(documents, results, self._training_facts())
+            evidence = self.model.config.evidence_threshold is not None
+            metrics = score_documents(documents, results, self._training_facts(), evidence=evidence)
         if loss is not None:
             metrics["loss"] = loss
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -169,7 +180,7 @@ class EvaluatingTrainer(Trainer):
         )
 
     def _run_documents(
-        self, dataloader: DocumentDataLoader, description: str, *, candidates: bool = False
+        self, dataloader: DocumentDataLoader, description: str, *, candidates: bool = False, attention: bool = False
     ) -> tuple[list[DocumentResult], float | None]:
         """Returns the results of all documents, from all processes, in order, and the mean loss over pairs."""
         model = self._wrap_model(self.model, training=False)
@@ -182,15 +193,18 @@ class EvaluatingTrainer(Trainer):
         self.callback_handler.eval_dataloader = dataloader
         dataset: DocumentDataset = dataloader.dataset  # type: ignore[assignment]
         logger.info(f"***** Running {description}: {len(dataset)} documents *****")
+        config = self.model.config
+        wants_evidence = attention or config.evidence_threshold is not None
         results: list[DocumentResult] = []
         loss_sum, loss_pairs = 0.0, 0
         for batch in dataloader:
             index = batch.pop("document_index").tolist()
             dataset.count(index, batch.pop("left_out"))
             with torch.no_grad(), self.compute_loss_context_manager():
-                outputs = model(**self._prepare_inputs(batch))
-            config = self.model.config
-            results.extend(document_results(outputs, index, dataset.documents, config, candidates=candidates))
+                outputs = model(**self._prepare_inputs(batch), output_sentence_attention=wants_evidence)
+            results.extend(
+                document_results(outputs, index, dataset.documents, config, candidates=candidates, attention=attention)
+            )
             if outputs.loss is not None and len(outputs.pairs):
                 loss_sum += outputs.loss.item() * len(outputs.pairs)
                 loss_pairs += len(outputs.pairs)
@@ -224,20 +238,55 @@ class EvaluatingTrainer(Trainer):
         Raises:
             ValueError: If there are no labelled documents to choose on.
         """
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(data, dict) and eval_dataset is None:
-            data = next(iter(data.values()), None)
-        if data is None:
-            raise ValueError("Tuning the threshold needs labelled documents: pass eval_dataset=[...].")
-        dataloader = self.get_eval_dataloader(data)
-        documents = dataloader.dataset.documents  # type: ignore[attr-defined]
-        results, _ = self._run_documents(dataloader, "Threshold", candidates=True)
-        # Closes the progress bar, which `evaluate` would do otherwise.
-        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
+        documents, results = self._results_to_tune_on(eval_dataset, "Threshold", candidates=True)
         threshold, f1 = choose_threshold(documents, results)
         self.model.config.threshold = threshold
         self.log({"threshold": threshold, "threshold_f1": f1})
         return threshold
+
+    def tune_evidence_threshold(self, eval_dataset: Any = None) -> float | None:
+        """
+        Chooses the share of a pair's attention above which a sentence is evidence, by F1 over the sentences of
+        correctly predicted relations that have gold evidence, and stores it in `config.evidence_threshold`.
+
+        Args:
+            eval_dataset (documents, *optional*):
+                Labelled documents to choose on. Defaults to the trainer's own; of several sets, the first.
+
+        Returns:
+            `float` or `None`: The threshold; `None`, and the config stays, if no such relation is there.
+
+        Raises:
+            ValueError: If there are no labelled documents to choose on.
+        """
+        documents, results = self._results_to_tune_on(eval_dataset, "Evidence threshold", attention=True)
+        chosen = tune_evidence(documents, results)
+        if chosen is None:
+            if has_evidence(documents):
+                logger.warning(
+                    "No correctly predicted relation has gold evidence: evidence_threshold stays "
+                    f"{self.model.config.evidence_threshold}."
+                )
+            return None
+        threshold, f1 = chosen
+        self.model.config.evidence_threshold = threshold
+        self.log({"evidence_threshold": threshold, "evidence_threshold_f1": f1})
+        return threshold
+
+    def _results_to_tune_on(
+        self, eval_dataset: Any, description: str, **keep: bool
+    ) -> tuple[list[Document], list[DocumentResult]]:
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(data, dict) and eval_dataset is None:
+            data = next(iter(data.values()), None)
+        if data is None:
+            raise ValueError("Tuning a threshold needs labelled documents: pass eval_dataset=[...].")
+        dataloader = self.get_eval_dataloader(data)
+        documents: list[Document] = dataloader.dataset.documents  # type: ignore[attr-defined]
+        results, _ = self._run_documents(dataloader, description, **keep)
+        # Closes the progress bar, which `evaluate` would do otherwise.
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
+        return documents, results
 
     # Processes and reports
 

@@ -211,7 +211,10 @@ class DocREPipeline(Pipeline):
         items = model_inputs["items"]
         batch = self.processor.collate([item.features for item in items])
         batch.pop("labels", None)
-        outputs = self.model(**{name: tensor.to(self.device) for name, tensor in batch.items()})
+        outputs = self.model(
+            **{name: tensor.to(self.device) for name, tensor in batch.items()},
+            output_sentence_attention=self.model.config.evidence_threshold is not None,
+        )
         return {"items": items, "outputs": outputs}
 
     def postprocess(  # type: ignore[override]

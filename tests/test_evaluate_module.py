@@ -49,6 +49,7 @@ def test_loaded_module_equals_score(metric):
     assert figures == score(ROWS, [HARBOUR, EMPTY], train_annotated=train, train_distant=[])
     assert figures["precision"] == 1 / 3
     assert figures["evidence_precision"] == 1 / 2
+    assert [figures[f"evidence_sentence_{name}"] for name in ("precision", "recall")] == [1 / 2, 1.0]
     assert figures["ign_f1"] == 0.0
     assert metric.name == "docred"
 

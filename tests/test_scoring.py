@@ -108,6 +108,21 @@ def distance(key, documents):
     return None
 
 
+def loop_evidence_sentences(correct, documents):
+    predicted = right = gold = 0
+    for x in correct:
+        chosen = None
+        for d in documents:
+            for g in d["labels"]:
+                if (d["title"], g["h"], g["t"], g["r"]) == (x["title"], x["h_idx"], x["t_idx"], x["r"]):
+                    chosen = g["evidence"]
+        for sentence in range(5) if chosen else ():
+            here, there = sentence in (x.get("evidence") or []), sentence in chosen
+            predicted, gold, right = predicted + here, gold + there, right + (here and there)
+    p, r = ratio(right, predicted), ratio(right, gold)
+    return {"evidence_sentence_precision": p, "evidence_sentence_recall": r, "evidence_sentence_f1": harmonic(p, r)}
+
+
 def loop_scores(predictions, documents, train_annotated, train_distant):
     rows, gold = deduplicated(predictions), gold_keys(documents)
     correct = [r for r in rows if is_gold(r, documents)]
@@ -132,6 +147,8 @@ def loop_scores(predictions, documents, train_annotated, train_distant):
             gold_evidence += len(g["evidence"])
     ep, er = ratio(right_evidence, predicted_evidence), ratio(right_evidence, gold_evidence)
     out |= {"evidence_precision": ep, "evidence_recall": er, "evidence_f1": harmonic(ep, er)}
+
+    out |= loop_evidence_sentences(correct, documents)
 
     for train, suffix in ((train_annotated, ""), (train_distant, "_distant")):
         known = sum(in_training(x, documents, train) for x in correct)
@@ -285,6 +302,57 @@ def test_repeated_gold_label_counts_once_with_all_its_evidence(harbour):
     assert score([row("Harbour", 0, 1, "P17", [0])], [harbour])["evidence_f1"] == 0.0, "the last list is compared"
     harbour["labels"] = [label(0, 1, "P17", [1, 1])]
     assert score([row("Harbour", 0, 1, "P17", [1, 1])], [harbour])["evidence_recall"] == 1 / 2
+
+
+def evidence_figures(rows, gold, kind="evidence_sentence"):
+    figures = score(rows, gold)
+    return tuple(figures[f"{kind}_{name}"] for name in ("precision", "recall", "f1"))
+
+
+def test_evidence_sentences_count_right_triples_with_gold_evidence_only(harbour):
+    harbour["labels"].append(label(3, 2, "P26"))
+    rows = [
+        row("Harbour", 0, 1, "P17", [0, 0, 2, 3]),  # right, gold {0}: one of three sentences
+        row("Harbour", 2, 3, "P26", [1]),  # right, gold {1, 2}: one of one
+        row("Harbour", 3, 2, "P26", [0, 1, 2]),  # right, without gold evidence
+        row("Harbour", 3, 1, "P27", [0, 1]),  # wrong
+        row("Nowhere", 0, 1, "P17", [0]),
+    ]
+    assert evidence_figures(rows, [harbour]) == (2 / 4, 2 / 3, pytest.approx(4 / 7))
+    assert evidence_figures(rows, [harbour], "evidence") == (2 / 9, 2 / 5, pytest.approx(2 / 7)), "the official ones"
+    assert evidence_figures(rows[2:], [harbour]) == (0.0, 0.0, 0.0)
+    assert evidence_figures([row("Harbour", 0, 1, "P17")], [harbour]) == (0.0, 0.0, 0.0), "gold 1, predicted 0"
+
+
+def test_evidence_sentences_of_repeated_rows_and_labels(harbour):
+    rows = [row("Harbour", 2, 3, "P26", [1]), row("Harbour", 2, 3, "P26", [0, 2])]
+    assert evidence_figures(rows, [harbour]) == (1.0, 1 / 2, pytest.approx(2 / 3)), "the first row counts"
+    harbour["labels"] += [label(2, 3, "P26", [0, 0])]
+    assert evidence_figures(rows[::-1], [harbour]) == (1 / 2, 1.0, pytest.approx(2 / 3)), "the last label counts"
+    harbour["labels"] += [label(2, 3, "P26")]
+    assert evidence_figures(rows, [harbour]) == (0.0, 0.0, 0.0), "and has no evidence here"
+
+
+@settings(max_examples=40)
+@given(
+    references=documents_of(["A", "B"]),
+    evidence=st.lists(st.sets(st.integers(0, 3)), min_size=14, max_size=14),
+    more=predictions_of,
+    data=st.data(),
+)
+def test_evidence_sentence_figures_depend_on_right_triples_alone(references, evidence, more, data):
+    keys = gold_keys(references)
+    chosen = data.draw(st.lists(st.sampled_from(keys), unique=True)) if keys else []
+    rows = [row(*key, sorted(sentences)) for key, sentences in zip(chosen, evidence, strict=False)]
+    figures = evidence_figures(rows, references)
+    wrong = [r for r in more if not is_gold(r, references)]
+    assert evidence_figures(data.draw(st.permutations(rows + wrong)), references) == figures, "wrong triples"
+    extra = [document("C", [[("Ines", 0)], [("Oskar", 1)]], [label(0, 1, "P25", [0]), label(1, 0, "P25")])]
+    assert evidence_figures([*rows, row("C", 1, 0, "P25", [0, 1])], references + extra) == figures, "no gold evidence"
+    assert evidence_figures(rows, references + extra) == figures, "missed triples"
+    last = {(d["title"], g["h"], g["t"], g["r"]): g["evidence"] for d in references for g in d["labels"]}
+    perfect = evidence_figures([row(*key, last[key]) for key in chosen], references)
+    assert perfect == ((1.0,) * 3 if any(last[key] for key in chosen) else (0.0,) * 3)
 
 
 def test_unknown_titles_and_entities_are_wrong_and_reported(harbour, caplog):

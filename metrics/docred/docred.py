@@ -12,7 +12,8 @@ from .scoring import ScoringError, UnlabelledError, read_document, read_mention,
 
 _DESCRIPTION = """\
 Scores document-level relation extraction exactly as the official DocRED scorer does (precision, recall, F1, evidence,
-Ign F1), and adds intra- and inter-sentence, frequent and long-tail, macro and per-relation figures.
+Ign F1), and adds evidence sentence F1 and intra- and inter-sentence, frequent and long-tail, macro and per-relation
+figures.
 """
 
 _CITATION = """\
@@ -38,7 +39,8 @@ Args:
         Distantly supervised training documents, for `ign_f1_distant`.
 Returns:
     `dict[str, float]`: fractions between 0 and 1, higher is better: `precision`, `recall`, `f1`, `evidence_f1`,
-    `f1_intra`, `f1_inter`, `macro_f1`, `relation/P17/f1` and so on; the metric card lists them all.
+    `evidence_sentence_f1`, `f1_intra`, `f1_inter`, `macro_f1`, `relation/P17/f1` and so on; the metric card lists
+    them all.
 Examples:
     >>> import evaluate
     >>> docred = evaluate.load("metrics/docred")

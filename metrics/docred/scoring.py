@@ -80,8 +80,9 @@ def score(
 
     Predictions that repeat a triple (title, head, tail, relation) count once: the first one, with its evidence. A gold
     triple that is repeated counts once: its last evidence list is the one compared, while all its evidence entries
-    stand in the denominator of evidence recall. A prediction for an unknown title, or for an entity that its document
-    does not have, is a wrong prediction; a warning in the log says how many there are.
+    stand in the denominator of evidence recall (those of the last in that of evidence sentence recall). A prediction
+    for an unknown title, or for an entity that its document does not have, is a wrong prediction; a warning in the log
+    says how many there are.
 
     Args:
         predictions (`Iterable[Mapping]`):
@@ -100,6 +101,10 @@ def score(
 
         - `precision`, `recall`, `f1`: micro-averaged over all triples.
         - `evidence_precision`, `evidence_recall`, `evidence_f1`: over sentences, right only under a right triple.
+        - `evidence_sentence_precision`, `evidence_sentence_recall`, `evidence_sentence_f1`: over the sentences of
+          right predictions whose gold triple has evidence, and of no others. They judge the choice of sentences apart
+          from the choice of triples, and do not suffer where the gold file leaves evidence out, as Re-DocRED's does
+          for more than half of its labels.
         - `ign_precision`, `ign_f1` (with `train_annotated`): a right prediction whose fact (a mention name of the
           head, one of the tail, the relation) stands in the training labels leaves numerator and denominator of the
           precision; recall is the plain one. `ign_precision_distant`, `ign_f1_distant`: same with `train_distant`.
@@ -140,6 +145,13 @@ def score(
         sum(len(evidence) for triple, evidence in predicted.items() if triple[0] in gold.entities),
         gold.evidence_total,
         prefix="evidence_",
+    )
+    with_evidence = [triple for triple in correct if gold.evidence[triple]]
+    figures |= _figures(
+        sum(len(predicted[triple] & gold.evidence[triple]) for triple in with_evidence),
+        sum(len(predicted[triple]) for triple in with_evidence),
+        sum(len(gold.evidence[triple]) for triple in with_evidence),
+        prefix="evidence_sentence_",
     )
     training_counts: Counter[str] | None = None
     if train_annotated is not None:

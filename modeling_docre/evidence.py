@@ -1,0 +1,87 @@
+"""Evidence sentences: where a pair of entities looks, summed by sentence (Ma et al., 2023, DREEAM, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .decisions import best_threshold
+from .encoding import localized_context
+
+
+def sentence_attention(
+    entity_attention: Tensor, sentence_ids: Tensor, cells: Tensor, *, reduce: str = "mean", eps: float = 1e-5
+) -> Tensor:
+    """How much of a pair's localized context comes from each sentence.
+
+    The weights with which [`localized_context`] averages the tokens of a document, summed over the tokens of each
+    sentence. A row sums to 1 less what lies on the special tokens around the document; a pair without attention has
+    zeros.
+
+    Args:
+        entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`):
+            From [`pool_entities`].
+        sentence_ids (`torch.Tensor` of shape `(batch, tokens)`): Sentence of each token, -1 outside.
+        cells (`torch.Tensor` of shape `(num_cells, 3)`): Document, head, tail.
+        reduce (`str`, *optional*, defaults to `"mean"`): As for [`localized_context`].
+        eps (`float`, *optional*, defaults to `1e-5`): As for [`localized_context`].
+
+    Returns:
+        `torch.Tensor` of shape `(num_cells, sentences)`, as many sentences as the longest document has; float32
+        (float64 for float64 attention).
+    """
+    sentences = int(sentence_ids.max()) + 1 if sentence_ids.numel() else 0
+    # Column 0 takes what is outside of all sentences.
+    of_sentence = functional.one_hot(sentence_ids + 1, sentences + 1)[..., 1:].to(entity_attention.dtype)
+    return localized_context(of_sentence, entity_attention, cells, reduce=reduce, eps=eps)
+
+
+def evidence_sentences(attention: Tensor, threshold: float) -> list[tuple[int, ...]]:
+    """The sentences that a pair's attention makes evidence: those strictly above the threshold.
+
+    Args:
+        attention (`torch.Tensor` of shape `(num_pairs, sentences)`): From [`sentence_attention`].
+        threshold (`float`): Share of the attention in [0, 1] that a sentence must exceed.
+
+    Returns:
+        `list[tuple[int, ...]]`: Sentence ids of each pair, ascending.
+    """
+    found: list[list[int]] = [[] for _ in range(len(attention))]
+    for row, sentence in (attention > threshold).nonzero().tolist():
+        found[row].append(sentence)
+    return [tuple(sentences) for sentences in found]
+
+
+def choose_evidence_threshold(
+    attention: Sequence[Sequence[float]], gold: Sequence[Sequence[int]]
+) -> tuple[float, float] | None:
+    """Choose the share of attention above which a sentence is evidence, by micro F1 over sentences.
+
+    Args:
+        attention (`Sequence[Sequence[float]]`): Sentence attention of each correctly predicted triple.
+        gold (`Sequence[Sequence[int]]`):
+            Gold evidence of each. Triples without any are left out: nobody said where their evidence is.
+
+    Returns:
+        `tuple[float, float]`, the threshold and its F1, both in [0, 1]; `None` when no triple has gold evidence.
+    """
+    scores: list[float] = []
+    correct: list[bool] = []
+    num_gold = 0
+    for row, sentences in zip(attention, gold, strict=True):
+        wanted = set(sentences)
+        if wanted:
+            num_gold += len(wanted)
+            scores.extend(row)
+            correct.extend(sentence in wanted for sentence in range(len(row)))
+    if not num_gold:
+        return None
+    # Sums of weights may round to a little above 1.
+    shares = torch.tensor(scores, dtype=torch.float64).clamp(0.0, 1.0)
+    return best_threshold(shares, torch.tensor(correct, dtype=torch.bool), num_gold)
+
+
+__all__ = ["choose_evidence_threshold", "evidence_sentences", "sentence_attention"]
