@@ -250,31 +250,52 @@ def localized_context(
     Returns:
         `torch.Tensor` of shape `(num_cells, hidden)`.
     """
-    batch, entities, heads, tokens = entity_attention.shape
-    scale = 1.0 / heads if reduce == "mean" else 1.0
-    by_token = entity_attention.permute(0, 3, 1, 2).reshape(batch * tokens, entities, heads)
+    batch, entities, attention_heads, tokens = entity_attention.shape
+    document, head, tail = cells.unbind(1)
+    of_heads = of_tails = entity_attention
+    if 4 * len(cells) < batch * entities * entities:
+        # Few candidates: the table below needs the entities among them only.
+        of_heads, head = _entities_among(entity_attention, document, head)
+        of_tails, tail = _entities_among(entity_attention, document, tail)
+    rows, columns = of_heads.shape[1], of_tails.shape[1]
+    scale = 1.0 / attention_heads if reduce == "mean" else 1.0
+    heads_by_token = of_heads.permute(0, 3, 1, 2).reshape(batch * tokens, rows, attention_heads)
+    tails_by_token = of_tails.permute(0, 3, 2, 1).reshape(batch * tokens, attention_heads, columns)
 
-    def rows_of_table(first: int, last: int, by_token: Tensor, hidden_states: Tensor) -> Tensor:
+    def rows_of_table(first: int, last: int, *tensors: Tensor) -> Tensor:
+        heads_by_token, tails_by_token, hidden_states = tensors
         with torch.autocast(hidden_states.device.type, enabled=False):
-            product = by_token[:, first:last] @ by_token.transpose(1, 2) * scale
-            cells_of_slice = (last - first) * entities
-            weights = product.view(batch, tokens, cells_of_slice).transpose(1, 2)
+            product = heads_by_token[:, first:last] @ tails_by_token * scale
+            weights = product.view(batch, tokens, (last - first) * columns).transpose(1, 2)
             context = weights @ at_least_float32(hidden_states) / (weights.sum(-1, keepdim=True) + eps)
-        return context.view(batch, last - first, entities, hidden_states.shape[-1])
+        return context.view(batch, last - first, columns, hidden_states.shape[-1])
 
-    step = max(1, _CONTEXT_BUDGET // max(1, batch * entities * tokens))
-    if step >= entities:
-        table = rows_of_table(0, entities, by_token, hidden_states)
+    step = max(1, _CONTEXT_BUDGET // max(1, batch * columns * tokens))
+    tensors = (heads_by_token, tails_by_token, hidden_states)
+    if step >= rows:
+        table = rows_of_table(0, rows, *tensors)
     else:
         parts = []
-        for first in range(0, entities, step):
-            args = (first, min(first + step, entities), by_token, hidden_states)
+        for first in range(0, rows, step):
+            limits = (first, min(first + step, rows))
             if torch.is_grad_enabled():
-                parts.append(checkpoint(rows_of_table, *args, use_reentrant=False))
+                parts.append(checkpoint(rows_of_table, *limits, *tensors, use_reentrant=False))
             else:
-                parts.append(rows_of_table(*args))
+                parts.append(rows_of_table(*limits, *tensors))
         table = torch.cat(parts, 1)
-    return table[cells[:, 0], cells[:, 1], cells[:, 2]]
+    return table[document, head, tail]
+
+
+def _entities_among(entity_attention: Tensor, document: Tensor, entity: Tensor) -> tuple[Tensor, Tensor]:
+    """The attention of the entities that are chosen in any document, closed up, and where each of them went."""
+    batch, entities = entity_attention.shape[:2]
+    chosen = torch.zeros(batch, entities, dtype=torch.bool, device=entity.device)
+    chosen[document, entity] = True
+    most = int(chosen.sum(1).max()) if batch else 0
+    first = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    place = chosen.cumsum(1) - 1
+    rows = torch.arange(batch, device=entity.device)[:, None]
+    return entity_attention[rows, first], place[document, entity]
 
 
 def all_pairs(num_entities: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +12,9 @@ from torch.autograd.function import once_differentiable
 from .configuration_docre import DocREConfig
 from .encoding import localized_context
 
-# Numbers of the (pairs x width*block) outer product that exist at one time.
-_OUTER_BUDGET = 1 << 24
+# Numbers of the (pairs x width*block) outer product that exist at one time on a CPU, which is fastest where they stay
+# in its cache. An accelerator, with many cores to feed, takes eight times as many.
+_OUTER_BUDGET = 1 << 21
 
 
 class PairFactors(NamedTuple):
@@ -32,49 +34,61 @@ class PairFactors(NamedTuple):
 
 def grouped_outer(head: Tensor, tail: Tensor, block_size: int) -> Tensor:
     """Outer product inside each block: `(num_pairs, width)` twice to `(num_pairs, width * block_size)`."""
-    pairs, width = head.shape
-    left = head.view(pairs, width // block_size, block_size, 1)
-    right = tail.view(pairs, width // block_size, 1, block_size)
-    return (left * right).reshape(pairs, width * block_size)
+    left = head.unflatten(1, (-1, block_size, 1))
+    right = tail.unflatten(1, (-1, 1, block_size))
+    return (left * right).flatten(1)
 
 
 class _GroupedBilinear(torch.autograd.Function):
-    """`grouped_outer(head, tail) @ weight.T + bias`, sliced over pairs; backward builds the slices again."""
+    """`grouped_outer(head, tail) @ weight.T + bias`, a tile at a time; backward builds the tiles again."""
 
     @staticmethod
     def forward(ctx: Any, head: Tensor, tail: Tensor, weight: Tensor, bias: Tensor, block_size: int) -> Tensor:
         ctx.save_for_backward(head, tail, weight)
         ctx.block_size = block_size
-        logits = [
-            nn.functional.linear(grouped_outer(h, t, block_size), weight, bias)
-            for h, t in _slices(head, tail, block_size)
-        ]
-        return torch.cat(logits)
+        logits = bias.repeat(len(head), 1)
+        for pairs, columns, cells in _tiles(head, block_size):
+            logits[pairs].addmm_(
+                grouped_outer(head[pairs, columns], tail[pairs, columns], block_size), weight[:, cells].t()
+            )
+        return logits
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         head, tail, weight = ctx.saved_tensors
-        block, width = ctx.block_size, head.shape[1]
+        block = ctx.block_size
         grad = grad.to(weight.dtype)
-        # The sum over slices is kept in float32: half precision would round it once per slice.
+        # The sum over tiles is kept in float32: half precision would round it once per tile.
         grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
         grad_head, grad_tail = torch.empty_like(head), torch.empty_like(tail)
-        first = 0
-        for h, t in _slices(head, tail, block):
-            part = slice(first, first + len(h))
-            grad_weight += grad[part].t() @ grouped_outer(h, t, block)
-            outer = (grad[part] @ weight).view(len(h), width // block, block, block)
-            h, t = h.view(len(h), width // block, block), t.view(len(h), width // block, block)
-            grad_head[part] = torch.einsum("pgij,pgj->pgi", outer, t).reshape(len(h), width)
-            grad_tail[part] = torch.einsum("pgij,pgi->pgj", outer, h).reshape(len(h), width)
-            first += len(h)
+        for pairs, columns, cells in _tiles(head, block):
+            outer = grouped_outer(head[pairs, columns], tail[pairs, columns], block)
+            if weight.dtype == grad_weight.dtype:
+                grad_weight[:, cells].addmm_(grad[pairs].t(), outer)
+            else:
+                grad_weight[:, cells] += grad[pairs].t() @ outer
+            shape = (len(outer), -1, block, block)
+            of_outer = (grad[pairs] @ weight[:, cells]).view(shape)
+            left, right = (factor[pairs, columns].unflatten(1, (-1, block)) for factor in (head, tail))
+            # The outer product has served: its memory takes the first of the two.
+            product = torch.mul(of_outer, right[:, :, None, :], out=outer.view(shape))
+            grad_head[pairs, columns] = product.sum(3).flatten(1)
+            grad_tail[pairs, columns] = of_outer.mul_(left[:, :, :, None]).sum(2).flatten(1)
         return grad_head, grad_tail, grad_weight.to(weight.dtype), grad.sum(0), None
 
 
-def _slices(head: Tensor, tail: Tensor, block_size: int) -> zip[tuple[Tensor, Tensor]]:
-    step = max(1, _OUTER_BUDGET // (head.shape[1] * block_size))
-    return zip(head.split(step), tail.split(step), strict=True)
+def _tiles(factor: Tensor, block_size: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Pairs, columns of the factors and columns of the outer product of each tile."""
+    pairs, width = factor.shape
+    on_cpu = factor.device.type == "cpu"
+    # In half precision logits are rounded with each tile that is added to them, so one tile has all their columns.
+    columns = block_size if on_cpu and factor.dtype not in (torch.float16, torch.bfloat16) else width
+    step = max(1, _OUTER_BUDGET * (1 if on_cpu else 8) // (columns * block_size))
+    for first in range(0, pairs, step):
+        for left in range(0, width, columns):
+            cells = slice(left * block_size, (left + columns) * block_size)
+            yield slice(first, first + step), slice(left, left + columns), cells
 
 
 class BilinearHead(nn.Module):

@@ -10,6 +10,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_docre import encoding
 from modeling_docre.attention import AttentionRows
@@ -480,8 +481,44 @@ def test_slices_are_recomputed_and_not_kept(monkeypatch):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        localized_context(hidden, attention, torch.tensor([[0, 1, 2]]))
+        localized_context(hidden, attention, all_pairs(torch.tensor([30])))
     assert sum(tensor.untyped_storage().nbytes() // 4 for tensor in saved.values()) < 54_000 / 4
+
+
+@pytest.mark.parametrize("budget", [1 << 24, 40])
+def test_few_candidates_among_many_entities(monkeypatch, budget):
+    monkeypatch.setattr(encoding, "_CONTEXT_BUDGET", budget)
+    generator = torch.Generator().manual_seed(6)
+    data = (
+        torch.randn(3, 11, 6, generator=generator, dtype=torch.float64),
+        torch.rand(3, 20, 3, 11, generator=generator, dtype=torch.float64) / 50,
+    )
+    cells = torch.tensor([[2, 19, 0], [0, 3, 17], [0, 17, 3], [2, 19, 5], [0, 3, 3], [0, 3, 17]])
+    results = []
+    for function in (localized_context, context_by_loops):
+        hidden, attention = (tensor.clone().requires_grad_() for tensor in data)
+        context = function(hidden, attention, cells, reduce="mean", eps=1e-5)
+        context.sin().sum().backward()
+        results.append((context, hidden.grad, attention.grad))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-11)
+
+
+def test_few_candidates_build_no_table_of_all_entities():
+    hidden, attention = torch.randn(1, 8, 4), torch.rand(1, 3000, 2, 8)
+    cells = torch.tensor([[0, 2999, 7], [0, 5, 0]])
+    built = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            out = function(*arguments, **(keywords or {}))
+            built.append(out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    with Sizes():
+        localized_context(hidden, attention, cells)
+    # The whole table would have 9 million cells.
+    assert max(built) <= attention.numel()
 
 
 def test_context_needs_no_attention_to_be_finite():
