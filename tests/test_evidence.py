@@ -206,7 +206,7 @@ def test_decode_gives_evidence_to_every_relation_of_a_pair(loaded):
     for number, relations in enumerate(found):
         for relation in relations:
             row = batch["pairs"].tolist().index([number, relation.head, relation.tail])
-            assert relation.evidence == evidence_sentences(outputs.sentence_attention[[row]], 0.2)[0]
+            assert relation.evidence == evidence_sentences(outputs.sentence_attention[[row]], 0.05)[0]
             assert all(sentence < len(DOCUMENTS[number].sentence_spans) for sentence in relation.evidence)
             seen += len(relation.evidence)
     assert seen
@@ -226,14 +226,14 @@ def test_the_pipeline_gives_evidence_unless_the_config_says_none(loaded):
         for answer in pipe(DOCUMENTS, threshold=0.0):
             assert {tuple(relation["evidence"]) for relation in answer["relations"]} == {()}
     finally:
-        model.config.evidence_threshold = 0.2
+        model.config.evidence_threshold = 0.05
 
 
 def test_the_threshold_is_kept_in_the_config_and_checked(tmp_path):
     config = DocREConfig.for_method("atlop", relations=["r"], evidence_threshold=0.35)
     config.save_pretrained(tmp_path)
     assert DocREConfig.from_pretrained(tmp_path).evidence_threshold == 0.35
-    assert DocREConfig.for_method("atlop", relations=["r"]).evidence_threshold == 0.2
+    assert DocREConfig.for_method("atlop", relations=["r"]).evidence_threshold == 0.05
     for wrong in (-0.1, 1.5):
         with pytest.raises(ValueError, match="evidence_threshold"):
             DocREConfig.for_method("atlop", relations=["r"], evidence_threshold=wrong)
@@ -281,7 +281,7 @@ def test_the_trainer_chooses_the_threshold_and_reports_what_it_gives(tiny_bert_d
     trainer = trainer_for(tiny_bert_dir, tmp_path, num_train_epochs=12, tune_threshold=True)
     output = trainer.train()
     chosen = trainer.model.config.evidence_threshold
-    assert output.metrics["train_evidence_threshold"] == chosen != 0.2
+    assert output.metrics["train_evidence_threshold"] == chosen != 0.05
     logged = next(entry for entry in trainer.state.log_history if "evidence_threshold_f1" in entry)
     figures = trainer.evaluate()
     assert figures["eval_f1"] > 0.5
@@ -305,7 +305,7 @@ def test_without_gold_evidence_there_is_no_figure_and_nothing_to_choose(tiny_ber
         tiny_bert_dir, tmp_path, num_train_epochs=1, tune_threshold=True, trainer={"eval_dataset": documents}
     )
     output = trainer.train()
-    assert trainer.model.config.evidence_threshold == 0.2
+    assert trainer.model.config.evidence_threshold == 0.05
     assert "train_evidence_threshold" not in output.metrics
     assert not any("evidence" in name for name in trainer.evaluate())
 
