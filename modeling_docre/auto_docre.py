@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
+import transformers
 from transformers import AutoConfig, AutoModel, AutoProcessor, Pipeline
 from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -16,6 +17,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_docre import DocREConfig
 from .modeling_docre import DocREForRelationExtraction, DocREModel
 from .processing_docre import DocREProcessor
+from .remote_code import AUTO_MODEL
 
 TASK = "docre"
 
@@ -45,6 +47,8 @@ def register(pipeline_class: type[Pipeline], default_model: Path) -> None:
     AutoConfig.register(DocREConfig.model_type, DocREConfig)
     AutoModel.register(DocREConfig, DocREModel)
     AutoModelForDocRE.register(DocREConfig, DocREForRelationExtraction)
+    # The name under which a checkpoint that brings its code offers this model; it shall also be good here.
+    getattr(transformers, AUTO_MODEL).register(DocREConfig, DocREForRelationExtraction)
     AutoProcessor.register(DocREConfig, DocREProcessor)
     PIPELINE_REGISTRY.register_pipeline(
         TASK, pipeline_class=pipeline_class, pt_model=AutoModelForDocRE, default={"model": (str(default_model), None)}

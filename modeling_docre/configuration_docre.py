@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .remote_code import without_code_keys
+
 
 class Method(NamedTuple):
     """One row of the table of methods: what fills a fresh [`DocREConfig`]."""
@@ -186,6 +188,7 @@ class DocREConfig(PreTrainedConfig):
         """Build a config from a dict; `kwargs` override its entries and are checked like them."""
         # The base class sets them on the finished config, past the checks and the label maps.
         own = DocREConfig.__annotations__.keys() - {"sub_configs", "encoder_config"}
+        config_dict = without_code_keys(config_dict)
         return super().from_dict({**config_dict, **{key: kwargs.pop(key) for key in own & kwargs.keys()}}, **kwargs)
 
     def get_text_config(self, *args: Any, **kwargs: Any) -> PreTrainedConfig:

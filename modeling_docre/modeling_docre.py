@@ -22,6 +22,7 @@ from .encoding import all_pairs, encode, pool_entities
 from .evidence import sentence_attention
 from .head_bilinear import BilinearHead
 from .losses import adaptive_thresholding_loss, binary_cross_entropy_loss, pairwise_moving_threshold_loss
+from .remote_code import Shareable
 
 HEAD_CLASSES: dict[str, type[BilinearHead]] = {"bilinear": BilinearHead}
 LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -76,7 +77,7 @@ class DocRERelationOutput(ModelOutput):
     sentence_attention: Tensor | None = None
 
 
-class DocREPreTrainedModel(PreTrainedModel):
+class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
     """What all models here share: the config class, initialisation, and loading that refuses what is not ours."""
 
     config: DocREConfig

@@ -18,6 +18,7 @@ from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation
 from .evidence import evidence_sentences
+from .remote_code import Shareable, has_code
 
 
 def marker_tokens(config: DocREConfig) -> list[str]:
@@ -42,7 +43,7 @@ def load_tokenizer(
     return tokenizer
 
 
-class DocREProcessor(ProcessorMixin):
+class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
     """Turns documents into model inputs and model outputs into relations.
 
     Args:
@@ -106,11 +107,13 @@ class DocREProcessor(ProcessorMixin):
             raise OSError(f"{no_tokenizer} (The one that was found does not know the marker tokens.)")
         return cls(tokenizer, config)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """Save the tokenizer, and the configuration where no model saved it before."""
+    def _save(
+        self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any
+    ) -> None:
+        # The tokenizer, and the configuration where no model saved it before; with code where the model has it.
         if not (Path(save_directory) / "config.json").exists():
             self.config.save_pretrained(save_directory)
-        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        super()._save(save_directory, *args, include_code=include_code or has_code(save_directory), **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `processor_config.json` holds: the class alone, since the settings live in `config.json`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,9 +14,11 @@ import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
+from modeling_docre.configuration_docre import DocREConfig
 from modeling_docre.documents import Document, DocumentError
-from modeling_docre.modeling_docre import DocREForRelationExtraction, DocRERelationOutput
+from modeling_docre.modeling_docre import DocREForRelationExtraction, DocREModel, DocRERelationOutput
 from modeling_docre.processing_docre import DocREProcessor
+from modeling_docre.remote_code import Shareable
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +48,7 @@ class _Item:
     gave_text: bool
 
 
-class DocREPipeline(Pipeline):
+class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
     """Document-level relation extraction, `pipeline("docre")`.
 
     ```python
@@ -158,10 +162,7 @@ class DocREPipeline(Pipeline):
             TypeError: for a parameter that does not exist.
         """
         filters = {**self._postprocess_params, **self._sanitize_parameters(**filters)[2]}
-        if batch_size is None:
-            batch_size = _BATCH_SIZE if self._batch_size is None else self._batch_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} runs nothing; pass 1 or more.")
+        batch_size = self._choose_batch_size(batch_size)
         if isinstance(inputs, str | bytes | Mapping | Document):
             return next(self._run([inputs], batch_size, filters))
         if isinstance(inputs, Sequence):
@@ -170,9 +171,27 @@ class DocREPipeline(Pipeline):
             return self._run(inputs, batch_size, filters)
         raise DocumentError(_not_a_document(inputs))
 
+    def read_ahead(self, batch_size: int | None = None) -> int:
+        """Return how many documents are read at once and sorted by length into batches, which never reach beyond them.
+
+        Args:
+            batch_size (`int`, *optional*): As when the pipeline is called.
+
+        Raises:
+            ValueError: when it is less than 1.
+        """
+        return self._choose_batch_size(batch_size) * _READ_AHEAD
+
+    def _choose_batch_size(self, batch_size: int | None) -> int:
+        if batch_size is None:
+            batch_size = _BATCH_SIZE if self._batch_size is None else self._batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} runs nothing; pass 1 or more.")
+        return batch_size
+
     def _run(self, inputs: Iterable[Any], batch_size: int, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
         numbered = enumerate(inputs)
-        while chunk := list(itertools.islice(numbered, batch_size * _READ_AHEAD)):
+        while chunk := list(itertools.islice(numbered, self.read_ahead(batch_size))):
             items = [self.preprocess(item, number) for number, item in chunk]
             order = sorted(range(len(items)), key=lambda row: -len(items[row].features["input_ids"]))
             answers: list[dict[str, Any] | None] = [None] * len(items)
@@ -180,6 +199,9 @@ class DocREPipeline(Pipeline):
                 outputs = self.forward({"items": [items[row] for row in rows]})
                 for row, answer in zip(rows, self.postprocess(outputs, **filters), strict=True):
                     answers[row] = answer
+                del outputs
+                if self.device.type == "cpu":
+                    _give_memory_back()
             yield from answers  # type: ignore[misc]
 
     def preprocess(self, inputs: Any, index: int = 0) -> _Item:  # type: ignore[override]
@@ -197,7 +219,9 @@ class DocREPipeline(Pipeline):
             try:
                 document = Document.from_dict(inputs)
             except DocumentError as error:
-                raise DocumentError(f"input {index}: {error}") from None
+                # The pipeline has no such argument: whoever wants to skip reads the document first.
+                advice = str(error).replace("pass strict=False", "pass Document.from_dict(..., strict=False)")
+                raise DocumentError(f"input {index}: {advice}") from None
         else:
             raise DocumentError(f"input {index}: {_not_a_document(inputs)}")
         # Gold relations play no part in extraction, so those that the model doesn't know don't matter here.
@@ -252,20 +276,18 @@ class DocREPipeline(Pipeline):
             answers.append(answer)
         return answers
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """Save model and processor. The folder loads by `pipeline("docre", model=save_directory)`.
+    def _save(
+        self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any
+    ) -> None:
+        # Model and processor: the folder loads by `pipeline("docre", model=save_directory)`.
+        self.model.save_pretrained(save_directory, *args, include_code=include_code, **kwargs)
+        self.processor.save_pretrained(save_directory)
 
-        Args:
-            save_directory (`str` or `os.PathLike`): Folder to write; made where it does not exist.
-            kwargs: Passed on to both, such as `push_to_hub`.
 
-        Raises:
-            NotADirectoryError: when there is a file of that name.
-        """
-        if os.path.isfile(save_directory):
-            raise NotADirectoryError(f"{save_directory} is a file; pass the folder to save model and processor in.")
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
+def _give_memory_back() -> None:
+    """Return to the system what glibc keeps between tensors of unequal sizes: it would grow with every batch."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _has_text_alone(inputs: Any) -> bool:
@@ -276,6 +298,11 @@ def _has_text_alone(inputs: Any) -> bool:
 
 
 def _not_a_document(inputs: Any) -> str:
+    if type(inputs).__name__ == Document.__name__:
+        return (
+            "this Document is of another copy of the library than the pipeline. Import modeling_docre before the "
+            "pipeline is built, or pass a dict."
+        )
     return f"an object of type {type(inputs).__name__} is not a document. Pass one with its entities:\n{_HOW_TO_PASS}"
 
 
@@ -322,4 +349,5 @@ def _coverage(coverage: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in coverage.items() if not name.startswith("relations")}
 
 
-__all__ = ["DocREPipeline"]
+# Loading from a checkpoint that brings its code asks this file for every class: see `remote_code.py`.
+__all__ = ["DocREConfig", "DocREForRelationExtraction", "DocREModel", "DocREPipeline", "DocREProcessor"]

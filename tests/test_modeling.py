@@ -7,9 +7,7 @@ import json
 import math
 import shutil
 import warnings
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -251,26 +249,6 @@ def test_settings_can_be_overridden_while_loading(tiny_bert_dir, tmp_path):
     assert (model.config.threshold, model.config.window_mode) == (0.25, "reference")
     with pytest.raises(ValueError, match="threshold"):
         DocREForRelationExtraction.from_pretrained(tmp_path, threshold=25.0)
-
-
-def test_push_to_hub_sends_model_and_processor(tiny_bert_dir, monkeypatch):
-    sent = {}
-
-    def create_repo(self, repo_id, **kwargs):
-        return SimpleNamespace(repo_id=f"someone/{repo_id}")
-
-    def create_commit(self, repo_id, operations, **kwargs):
-        sent.setdefault(repo_id, set()).update(operation.path_in_repo for operation in operations)
-        return SimpleNamespace(repo_url="https://hub.example/x")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
-    monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", create_commit)
-    model = make(tiny_bert_dir)
-    model.push_to_hub("my-model")
-    DocREProcessor.from_encoder(tiny_bert_dir, config=model.config).push_to_hub("my-model")
-    files = sent["someone/my-model"]
-    assert files >= {"config.json", "model.safetensors", "processor_config.json", "tokenizer_config.json"}
-    assert not [name for name in files if name.endswith(".py")]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,221 @@
+"""Code that travels with a checkpoint, and checkpoints that go to the Hub.
+
+`save_pretrained(..., include_code=True)` puts the files that inference needs beside the weights, in one flat folder,
+and the keys by which `trust_remote_code=True` finds them into `config.json` and `processor_config.json`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME, PushToHubMixin
+
+PIPELINE_FILE = "pipeline_docre.py"
+CODE_FILES = (
+    "attention.py",
+    "configuration_docre.py",
+    "decisions.py",
+    "docred_format.py",
+    "document_checks.py",
+    "document_parts.py",
+    "document_reading.py",
+    "documents.py",
+    "encoding.py",
+    "evidence.py",
+    "head_bilinear.py",
+    "losses.py",
+    "markup.py",
+    "modeling_docre.py",
+    PIPELINE_FILE,
+    "processing_docre.py",
+    "remote_code.py",
+    "text.py",
+    "text_format.py",
+)
+
+# Every class is asked for by the name of the pipeline's file: transformers keeps a copy of the folder for each file
+# that it is asked for, and a model of one copy is no instance of the class of the other.
+_MODULE = PIPELINE_FILE.removesuffix(".py")
+# `custom_pipelines` takes standard auto classes alone, and `AutoModel` is the model without a head.
+AUTO_MODEL = "AutoModelForTokenClassification"
+CODE_KEYS: dict[str, dict[str, Any]] = {
+    CONFIG_NAME: {
+        "auto_map": {
+            "AutoConfig": f"{_MODULE}.DocREConfig",
+            "AutoModel": f"{_MODULE}.DocREModel",
+            AUTO_MODEL: f"{_MODULE}.DocREForRelationExtraction",
+        },
+        "custom_pipelines": {"docre": {"impl": f"{_MODULE}.DocREPipeline", "pt": [AUTO_MODEL]}},
+    },
+    PROCESSOR_NAME: {"auto_map": {"AutoProcessor": f"{_MODULE}.DocREProcessor"}},
+}
+
+# What tells our files from those of another library.
+_OURS = {CONFIG_NAME: ("model_type", "docre"), PROCESSOR_NAME: ("processor_class", "DocREProcessor")}
+
+# True in the copy that came with a checkpoint, which has to stay whole when the checkpoint is saved again.
+IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+
+
+def without_code_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config's dict without the keys that point to code; the copy that came with a checkpoint needs them."""
+    return config if IS_COPY else {key: config[key] for key in config if key not in CODE_KEYS[CONFIG_NAME]}
+
+
+def _read(folder: Path, name: str) -> dict[str, Any] | None:
+    """Read `config.json` or `processor_config.json`; `None` where there is none of this library."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    key, value = _OURS[name]
+    return found if found.get(key) == value else None
+
+
+def has_code(folder: str | os.PathLike[str]) -> bool:
+    """Whether the `config.json` of a folder points to the code of this library."""
+    return "custom_pipelines" in (_read(Path(folder), CONFIG_NAME) or {})
+
+
+def finish_folder(folder: str | os.PathLike[str], *, include_code: bool) -> None:
+    """Put the code and the keys that point to it into a saved checkpoint, or take such keys of an earlier save out.
+
+    Args:
+        folder (`str` or `os.PathLike`): What `save_pretrained` wrote.
+        include_code (`bool`): Whether the checkpoint shall run where this library is not installed.
+    """
+    folder = Path(folder)
+    if include_code:
+        for name in CODE_FILES:
+            _copy_code(name, folder)
+    for name, keys in CODE_KEYS.items():
+        old = _read(folder, name)
+        if old is not None:
+            new = {key: value for key, value in old.items() if key not in keys} | (keys if include_code else {})
+            if new != old:
+                (folder / name).write_text(json.dumps(new, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _copy_code(name: str, folder: Path) -> None:
+    source = Path(__file__).with_name(name)
+    if not source.exists():
+        found = importlib.util.find_spec(f"{__package__}.pipelines.{name.removesuffix('.py')}")
+        source = Path(found.origin)  # type: ignore[union-attr, arg-type]
+    code = source.read_text(encoding="utf-8")
+    # In the flat folder the pipeline lies beside what it imports.
+    code = re.sub(r"^from modeling_docre\.(\w+) import", r"from .\1 import", code, flags=re.MULTILINE)
+    (folder / name).write_text(code, encoding="utf-8")
+
+
+class Shareable:
+    """`save_pretrained` and `push_to_hub` of models, processors and pipelines, with their code where it is wanted."""
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *args: Any,
+        include_code: bool = False,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save to a folder.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder to write; made where it does not exist.
+            args: Further arguments of transformers' `save_pretrained`.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Save the code that inference needs too, for those who will not install this library: they load the
+                folder with `trust_remote_code=True`.
+            push_to_hub (`bool`, *optional*, defaults to `False`):
+                Call `push_to_hub` afterwards, for a repository `repo_id` or else of the folder's name.
+            kwargs: Further arguments of transformers' `save_pretrained`, and of `push_to_hub`.
+
+        Raises:
+            NotADirectoryError: when there is a file of that name.
+        """
+        if os.path.isfile(save_directory):
+            raise NotADirectoryError(f"{os.fspath(save_directory)} is a file; pass the folder to save in.")
+        repo = _hub_arguments(kwargs) if push_to_hub else {}
+        include_code = include_code or IS_COPY
+        self._save(save_directory, *args, include_code=include_code, **kwargs)
+        if push_to_hub:
+            repo_id = repo.pop("repo_id", Path(save_directory).resolve().name)
+            self.push_to_hub(repo_id, include_code=include_code, **repo)
+
+    def _save(
+        self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any
+    ) -> None:
+        super().save_pretrained(os.fspath(save_directory), *args, **kwargs)  # type: ignore[misc]
+        if kwargs.get("is_main_process", True):
+            finish_folder(save_directory, include_code=include_code)
+
+    def push_to_hub(self, repo_id: str, *, include_code: bool = False, **kwargs: Any) -> Any:
+        """Upload to the Hub, in one commit.
+
+        Args:
+            repo_id (`str`): `user/name`, or a name in your own namespace; made where it does not exist.
+            include_code (`bool`, *optional*, defaults to `False`): As in `save_pretrained`.
+            kwargs:
+                Further arguments of transformers' `push_to_hub`: `private`, `token`, `revision` (a branch, made where
+                it does not exist), `create_pr`, `commit_message`, `commit_description`, `tags`, `max_shard_size`.
+
+        Returns:
+            `CommitInfo`: The commit.
+        """
+        token, include_code = kwargs.get("token"), include_code or IS_COPY
+        full_id = HfApi(token=token).create_repo(repo_id, private=kwargs.get("private"), exist_ok=True).repo_id
+        if kwargs.get("commit_message") is None:
+            kwargs["commit_message"] = f"Upload {type(self).__name__}{' and its code' if include_code else ''}"
+        upload = _Upload(self, include_code, {"repo_id": full_id, "revision": kwargs.get("revision"), "token": token})
+        return upload.push_to_hub(repo_id, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = None) -> None:
+        """Do nothing: `include_code` says whether code is saved, and it knows the whole set of files."""
+
+
+def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Take what `push_to_hub` reads out of the arguments of `save_pretrained(..., push_to_hub=True)`."""
+    names = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
+    return {name: arguments.pop(name) for name in names if name in arguments}
+
+
+class _Upload(PushToHubMixin):
+    """What `push_to_hub` saves and uploads."""
+
+    def __init__(self, shared: Shareable, include_code: bool, repo: dict[str, Any]) -> None:
+        self.shared, self.include_code, self.repo = shared, include_code, repo
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        # Model and processor may be pushed one after the other, in either order: a folder is made whole only where
+        # what the other one wrote is there.
+        folder = Path(save_directory)
+        for name in CODE_KEYS:
+            try:
+                shutil.copyfile(hf_hub_download(filename=name, **self.repo), folder / name)
+            except (EntryNotFoundError, RevisionNotFoundError):
+                continue
+            if _read(folder, name) is None:
+                (folder / name).unlink()
+        self.shared.save_pretrained(save_directory, include_code=self.include_code, **kwargs)
+
+
+__all__ = [
+    "AUTO_MODEL",
+    "CODE_FILES",
+    "CODE_KEYS",
+    "IS_COPY",
+    "PIPELINE_FILE",
+    "Shareable",
+    "finish_folder",
+    "has_code",
+    "without_code_keys",
+]

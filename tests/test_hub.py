@@ -1,0 +1,245 @@
+"""Pushing to the Hub and loading from it by id, against a Hub that runs inside this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from bare_python import link_distributions, run_python
+from fake_hub import GUARD, TOKEN, FakeHub, running_hub
+
+from modeling_docre.remote_code import CODE_FILES
+
+# Every test stands on one long run of a client.
+pytestmark = pytest.mark.slow
+
+CHECKPOINT = {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
+ASK = """
+import json, os
+DOCUMENT = {"text": "Ada Lovelace was born in London, England.", "entities": [
+    {"type": "PER", "mentions": [{"start": 0, "end": 12}]},
+    {"type": "LOC", "mentions": [{"start": 25, "end": 31}]},
+    {"type": "LOC", "mentions": [{"start": 33, "end": 40}]}]}
+def answer(pipe):
+    return json.loads(json.dumps(pipe(DOCUMENT, threshold=0.1)))
+"""
+
+
+class Pushed(NamedTuple):
+    hub: FakeHub
+    answers: dict[str, Any]
+
+
+def client(hub: FakeHub, home: Path, code: str, *, site: Path | None = None, **environment: str | None) -> Any:
+    """What the code prints on its last line, as JSON, run against the Hub; nothing may leave the machine."""
+    result = run_python(GUARD + ASK + code, site=site, **hub.environment(home, **environment))
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert hub.unknown == []
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def pushed(tiny_checkpoint, tmp_path_factory) -> Any:
+    with running_hub() as hub:
+        folder = tmp_path_factory.mktemp("pusher")
+        answers = client(
+            hub,
+            folder / "home",
+            f"""
+import modeling_docre
+from transformers import pipeline
+pipe = pipeline("docre", model={str(tiny_checkpoint)!r})
+found = dict(plain=answer(pipe))
+
+pipe.push_to_hub("plain")
+pipe.push_to_hub("ada/code", include_code=True, private=True, commit_message="With its code", tags=["tiny"])
+
+pipe.model.push_to_hub("ada/model-first", include_code=True)
+pipe.processor.push_to_hub("ada/model-first")
+pipe.processor.push_to_hub("ada/processor-first")
+pipe.model.push_to_hub("ada/processor-first", include_code=True)
+
+pipe.push_to_hub("ada/changing", include_code=True)
+pipe.push_to_hub("ada/changing")
+
+pipe.push_to_hub("ada/branches")
+threshold, pipe.model.config.threshold = pipe.model.config.threshold, 0.97
+pipe.push_to_hub("ada/branches", revision="strict")
+pipe.push_to_hub("ada/branches", create_pr=True, commit_description="Is this right?")
+pipe.model.config.threshold = threshold
+
+os.chdir({str(folder)!r})
+pipe.save_pretrained("saved", include_code=True, push_to_hub=True, private=True)
+pipe.model.save_pretrained("part", push_to_hub=True, repo_id="ada/model-alone", commit_message="Weights alone")
+try:
+    pipe.push_to_hub("ada/refused", token="hf_of_nobody")
+except Exception as error:
+    found["refused"] = str(error)
+print(json.dumps(found))
+""",
+        )
+        yield Pushed(hub, answers)
+
+
+@pytest.fixture(scope="module")
+def bare_site(tmp_path_factory) -> Path:
+    return link_distributions(tmp_path_factory.mktemp("bare") / "site-packages")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What arrives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_pipeline_is_pushed_whole_in_one_commit(pushed):
+    repo = pushed.hub.repos["ada/plain"]
+    assert repo.paths() == CHECKPOINT | {"README.md"}
+    assert [commit.message for commit in repo.branches["main"]] == ["initial commit", "Upload DocREPipeline"]
+    assert list(repo.branches["main"][-1].large) == ["model.safetensors"]
+    assert not repo.private
+    assert "auto_map" not in repo.json("config.json") and "custom_pipelines" not in repo.json("config.json")
+
+
+def test_code_goes_along_where_it_is_wanted(pushed):
+    repo = pushed.hub.repos["ada/code"]
+    assert repo.paths() == CHECKPOINT | {"README.md"} | set(CODE_FILES)
+    assert repo.private
+    assert repo.branches["main"][-1].message == "With its code"
+    assert "- tiny" in repo.branches["main"][-1].files["README.md"].decode()
+    assert "docre" in repo.json("config.json")["custom_pipelines"]
+    assert "AutoProcessor" in repo.json("processor_config.json")["auto_map"]
+
+
+@pytest.mark.parametrize("name", ["ada/model-first", "ada/processor-first"])
+def test_model_and_processor_pushed_apart_make_the_same_repository(pushed, name):
+    repo, whole = pushed.hub.repos[name], pushed.hub.repos["ada/code"]
+    assert repo.paths() == whole.paths()
+    for path in ("config.json", "processor_config.json"):
+        assert repo.json(path) == whole.json(path)
+    assert len(repo.branches["main"]) == 3
+
+
+def test_pushing_again_without_code_takes_the_keys_out(pushed):
+    repo = pushed.hub.repos["ada/changing"]
+    for path in ("config.json", "processor_config.json"):
+        assert repo.json(path) == pushed.hub.repos["ada/plain"].json(path)
+
+
+def test_branches_and_pull_requests(pushed):
+    repo = pushed.hub.repos["ada/branches"]
+    assert set(repo.branches) == {"main", "strict"}
+    assert repo.json("config.json")["threshold"] is None
+    assert repo.json("config.json", "strict")["threshold"] == 0.97
+    ((proposal,),) = repo.requests
+    assert json.loads(proposal.files["config.json"])["threshold"] == 0.97
+
+
+def test_saving_can_push(pushed):
+    repo = pushed.hub.repos["ada/saved"]
+    assert repo.private and repo.paths() == pushed.hub.repos["ada/code"].paths()
+    alone = pushed.hub.repos["ada/model-alone"]
+    assert alone.paths() == {"README.md", "config.json", "model.safetensors"}
+    assert alone.branches["main"][-1].message == "Weights alone"
+
+
+def test_a_wrong_token_pushes_nothing(pushed):
+    assert "401" in pushed.answers["refused"]
+    assert "ada/refused" not in pushed.hub.repos
+
+
+def test_trainer_pushes_model_and_processor(pushed, tiny_checkpoint, tmp_path):
+    code = f"""
+from modeling_docre import DocREForRelationExtraction, DocREProcessor, DocRETrainer, DocRETrainingArguments
+model = DocREForRelationExtraction.from_pretrained({str(tiny_checkpoint)!r})
+arguments = DocRETrainingArguments({str(tmp_path / "run")!r}, hub_model_id="ada/trained", hub_private_repo=True)
+DocRETrainer(model, arguments, processing_class=DocREProcessor.from_pretrained({str(tiny_checkpoint)!r})).push_to_hub()
+from transformers import pipeline
+print(json.dumps(answer(pipeline("docre", model="ada/trained"))))
+"""
+    assert client(pushed.hub, tmp_path / "home", code) == pushed.answers["plain"]
+    repo = pushed.hub.repos["ada/trained"]
+    assert repo.private and repo.paths() >= CHECKPOINT and not [path for path in repo.paths() if path.endswith(".py")]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What comes back
+# ---------------------------------------------------------------------------------------------------------------------
+
+LOAD = """
+from transformers import pipeline
+from modeling_docre import DocREForRelationExtraction, DocREProcessor
+found = dict(
+    plain=answer(pipeline("docre", model="ada/plain")),
+    code=answer(pipeline("docre", model="ada/code")),
+    trusted=answer(pipeline("docre", model="ada/code", trust_remote_code=True)),
+    parts=answer(pipeline("docre", model=DocREForRelationExtraction.from_pretrained("ada/plain"),
+                          processor=DocREProcessor.from_pretrained("ada/plain"))),
+)
+strict = pipeline("docre", model="ada/branches", revision="strict")
+found["thresholds"] = [strict.model.config.threshold, strict.processor.config.threshold,
+    DocREForRelationExtraction.from_pretrained("ada/branches", revision="strict").config.threshold,
+    DocREProcessor.from_pretrained("ada/branches", revision="strict").config.threshold,
+    pipeline("docre", model="ada/branches").model.config.threshold]
+print(json.dumps(found))
+"""
+
+
+def test_loading_by_id_gives_the_same_answers_then_offline_too(pushed, tmp_path):
+    online = client(pushed.hub, tmp_path, LOAD)
+    plain = pushed.answers["plain"]
+    assert len(plain["relations"]) > 3
+    assert [online[way] for way in ("plain", "code", "trusted", "parts")] == [plain] * 4
+    assert online["thresholds"] == [0.97] * 4 + [None]
+    asked = len(pushed.hub.asked)
+    assert client(pushed.hub, tmp_path, LOAD, HF_HUB_OFFLINE="1") == online
+    local = """
+from modeling_docre import DocREForRelationExtraction, DocREProcessor, DocREPipeline
+print(json.dumps(answer(DocREPipeline(DocREForRelationExtraction.from_pretrained("ada/plain", local_files_only=True),
+                                      processor=DocREProcessor.from_pretrained("ada/plain", local_files_only=True)))))
+"""
+    assert client(pushed.hub, tmp_path, local) == plain
+    assert pushed.hub.asked[asked:] == []
+
+
+TRUST = """
+from transformers import AutoProcessor, pipeline
+pipes = [pipeline("docre", model=name, trust_remote_code=True)
+         for name in ("ada/code", "ada/model-first", "ada/processor-first", "ada/saved")]
+found = dict(answers=[answer(pipe) for pipe in pipes], module=type(pipes[0].model).__module__)
+found["processor"] = type(AutoProcessor.from_pretrained("ada/processor-first", trust_remote_code=True)).__name__
+print(json.dumps(found))
+"""
+
+
+def test_code_of_a_repository_runs_without_the_package_then_offline_too(pushed, bare_site, tmp_path):
+    online = client(pushed.hub, tmp_path, TRUST, site=bare_site)
+    assert online["answers"] == [pushed.answers["plain"]] * 4
+    assert online["module"].startswith("transformers_modules.ada.code.")
+    assert online["processor"] == "DocREProcessor"
+    asked = len(pushed.hub.asked)
+    assert client(pushed.hub, tmp_path, TRUST, site=bare_site, HF_HUB_OFFLINE="1") == online
+    assert pushed.hub.asked[asked:] == []
+
+
+def test_a_private_repository_needs_a_token(pushed, tmp_path):
+    code = f"""
+from modeling_docre import DocREForRelationExtraction
+try:
+    DocREForRelationExtraction.from_pretrained("ada/code")
+except OSError as error:
+    message = str(error)
+DocREForRelationExtraction.from_pretrained("ada/code", token={TOKEN!r})
+print(json.dumps(message))
+"""
+    assert "ada/code" in client(pushed.hub, tmp_path, code, HF_TOKEN=None)
+
+
+def test_the_guard_of_the_clients_holds(pushed, tmp_path):
+    result = run_python(
+        GUARD
+        + "import urllib.request\ntry:\n    urllib.request.urlopen('http://hub.example/x')\nexcept OSError: pass",
+        **pushed.hub.environment(tmp_path),
+    )
+    assert result.returncode == 97 and "hub.example" in result.stderr
