@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import inspect
 import itertools
 import os
 import re
@@ -27,7 +28,7 @@ from .training_arguments import DocRETrainingArguments
 
 logger = logging.get_logger(__name__)
 
-SECTIONS = ("model", "data", "training")
+SECTIONS = ("model", "data", "training", "card")
 DATA_KEYS = ("train", "eval")
 ENTRY_KEYS = ("path", "documents")
 
@@ -53,13 +54,16 @@ class Recipe:
         training (`dict`):
             Any field of [`DocRETrainingArguments`].
         output_dir (`str`):
-            Folder of checkpoints, the final model and its scores.
+            Folder of checkpoints, the final model, its card and its scores.
+        card (`dict`, *optional*):
+            What the model card can't know by itself: any argument of [`DocRETrainer.create_model_card`].
     """
 
     model: dict[str, Any]
     data: dict[str, Any]
     training: dict[str, Any]
     output_dir: str
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
@@ -92,14 +96,16 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
     for name, value in _read_overrides(overrides):
         _set(tree, _resolve(name), value)
     _check(tree, str(path))
-    return Recipe(tree["model"], tree["data"], tree["training"], _expand(tree["output_dir"], "output_dir"))
+    output_dir = _expand(tree["output_dir"], "output_dir")
+    return Recipe(tree["model"], tree["data"], tree["training"], output_dir, tree["card"])
 
 
 def train_from_recipe(
     path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = (), *, resume: bool = False
 ) -> dict[str, float]:
     """
-    Trains a model as a recipe says, and saves it with its processor and its scores in the recipe's `output_dir`.
+    Trains a model as a recipe says, and saves it with its processor, its card and its scores in the recipe's
+    `output_dir`.
 
     Args:
         path (`str` or `os.PathLike`):
@@ -134,6 +140,7 @@ def train_from_recipe(
         scores = trainer.evaluate()
         trainer.save_metrics("eval", scores)
         metrics.update(scores)
+    trainer.create_model_card(**recipe.card)
     trainer.save_state()
     if trainer.is_world_process_zero():
         _write_yaml(recipe, Path(recipe.output_dir) / "recipe.yaml")
@@ -285,7 +292,8 @@ def _known_names() -> dict[str, dict[str, set[str]]]:
         model.pop(name, None)
     # More than the fields of the config: a file of relations, an encoder of many forms.
     model.update({name: {"Any"} for name in ("encoder", "encoder_settings", "checkpoint", "relations")})
-    return {"model": model, "data": {name: {"Any"} for name in DATA_KEYS}, "training": training}
+    card = {name: {"Any"} for name in inspect.signature(DocRETrainer.create_model_card).parameters if name != "self"}
+    return {"model": model, "data": {name: {"Any"} for name in DATA_KEYS}, "training": training, "card": card}
 
 
 def _types(annotation: Any) -> set[str]:

@@ -24,7 +24,7 @@ from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
-from .training_evaluation import EvaluatingTrainer
+from .training_record import RecordingTrainer, hub_origins
 
 logger = logging.get_logger(__name__)
 
@@ -49,7 +49,7 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
     return found[max(found)] if found else None
 
 
-class DocRETrainer(EvaluatingTrainer):
+class DocRETrainer(RecordingTrainer):
     """
     The `transformers` Trainer for [`DocREForRelationExtraction`]. It differs where documents do: a batch has another
     number of pairs each time, losses are averaged over pairs, and evaluation scores relations.
@@ -108,6 +108,7 @@ class DocRETrainer(EvaluatingTrainer):
         self.args, self.processing_class = args, processing_class
         if model is not None:
             self._adopt(model)
+        self._origins = hub_origins(train_dataset, eval_dataset)
         evaluation = self._evaluation_documents(eval_dataset)
         if args.tune_threshold and evaluation is None:
             raise ValueError("tune_threshold=True needs labelled documents: pass eval_dataset=[...].")
@@ -362,7 +363,7 @@ class DocRETrainer(EvaluatingTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
-        Saves model and processor, so that `from_pretrained` and `pipeline` load them.
+        Saves model and processor, so that `from_pretrained` and `pipeline` load them, and the model card.
 
         Args:
             output_dir (`str`, *optional*): The folder. Defaults to `args.output_dir`.
