@@ -58,8 +58,8 @@ def convert(
         `dict[str, dict]`: The [`reading_report`] of every split.
 
     Raises:
-        ValueError: If the output is a file and the source has several splits; otherwise as for [`iter_documents`] and
-            [`load_docre`].
+        ValueError: If the output is a file and the source has several splits, or a licence is given; otherwise as for
+            [`iter_documents`] and [`load_docre`].
         FileExistsError: If the output is a folder that is not empty.
 
     Example:
@@ -73,6 +73,11 @@ def convert(
     is_file = has_suffix(output, (".json", ".jsonl"))
     if not is_file and output.is_dir() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not an empty folder: remove it, or choose another one.")
+    if is_file and license != "unknown":
+        raise ValueError(
+            f"{output} is a file, and a licence goes on the card of a dataset repository: name a folder, or leave the "
+            "licence out."
+        )
     path = Path(source).expanduser()
     if is_file and is_document_file(path):
         return {split or split_name(path): _convert_file(path, output, strict)}

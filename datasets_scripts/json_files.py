@@ -7,10 +7,12 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from modeling_docre.documents import DocumentError
+from modeling_docre.json_stream import JsonProblem, JsonWindow
 
 _CHUNK = 1 << 20
 _SPACE = " \t\r\n"
@@ -66,7 +68,7 @@ def iterate_entries(path: Path, *, strict: bool = True, repairs: Counter[str]) -
             if not first:
                 raise DocumentError(f"{path}: the file is empty. {_DOCRED}: write a list of them.")
             if first == "[":
-                yield from _iterate_list(_Window(stream, path))
+                yield from _iterate_list(stream, path)
                 return
             if first != "{":
                 shown = start.lstrip(_SPACE)[:40]
@@ -111,84 +113,20 @@ def explain_entry(entry: object) -> str | None:
     return None
 
 
-class _Window:
-    """
-    The part of a file that is being decoded; knows its place in the file, for messages.
-
-    Args:
-        stream (`TextIO`): The file, at its beginning.
-        path (`Path`): Its name.
-    """
-
-    def __init__(self, stream: TextIO, path: Path) -> None:
-        self.stream = stream
-        self.path = path
-        self.text = ""
-        self.at = 0
-        self.line = 1  # of the window's first character, as is the column
-        self.column = 1
-
-    def peek(self) -> str:
-        """Return the next character that is not white space; `""` at the end of the file."""
-        while True:
-            while self.at < len(self.text) and self.text[self.at] in _SPACE:
-                self.at += 1
-            if self.at < len(self.text) or not self._grow(_CHUNK):
-                return self.text[self.at : self.at + 1]
-
-    def value(self) -> Any:
-        """Decode the value that begins here."""
-        while True:
-            try:
-                value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
-                return value
-            except json.JSONDecodeError as error:
-                place = error.pos - self.at  # growing moves the window
-                # The value may be cut off by the window's end. Doubling keeps the repeated work linear.
-                if not self._grow(max(_CHUNK, len(self.text))):
-                    raise self.error(error.msg, self.at + place) from None
-            except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless brackets
-                raise self.error(str(error), self.at) from None
-
-    def error(self, problem: str, place: int) -> DocumentError:
-        """Word an error at a place of the window."""
-        lines = self.text.count("\n", 0, place)
-        column = place - self.text.rfind("\n", 0, place) if lines else self.column + place
-        where = f"line {self.line + lines} column {column}"
-        cut = not self.text[place:].strip(_SPACE) or problem.startswith("Unterminated string")
-        mend = "The file may be truncated: fetch or write it again" if cut else "Mend the file there"
-        return DocumentError(f"{self.path}: not valid JSON: {problem} at {where}. {mend}.")
-
-    def _grow(self, size: int) -> bool:
-        done = self.text[: self.at]
-        if done:
-            lines = done.count("\n")
-            self.column = len(done) - done.rfind("\n") if lines else self.column + len(done)
-            self.line += lines
-        more = self.stream.read(size)
-        self.text = self.text[self.at :] + more
-        self.at = 0
-        return bool(more)
+def _iterate_list(stream: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
+    with _worded(path):
+        for index, entry in enumerate(JsonWindow(stream, _CHUNK).items()):
+            yield f"{path}, entry {index}", entry
 
 
-def _iterate_list(window: _Window) -> Iterator[tuple[str, Any]]:
-    window.peek()
-    window.at += 1
-    index = 0
-    closed = window.peek() == "]"
-    while not closed:
-        yield f"{window.path}, entry {index}", window.value()
-        index += 1
-        separator = window.peek()
-        if separator not in (",", "]"):
-            raise window.error("expected a comma or the end of the list", window.at)
-        closed = separator == "]"
-        if not closed:
-            window.at += 1
-            window.peek()
-    window.at += 1
-    if window.peek():
-        raise window.error("something follows the list", window.at)
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    """Say in which file there is a problem, and what to do about it."""
+    try:
+        yield
+    except JsonProblem as problem:
+        mend = "The file may be truncated: fetch or write it again" if problem.cut else "Mend the file there"
+        raise DocumentError(f"{path}: not valid JSON: {problem}. {mend}.") from None
 
 
 def _iterate_lines(stream: TextIO, path: Path, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
@@ -226,11 +164,12 @@ _TABLES: tuple[tuple[type, str], ...] = ((str, "names"), (int, "numbers"))
 
 def _explain_single(stream: TextIO, path: Path) -> str:
     """Say what a file is that holds one JSON value which is not a list."""
-    window = _Window(stream, path)
-    window.peek()
-    value = window.value()
-    if window.peek():
-        raise window.error("something follows the first value", window.at)
+    window = JsonWindow(stream, _CHUNK)
+    with _worded(path):
+        window.peek()
+        value = window.value()
+        if window.peek():
+            raise window.error("something follows the first value", window.at)
     for kind, what in _TABLES:
         if value and all(isinstance(item, kind) for item in value.values()) and not {"text", "title"} & set(value):
             return f"a table of {what} (such as rel_info.json or rel2id.json), not documents. {_DOCRED}."

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough; Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        for note in getattr(error, "__notes__", ()):
+            print(f"docre: {_translate(note, options)}", file=sys.stderr)
         return 130
     except Exception as error:
         if options.traceback:
@@ -42,9 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _message(error: Exception, options: argparse.Namespace) -> str:
     if not isinstance(error, (ValueError, TypeError, OSError, ImportError)):
         return f"{type(error).__name__}: {error} (docre --traceback ... shows where it came from)"
-    message = str(error)
-    # The library's messages name its own argument.
-    return message.replace("pass strict=False", "pass --skip-invalid") if hasattr(options, "skip_invalid") else message
+    return _translate(" ".join([str(error), *getattr(error, "__notes__", ())]), options)
+
+
+def _translate(message: str, options: argparse.Namespace) -> str:
+    """Name the command's options where the library's messages name its arguments."""
+    for name, argument, option in [
+        ("skip_invalid", "strict=False", "--skip-invalid"),
+        ("resume", "resume=True", "--resume"),
+    ]:
+        if hasattr(options, name):
+            message = message.replace(f"pass {argument}", f"pass {option}")
+    return message
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,12 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     extract = _command(
         commands, "extract", _extract, "extract relations from documents",
         "docre extract harbour.txt\n  docre extract documents.jsonl -o relations.jsonl --threshold 0.7\n"
-        "  docre extract dev.json -o result.json --format submission",
+        "  docre extract dev.json -o result.json --format submission\n"
+        "  docre extract folder/ more.parquet -o relations.jsonl --resume",
     )  # fmt: skip
     extract.add_argument(
-        "source",
+        "sources",
         metavar="IN",
-        help=".json, .jsonl or .txt with [inline](:TYPE) markup (each may end in .gz), or - for JSON Lines on stdin",
+        nargs="+",
+        help="files or folders: .json, .jsonl, .txt with [inline](:TYPE) markup (each may end in .gz), .parquet; "
+        "- for JSON Lines on stdin",
     )
     extract.add_argument("-o", "--output", metavar="OUT", help="file to write (.jsonl or .json); a table without it")
     extract.add_argument("--model", help="folder or Hub id; the embedded model without it")
@@ -80,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--tail", help="return relations of this tail entity, by name")
     extract.add_argument("--batch-size", type=int, help="documents that run at once")
     extract.add_argument("--device", help="where to run, such as cpu or cuda:0")
+    extract.add_argument("--resume", action="store_true", help="go on after what an earlier run for OUT has done")
     extract.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
 
     train = _command(
@@ -107,14 +122,24 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = _command(
         commands, "convert", _convert, "convert documents between DocRED files, JSON Lines and dataset repositories",
-        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/",
+        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit",
     )  # fmt: skip
     convert.add_argument("source", metavar="IN", help="file, folder or Hub id to read; - for JSON Lines on stdin")
     convert.add_argument(
         "output", metavar="OUT", help=".jsonl, .json (DocRED's form), or a new folder: a dataset repository"
     )
     convert.add_argument("--split", help="the only split to read of a folder or dataset repository")
+    convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
     convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
+
+    demo = _command(
+        commands, "demo", _demo, "show the relations of documents that you type on a page in the browser",
+        "docre demo\n  docre demo --model my-model --port 8000",
+    )  # fmt: skip
+    demo.add_argument("--model", help="folder or Hub id; the embedded model without it")
+    demo.add_argument("--device", help="where to run, such as cpu or cuda:0")
+    demo.add_argument("--host", help="address to listen at, such as 0.0.0.0; this machine alone without it")
+    demo.add_argument("--port", type=int, help="port to listen at; the first free one from 7860 on without it")
     return parser
 
 
@@ -136,7 +161,7 @@ def _command(
 def _extract(options: argparse.Namespace, _: list[str]) -> None:
     from transformers.utils import logging
 
-    from .extraction import choose_format, extract_file, load_pipeline
+    from .extraction import choose_format, extract_files, load_pipeline
 
     form = choose_format(options.format, options.output)
     shown = logging.is_progress_bar_enabled()
@@ -152,15 +177,21 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
         "tail": options.tail,
         "batch_size": options.batch_size,
     }
-    counts = extract_file(
+    report = extract_files(
         pipe,
-        options.source,
+        options.sources,
         options.output,
         format=form,
         strict=not options.skip_invalid,
+        resume=options.resume,
         **{name: value for name, value in filters.items() if value is not None},
     )
+    if report.process:
+        return
+    counts = report.counts
     _report(counts)
+    if report.documents > 1:
+        print(report.throughput, file=sys.stderr)
     if counts["documents"] and counts["documents"] == counts["documents without entities"]:
         print(
             "No entity is marked, and this model relates entities that are given: write [Ada](:PER) in a .txt file, "
@@ -204,7 +235,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         return
     for name, value in figures.items():
         if not name.startswith("relation/"):
-            print(f"{name:24} {value:.4f}")
+            print(f"{name:27} {value:.4f}")
     if "ign_f1" not in figures:
         print("ign_f1 needs the training documents: --train-annotated FILE", file=sys.stderr)
 
@@ -212,9 +243,17 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
     from .datasets_scripts import convert
 
-    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid)
+    card = {} if options.license is None else {"license": options.license}
+    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **card)
     for split, report in reports.items():
         _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
+
+
+def _demo(options: argparse.Namespace, _: list[str]) -> None:
+    from .spaces_app.app import serve  # isort: skip  # what is missing is said before the model is loaded
+    from .extraction import load_pipeline
+
+    serve(load_pipeline(options.model, options.device), host=options.host, port=options.port)
 
 
 def _report(counts: Mapping[str, Any], start: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Files of documents: JSON, JSON Lines, inline markup. What is wrong with one is said with its file and line."""
+"""Files of documents: JSON, JSON Lines, Parquet, inline markup. What is wrong with one is said with file and line."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from .documents import Document, DocumentError
+from .json_stream import JsonProblem, JsonWindow
+from .output_files import DataFileError, open_output, write_lines, write_list
 
-_SUFFIXES = (".json", ".jsonl", ".txt")
+_SUFFIXES = (".json", ".jsonl", ".parquet", ".txt")
 _KINDS = (
-    "Pass .json (one document, or a list of them), .jsonl (a document on each line) or .txt (text with inline markup "
-    "like [Ada](:PER)); each may end in .gz"
+    "Pass .json (one document, or a list of them), .jsonl (a document on each line), .txt (text with inline markup "
+    "like [Ada](:PER)), each of which may end in .gz, or .parquet (a document in each row)"
 )
-
-
-class DataFileError(ValueError):
-    """A file that cannot be read or written as what it should be; the message names file, place and remedy."""
+# Of a table with more columns, these alone are read.
+_COLUMNS = ("title", "text", "sentences", "entities", "relations", "sents", "vertexSet", "labels", "pairs")
+# Rows of a table that are in memory at once.
+_ROWS = 64
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
@@ -34,7 +37,7 @@ def file_kind(path: str | os.PathLike[str]) -> str:
 
 def is_document_file(path: str | os.PathLike[str]) -> bool:
     """Whether a name is one that [`iter_documents`] reads."""
-    return file_kind(path) in (*_SUFFIXES, "-")
+    return file_kind(path) in (*_SUFFIXES, "-") and not str(path).lower().endswith(".parquet.gz")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -54,13 +57,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iterator[Document]:
-    """Read the documents of a file, one after the other.
+    """Read the documents of a file, one after the other; no kind but `.txt` is in memory as a whole.
 
     Args:
         path (`str` or `os.PathLike`):
-            `.json`, one document or a list; `.jsonl`, a document on each line, read as it goes; `.txt`, one document
-            in inline markup, which takes the file's name for its title; `-` for JSON Lines on the standard input.
-            Documents are in DocRED's form or in that of [`Document.to_dict`]. All are UTF-8, and may end in `.gz`.
+            `.json`, one document or a list; `.jsonl`, a document on each line; `.parquet`, one in each row; `.txt`,
+            one document in inline markup, which takes the file's name for its title; `-` for JSON Lines on the
+            standard input. Documents are in DocRED's form or in that of [`Document.to_dict`]. Text files are UTF-8,
+            and may end in `.gz`.
         strict (`bool`, *optional*, defaults to `True`):
             Raise for nonsense in a document; otherwise skip and count it. An entry that cannot be read at all becomes
             an empty document with a repair that says so, so that the order stays.
@@ -71,22 +75,57 @@ def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iter
     Raises:
         DataFileError: when the file is not what its name says; a truncated line is named by its number.
         DocumentError: when a document is wrong, with the file it is in and its place there.
+        ModuleNotFoundError: when the file is Parquet and pyarrow is not installed.
     """
+    for read in document_readers(path, strict=strict):
+        yield read()
+
+
+def document_readers(path: str | os.PathLike[str], *, strict: bool = True) -> Iterator[Callable[[], Document]]:
+    """Find the documents of a file without reading what is in them, which costs far less.
+
+    Args:
+        path (`str` or `os.PathLike`): As for [`iter_documents`].
+        strict (`bool`, *optional*, defaults to `True`): As for [`iter_documents`].
+
+    Yields:
+        `Callable`: Without arguments; gives the [`Document`], or raises what is wrong with it.
+
+    Raises:
+        DataFileError: as [`iter_documents`] does.
+        ModuleNotFoundError: as [`iter_documents`] does.
+    """
+    check_document_file(path)
     kind = file_kind(path)
-    if kind not in (*_SUFFIXES, "-"):
-        known = f"nothing is known about files that end in {kind!r}" if kind else "the name has no ending"
-        raise DataFileError(f"{path}: {'a folder' if os.path.isdir(path) else known}. {_KINDS}.")
     if kind == ".txt":
+        yield partial(_read_markup, path, strict)
+    elif kind in (".jsonl", "-"):
         with _open_input(path) as stream:
-            # Space in front stays, so that places in messages are those in the file.
-            markup = stream.read().rstrip()
-        yield _read(str(path), strict, lambda: Document.from_markup(markup, title=Path(path).name, strict=strict))
-        return
-    for where, entry in _list_entries(path) if kind == ".json" else _line_entries(path, strict):
-        if isinstance(entry, Document):
-            yield entry
-        else:
-            yield _read(where, strict, lambda entry=entry: Document.from_dict(entry, strict=strict))
+            for number, line in _lines(stream):
+                yield partial(_read_line, line, number, path, strict)
+    else:
+        for where, entry in _list_entries(path) if kind == ".json" else _table_entries(path):
+            yield partial(_read_entry, entry, where, strict)
+
+
+def check_document_file(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that [`iter_documents`] cannot read.
+
+    Raises:
+        DataFileError: when the name has another ending, or is that of a folder or of nothing.
+    """
+    name, kind = str(path), file_kind(path)
+    if "\0" in name:
+        raise DataFileError(f"{name!r} is not the name of a file: it holds a null character. Leave that out.")
+    if not is_document_file(path):
+        known = f"nothing is known about files that end in {kind!r}" if kind else "the name has no ending"
+        if kind == ".parquet":
+            known = "Parquet is compressed in itself: unpack it"
+        raise DataFileError(f"{name}: {'a folder' if os.path.isdir(name) else known}. {_KINDS}.")
+    if kind != "-" and not os.path.exists(name):
+        raise DataFileError(f"{name}: there is no such file (working directory: {os.getcwd()}).")
+    if os.path.isdir(name):
+        raise DataFileError(f"{name}: a folder, where a file should be. {_KINDS}.")
 
 
 def write_documents(documents: Iterable[Document], path: str | os.PathLike[str]) -> int:
@@ -133,8 +172,10 @@ def read_rows(path: str | os.PathLike[str]) -> list[Any]:
     Raises:
         DataFileError: when the file cannot be read, or is not JSON; the message names line and column.
     """
-    entries = _line_entries(path, strict=True) if file_kind(path) in (".jsonl", "-") else _list_entries(path)
-    return [entry for _, entry in entries]
+    if file_kind(path) in (".jsonl", "-"):
+        with _open_input(path) as stream:
+            return [_parse_line(line, number, path) for number, line in _lines(stream)]
+    return [entry for _, entry in _list_entries(path)]
 
 
 def read_docred_rows(path: str | os.PathLike[str]) -> list[Any]:
@@ -151,69 +192,11 @@ def read_docred_rows(path: str | os.PathLike[str]) -> list[Any]:
         DocumentError: when a document in text form is wrong.
     """
     return [
-        _read(f"{path}, document {number}", True, lambda row=row: Document.from_dict(row)).to_docred()
+        _read_entry(row, f"{path}, document {number}", True).to_docred()
         if isinstance(row, Mapping) and "text" in row and "vertexSet" not in row
         else row
         for number, row in enumerate(read_rows(path))
     ]
-
-
-def write_list(rows: Iterable[Any], stream: TextIO) -> None:
-    """Write a JSON list with a row on each line, as the rows come."""
-    separator = "[\n"
-    for row in rows:
-        stream.write(separator + json.dumps(row, ensure_ascii=False))
-        separator = ",\n"
-    stream.write("[]\n" if separator == "[\n" else "\n]\n")
-
-
-def write_lines(rows: Iterable[Any], stream: TextIO) -> None:
-    """Write JSON Lines, as the rows come."""
-    for row in rows:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def open_output(path: str | os.PathLike[str] | None) -> Iterator[TextIO]:
-    """Open a file to write as a whole or not at all; `None` or `-` is the standard output.
-
-    Args:
-        path (`str` or `os.PathLike`, *optional*): The file, gzipped where it ends in `.gz`.
-
-    Yields:
-        `TextIO`: The stream. The file appears under its name when the `with` block is left without an error.
-
-    Raises:
-        DataFileError: when the file cannot be made.
-    """
-    if path is None or str(path) == "-":
-        yield sys.stdout
-        return
-    target = Path(path)
-    # What is no file (a pipe, /dev/null) cannot be replaced by one.
-    special = target.exists() and not target.is_file() and not target.is_dir()
-    partial = target if special else target.with_name(f".{target.name}.partial")
-    stream = _create(partial, target)
-    try:
-        with stream:
-            yield stream
-        if not special:
-            partial.replace(target)
-    finally:
-        if not special:
-            partial.unlink(missing_ok=True)
-
-
-def _create(partial: Path, target: Path) -> TextIO:
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        if target.suffix == ".gz":
-            return cast(TextIO, gzip.open(partial, "wt", encoding="utf-8"))
-        return open(partial, "w", encoding="utf-8")
-    except OSError as error:
-        missing = "" if target.parent.is_dir() else f": there is no folder {target.parent}"
-        raise DataFileError(f"{target} cannot be written ({error.strerror}{missing}).") from None
 
 
 @contextmanager
@@ -248,39 +231,115 @@ def _open_input(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
 
 def _list_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
-    content = read_json(path)
-    if isinstance(content, dict):
-        yield str(path), content
-    elif isinstance(content, list):
-        for number, entry in enumerate(content):
-            yield f"{path}, document {number}", entry
-    else:
-        raise DataFileError(f"{path}: {json.dumps(content)[:60]}, where a document or a list of them should be.")
-
-
-def _line_entries(path: str | os.PathLike[str], strict: bool) -> Iterator[tuple[str, Any]]:
     with _open_input(path) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            where = f"{'standard input' if str(path) == '-' else path}, line {number}"
+        window = JsonWindow(stream)
+        if window.peek() == "[":
             try:
-                entry = _parse(line, str(path), number)
-            except DataFileError:
-                if strict:
-                    raise
-                entry = Document("", "", (), repairs=(("line that is not JSON", 1),))
-            if strict and isinstance(entry, list):
-                raise DataFileError(
-                    f"{where}: a list, where one document should be. JSON Lines holds a document on each line; a list "
-                    "of documents belongs into a file that ends in .json."
-                )
-            yield where, entry
+                for number, entry in enumerate(window.items()):
+                    yield f"{path}, document {number}", entry
+            except JsonProblem as problem:
+                raise DataFileError(_word(problem, str(path))) from None
+            return
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataFileError(f"{path}: {json.dumps(content)[:60]}, where a document or a list of them should be.")
+    yield str(path), content
 
 
-def _read(where: str, strict: bool, read: Any) -> Document:
+def _word(problem: JsonProblem, name: str) -> str:
+    if not problem.syntax:
+        return f"{name}, line {problem.line}: not JSON that can be read ({problem.problem})."
+    remedy = " The text ends in the middle: was the file cut off?" if problem.cut else ""
+    return f"{name}, line {problem.line}, column {problem.column}: not JSON ({problem.problem}).{remedy}"
+
+
+def _lines(stream: TextIO) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(stream, 1) if line.strip())
+
+
+def _parse_line(line: str, number: int, path: str | os.PathLike[str]) -> Any:
+    entry = _parse(line, str(path), number)
+    if isinstance(entry, list):
+        raise DataFileError(
+            f"{_place(path, number)}: a list, where one document should be. JSON Lines holds a document on each "
+            "line; a list of documents belongs into a file that ends in .json."
+        )
+    return entry
+
+
+def _place(path: str | os.PathLike[str], number: int) -> str:
+    return f"{'standard input' if str(path) == '-' else path}, line {number}"
+
+
+def _table_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
+    with open_table(path) as table:
+        columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
+        if not {"text", "sents"} & set(columns):
+            raise DataFileError(
+                f"{path}: the columns are {', '.join(table.schema_arrow.names[:12])}, where documents have `sents` "
+                "and `vertexSet`, or `text` and `entities`. Rename them."
+            )
+        number = 0
+        for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                yield f"{path}, row {number}", {name: value for name, value in row.items() if value is not None}
+                number += 1
+
+
+@contextmanager
+def open_table(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a Parquet file.
+
+    Args:
+        path (`str` or `os.PathLike`): The file.
+
+    Yields:
+        `pyarrow.parquet.ParquetFile`: The open file.
+
+    Raises:
+        ModuleNotFoundError: when pyarrow is not installed.
+        DataFileError: when it is no Parquet file, or broken.
+    """
     try:
-        return cast(Document, read())
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{path}: Parquet files need pyarrow: pip install 'modeling-docre[data]'.", name="pyarrow"
+        ) from None
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            yield table
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, EOFError) as error:
+        raise DataFileError(f"{path}: broken, or no Parquet file ({error}). Fetch or write it again.") from None
+    except PermissionError:
+        raise DataFileError(f"{path}: the file may not be read. Change its permissions.") from None
+
+
+def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
+    with _open_input(path) as stream:
+        # Space in front stays, so that places in messages are those in the file.
+        markup = stream.read().rstrip()
+    return _read(str(path), strict, lambda: Document.from_markup(markup, title=Path(path).name, strict=strict))
+
+
+def _read_line(line: str, number: int, path: str | os.PathLike[str], strict: bool) -> Document:
+    try:
+        entry = _parse(line, str(path), number) if not strict else _parse_line(line, number, path)
+    except DataFileError:
+        if strict:
+            raise
+        return Document("", "", (), repairs=(("line that is not JSON", 1),))
+    return _read_entry(entry, _place(path, number), strict)
+
+
+def _read_entry(entry: Any, where: str, strict: bool) -> Document:
+    return _read(where, strict, lambda: Document.from_dict(entry, strict=strict))
+
+
+def _read(where: str, strict: bool, read: Callable[[], Document]) -> Document:
+    try:
+        return read()
     except DocumentError as error:
         if not strict:
             return Document("", "", (), repairs=(("unreadable document", 1),))
@@ -307,10 +366,13 @@ def _parse(text: str, name: str, line: int) -> Any:
 
 __all__ = [
     "DataFileError",
+    "check_document_file",
+    "document_readers",
     "file_kind",
     "is_document_file",
     "iter_documents",
     "open_output",
+    "open_table",
     "read_docred_rows",
     "read_json",
     "read_rows",

@@ -1,28 +1,82 @@
-"""Relations of the documents of a file, written to a file: what `docre extract` does."""
+"""Relations of the documents of files, written to a file: what `docre extract` does."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import os
 import re
 import sys
-import unicodedata
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import torch
 from transformers import Pipeline, pipeline
 from transformers.utils import logging
 
+from . import __version__
 from .checkpoints import DEFAULT_MODEL
-from .data_files import DataFileError, file_kind, iter_documents, open_output, write_lines, write_list
+from .corpus import Corpus
 from .documents import Document
+from .extraction_formats import FORMATS, choose_format, write_answers
+from .extraction_parts import ExtractionParts, partial_folder
 from .modeling_docre import DocREForRelationExtraction
+from .output_files import DataFileError, open_output
+from .processes import Processes, join_processes, own_device
 from .processing_docre import DocREProcessor
 
-FORMATS = ("table", "json", "jsonl", "submission")
+logger = logging.get_logger(__name__)
 
-_Answers = Iterable[tuple[Document, dict[str, Any]]]
+# A document that is not read yet.
+_Reader = Callable[[], Document]
+
+
+@dataclass
+class ExtractionReport:
+    """What a run did.
+
+    Args:
+        counts (`collections.Counter`):
+            `documents`, `relations`, and what was repaired or left out, by cause; of the whole output, whichever run
+            made it.
+        documents, pairs, tokens (`int`): What this run extracted from, in all its processes.
+        seconds (`float`): How long that took, without loading the model.
+        process (`int`): The number of this process; only process 0 knows the counts.
+    """
+
+    counts: Counter[str] = field(default_factory=lambda: Counter(documents=0, relations=0))
+    documents: int = 0
+    pairs: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    process: int = 0
+
+    @property
+    def throughput(self) -> str:
+        """Documents, pairs and tokens per second, in words."""
+        seconds = max(self.seconds, 1e-9)
+        rates = [
+            f"{getattr(self, what) / seconds:,.{1 if what == 'documents' else 0}f} {what}/s"
+            for what in ("documents", "pairs", "tokens")
+        ]
+        return f"{self.documents:,} documents in {self.seconds:,.1f} s: {', '.join(rates)}"
+
+    def add(self, document: Document, answer: Mapping[str, Any]) -> None:
+        """Count a document and its answer."""
+        coverage = answer["coverage"]
+        self.documents += 1
+        self.pairs += coverage["pairs_scored"]
+        self.tokens += coverage["tokens_read"]
+        self.counts["documents"] += 1
+        self.counts["relations"] += len(answer["relations"])
+        self.counts.update(dict(document.repairs))
+        self.counts["mentions beyond the length limit"] += coverage["mentions"] - coverage["mentions_read"]
+        self.counts["documents without entities"] += bool(document.text) and not document.entities
 
 
 def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeline:
@@ -30,7 +84,8 @@ def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeli
 
     Args:
         model (`str`, *optional*): Folder or Hub id; the embedded model when left out.
-        device (`str`, *optional*): Where it runs, such as `"cpu"` or `"cuda:0"`.
+        device (`str`, *optional*):
+            Where it runs, such as `"cpu"` or `"cuda:0"`; each process of a launcher has its own GPU when left out.
 
     Returns:
         `Pipeline`: As `pipeline("docre", ...)` gives it.
@@ -40,6 +95,7 @@ def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeli
         ValueError: when the checkpoint is none of this library.
     """
     name = str(DEFAULT_MODEL) if model is None else model
+    device = own_device() if device is None else device
     _check_checkpoint(name, embedded=model is None)
     loaded = DocREForRelationExtraction.from_pretrained(name)
     processor = DocREProcessor.from_pretrained(name)
@@ -66,167 +122,235 @@ def _check_checkpoint(name: str, *, embedded: bool) -> None:
         raise FileNotFoundError(f"There is no folder {name} (working directory: {os.getcwd()}).")
 
 
-def choose_format(format: str | None, output: str | os.PathLike[str] | None) -> str:
-    """Return the form of the output: the one that was named, or that of the file's name, or a table.
+def extract_rows(
+    pipe: Any, documents: Iterable[Document | Mapping[str, Any]], **options: Any
+) -> Iterator[dict[str, Any]]:
+    """Extract the relations of documents, as the rows that `docre extract` writes.
 
     Args:
-        format (`str`, *optional*): One of `FORMATS`.
-        output (`str` or `os.PathLike`, *optional*): File to write; `None` or `-` for the standard output.
+        pipe (`DocREPipeline`): `pipeline("docre", ...)`.
+        documents (iterable of [`Document`] or `dict`): What the pipeline takes, of any number.
+        options: What the pipeline takes at call time.
+
+    Yields:
+        `dict`: Plain JSON: `title`, `text`, and the pipeline's answer. [`Document.from_dict`] reads it again.
 
     Raises:
-        DataFileError: when neither says one that exists.
+        DocumentError: when a document is wrong.
     """
-    if format is None:
-        kind = "-" if output is None else file_kind(output)
-        format = {"-": "table", ".txt": "table"}.get(kind, kind.lstrip("."))
-        if format not in FORMATS:
-            raise DataFileError(f"{output}: no output format goes by this name. End it in .jsonl, or name a format.")
-    if format not in FORMATS:
-        raise DataFileError(f"There is no output format {format!r}: choose {', '.join(FORMATS)}.")
-    return format
+    size = pipe.read_ahead(options.get("batch_size"))
+    rest = iter(documents)
+    while chunk := list(itertools.islice(rest, size)):
+        read = [item if isinstance(item, Document) else Document.from_dict(item) for item in chunk]
+        for document, answer in zip(read, pipe(read, **options), strict=True):
+            yield {"title": document.title, "text": document.text, **answer}
 
 
-def extract_file(
-    pipe: Pipeline,
-    source: str | os.PathLike[str],
+def extract_files(
+    pipe: Any,
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str] | None = None,
     *,
     format: str | None = None,
     strict: bool = True,
+    resume: bool = False,
     **options: Any,
-) -> Counter[str]:
-    """Extract the relations of every document of a file.
+) -> ExtractionReport:
+    """Extract the relations of every document of files and folders.
+
+    Memory does not grow with the number of documents. An output file appears under its name when it is whole; until
+    then the answers lie in a folder beside it, `OUT.partial`, and a run that was killed at any moment can go on from
+    there. What it writes then is what an undisturbed run on this machine writes, byte for byte. Several processes,
+    started by `torchrun`, each do a part of the documents, and process 0 writes the one output.
 
     Args:
-        pipe (`Pipeline`): `pipeline("docre", ...)`.
-        source (`str` or `os.PathLike`): See [`iter_documents`].
+        pipe (`DocREPipeline`): `pipeline("docre", ...)`.
+        sources (`str`, `os.PathLike`, or a sequence of them): See [`Corpus`].
         output (`str` or `os.PathLike`, *optional*):
-            File to write, as a whole or not at all; gzipped where it ends in `.gz`. The standard output when left out.
+            File to write; gzipped where it ends in `.gz`. The standard output when left out.
         format (`str`, *optional*):
             `"jsonl"`, the pipeline's answer with title and text on a line for each document, which
             [`iter_documents`] reads again; `"json"`, the same in one list; `"submission"`, rows as CodaLab and
             `docre evaluate` take them; `"table"`, for people. By the name of `output` when left out, a table without
             one.
         strict (`bool`, *optional*, defaults to `True`): Stop at nonsense in a document; otherwise skip and count it.
+        resume (`bool`, *optional*, defaults to `False`):
+            Go on after the documents that an earlier run has done, with the same input, model and settings. Without
+            it, such a run is an error.
         options: What the pipeline takes at call time.
 
     Returns:
-        `Counter`: `documents`, `relations`, and what was repaired or left out, by cause.
+        [`ExtractionReport`].
 
     Raises:
-        DataFileError: when a file cannot be read or written.
+        DataFileError: when a file cannot be read or written, or what is to be resumed is another run.
         DocumentError: when a document is wrong.
     """
+    sources = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     format = choose_format(format, output)
-    counts: Counter[str] = Counter(documents=0, relations=0)
-    answers = _answers(pipe, source, strict, options, counts)
-    if format == "submission":
-        answers = _count_titles(answers, counts)
-    with open_output(output) as stream:
-        _WRITERS[format](answers, stream)
-    return counts
+    with join_processes() as processes:
+        target = None if output is None or str(output) == "-" else Path(output)
+        # What is no file (a pipe, /dev/null) is written to as it goes.
+        if target is not None and target.exists() and not target.is_file() and not target.is_dir():
+            target = None
+        without = [] if target is None else [target, partial_folder(target)]
+        corpus = Corpus(sources, strict=strict, without=without)
+        _check(corpus, target, resume, processes)
+        if target is None or corpus.reads_stdin:
+            report = ExtractionReport()
+            with open_output(output) as stream:
+                write_answers(_extract_as_it_goes(pipe, corpus, options, report), stream, format, report.counts)
+        else:
+            report = _extract_in_parts(pipe, corpus, target, format, resume, processes, options)
+    report.counts["files that are no documents"] += corpus.left_out
+    return report
 
 
-def _answers(
-    pipe: Pipeline, source: str | os.PathLike[str], strict: bool, options: dict[str, Any], counts: Counter[str]
-) -> Iterator[tuple[Document, dict[str, Any]]]:
-    documents: deque[Document] = deque()
-
-    def remembered() -> Iterator[Document]:
-        for document in iter_documents(source, strict=strict):
-            documents.append(document)
-            yield document
-
-    found = pipe(remembered(), **options)
-    for answer in logging.tqdm(found, unit=" documents", disable=not sys.stderr.isatty()):
-        document = documents.popleft()
-        counts["documents"] += 1
-        counts["relations"] += len(answer["relations"])
-        counts.update(dict(document.repairs))
-        coverage = answer["coverage"]
-        counts["mentions beyond the length limit"] += coverage["mentions"] - coverage["mentions_read"]
-        counts["documents without entities"] += bool(document.text) and not document.entities
-        yield document, answer
+def _check(corpus: Corpus, target: Path | None, resume: bool, processes: Processes) -> None:
+    if target is not None and not corpus.reads_stdin:
+        return
+    what = "the standard input can be read only once" if target is not None else "the output is no file"
+    if resume:
+        raise DataFileError(f"There is nothing to go on from: {what}. Read files and write one, or do not resume.")
+    if processes.size > 1:
+        raise DataFileError(f"Several processes need files to read from and one to write to, but {what}.")
 
 
-def _count_titles(answers: _Answers, counts: Counter[str]) -> Iterator[tuple[Document, dict[str, Any]]]:
-    """Count what a submission cannot tell apart: it knows documents by their titles alone."""
-    titles: set[str] = set()
-    for document, answer in answers:
-        counts["documents without a title"] += not document.title
-        counts["documents with the title of another"] += bool(document.title) and document.title in titles
-        titles.add(document.title)
-        yield document, answer
+def _extract_as_it_goes(pipe: Any, corpus: Corpus, options: dict[str, Any], report: ExtractionReport) -> Iterator[str]:
+    began = time.monotonic()
+    with _progress(corpus, pipe, Processes(), 0) as bar:
+        for chunk in _chunks(corpus, pipe, options):
+            yield from _extract_chunk(pipe, chunk, options, report)
+            bar.update(len(chunk))
+            report.seconds = time.monotonic() - began
 
 
-def _rows(answers: _Answers) -> Iterator[dict[str, Any]]:
-    for document, answer in answers:
-        yield {"title": document.title, "text": document.text, **answer}
+def _extract_in_parts(
+    pipe: Any,
+    corpus: Corpus,
+    target: Path,
+    format: str,
+    resume: bool,
+    processes: Processes,
+    options: dict[str, Any],
+) -> ExtractionReport:
+    parts = ExtractionParts(target, processes.rank)
+
+    def begin() -> None:
+        if target.is_dir():
+            raise DataFileError(f"{target} cannot be written (it is a folder).")
+        if resume and not parts.folder.is_dir():
+            logger.warning(f"There is no {parts.folder} to go on from; extraction starts at the beginning.")
+        parts.begin(_describe(pipe, corpus, options), resume=resume)
+
+    processes.first(begin)
+    try:
+        with parts:
+            report, chunks = _fill(parts, pipe, corpus, processes, options)
+            _add_up(report, processes)
+            if processes.rank == 0:
+                report.counts.update(parts.counts())
+                with open_output(target) as stream:
+                    write_answers(parts.lines(chunks), stream, format, report.counts)
+        if processes.rank == 0:
+            parts.remove()
+    except BaseException as error:
+        done = parts.counts()["documents"]
+        if done:
+            error.add_note(
+                f"The answers to {done} documents are kept in {parts.folder}. To go on after them, pass resume=True."
+            )
+        elif processes.size == 1:
+            parts.remove()
+        raise
+    return report
 
 
-def _write_jsonl(answers: _Answers, stream: TextIO) -> None:
-    write_lines(_rows(answers), stream)
+def _fill(
+    parts: ExtractionParts, pipe: Any, corpus: Corpus, processes: Processes, options: dict[str, Any]
+) -> tuple[ExtractionReport, int]:
+    """Do the chunks of this process that are not done, and return how many there are of all."""
+    report = ExtractionReport(process=processes.rank)
+    began = time.monotonic()
+    number = -1
+    with _progress(corpus, pipe, processes, parts.documents_done(processes.rank, processes.size)) as bar:
+        for number, chunk in enumerate(_chunks(corpus, pipe, options)):
+            if number % processes.size != processes.rank or parts.is_done(number):
+                continue
+            done = ExtractionReport()
+            lines = _extract_chunk(pipe, chunk, options, done)
+            parts.add(number, lines, done.counts)
+            report.documents += done.documents
+            report.pairs += done.pairs
+            report.tokens += done.tokens
+            bar.update(len(chunk))
+    report.seconds = time.monotonic() - began
+    return report, number + 1
 
 
-def _write_json(answers: _Answers, stream: TextIO) -> None:
-    write_list(_rows(answers), stream)
+def _add_up(report: ExtractionReport, processes: Processes) -> None:
+    """Make the figures of one process those of all, when all are done."""
+    figures = processes.collect((report.documents, report.pairs, report.tokens, report.seconds))
+    documents, pairs, tokens, seconds = zip(*figures, strict=True)
+    report.documents, report.pairs, report.tokens = sum(documents), sum(pairs), sum(tokens)
+    report.seconds = max(seconds)
 
 
-def _write_submission(answers: _Answers, stream: TextIO) -> None:
-    rows = (
-        {
-            "title": document.title,
-            "h_idx": relation["head"],
-            "t_idx": relation["tail"],
-            "r": relation["relation"],
-            "evidence": relation["evidence"],
-        }
-        for document, answer in answers
-        for relation in answer["relations"]
-    )
-    write_list(rows, stream)
+def _chunks(corpus: Corpus, pipe: Any, options: Mapping[str, Any]) -> Iterator[list[_Reader]]:
+    """Cut the corpus where the pipeline does, so that it makes the same batches whoever goes on from wherever."""
+    size = pipe.read_ahead(options.get("batch_size"))
+    readers = corpus.readers()
+    while chunk := list(itertools.islice(readers, size)):
+        yield chunk
 
 
-def _write_table(answers: _Answers, stream: TextIO) -> None:
-    for number, (document, answer) in enumerate(answers):
-        rows = [
-            (item["head_name"], item["label"], item["tail_name"], f"{item['score']:.2f}")
-            for item in answer["relations"]
-        ]
-        if number:
-            stream.write("\n")
-        entities = _count(len(answer["entities"]), "entity", "entities")
-        title = f"{_on_one_line(document.title)}: " if document.title else ""
-        stream.write(f"{title}{entities}, {_count(len(rows), 'relation', 'relations')}\n")
-        if rows:
-            _write_columns([("HEAD", "RELATION", "TAIL", "SCORE"), *rows], stream)
+def _extract_chunk(pipe: Any, chunk: list[_Reader], options: dict[str, Any], report: ExtractionReport) -> list[str]:
+    documents = [read() for read in chunk]
+    lines = []
+    for document, row in zip(documents, extract_rows(pipe, documents, **options), strict=True):
+        report.add(document, row)
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return lines
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+def _progress(corpus: Corpus, pipe: Any, processes: Processes, done: int) -> Any:
+    shown = processes.rank == 0 and sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    total = None if not shown or corpus.reads_stdin or processes.size > 1 else corpus.count()
+    # Others' documents are not known here.
+    name = f"process 0 of {processes.size}" if processes.size > 1 else None
+    return logging.tqdm(total=total, initial=done, unit=" documents", desc=name, disable=not shown)
 
 
-def _write_columns(rows: list[tuple[str, ...]], stream: TextIO) -> None:
-    rows = [tuple(_on_one_line(cell) for cell in row) for row in rows]
-    widths = [max(_columns(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
-        stream.write("  ".join(cells).rstrip() + "\n")
+def _describe(pipe: Any, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Name all that the answers depend on, but for the machine."""
+    settings = {**pipe._postprocess_params, **options}
+    settings.pop("batch_size", None)
+    return {
+        "version": __version__,
+        "input": corpus.describe(),
+        "model": _digest(pipe),
+        "strict": corpus.strict,
+        "documents in a chunk": pipe.read_ahead(options.get("batch_size")),
+        **settings,
+    }
 
 
-def _on_one_line(text: str) -> str:
-    """Leave out what would break the table, or command the terminal."""
-    return "".join(char for char in " ".join(text.split()) if unicodedata.category(char) != "Cc")
+def _digest(pipe: Any) -> str:
+    config = {name: value for name, value in pipe.model.config.to_dict().items() if "version" not in name}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(pipe.processor.tokenizer.backend_tokenizer.to_str().encode())
+    for name, tensor in pipe.model.state_dict().items():
+        data = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {data.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(data.view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
-def _columns(text: str) -> int:
-    """Terminal columns of a text: wide characters take two, combining and invisible ones none."""
-    return sum(
-        0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in text
-    )
-
-
-_WRITERS = {"table": _write_table, "json": _write_json, "jsonl": _write_jsonl, "submission": _write_submission}
-
-__all__ = ["FORMATS", "choose_format", "extract_file", "load_pipeline"]
+__all__ = [
+    "FORMATS",
+    "ExtractionReport",
+    "choose_format",
+    "extract_files",
+    "extract_rows",
+    "load_pipeline",
+]

@@ -17,7 +17,7 @@ from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document,
 from modeling_docre.data_files import iter_documents
 from modeling_docre.metrics.docred.scoring import score
 
-COMMANDS = ("extract", "train", "evaluate", "convert")
+COMMANDS = ("extract", "train", "evaluate", "convert", "demo")
 MARKUP = "[Ada](ada:PER) was born in [London](:LOC). [She](ada) lived in [中国](:LOC).\n"
 PEOPLE, PLACES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn"), ("Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn")
 
@@ -150,7 +150,9 @@ def test_extract_reads_every_kind_of_file(docre, files, tiny_checkpoint, source)
         for entity in row["entities"]:
             for mention in entity["mentions"]:
                 assert row["text"][mention["start"] : mention["end"]] == mention["text"]
-    assert ran.err == "documents: 3, relations: 54\n"
+    first, second = ran.err.splitlines()
+    assert first == "documents: 3, relations: 54"
+    assert re.fullmatch(r"3 documents in [\d.]+ s: [\d.,]+ documents/s, [\d,]+ pairs/s, [\d,]+ tokens/s", second)
 
 
 def test_extract_writes_every_form(docre, files, tiny_checkpoint):
@@ -169,7 +171,13 @@ def test_extract_writes_every_form(docre, files, tiny_checkpoint):
     assert ran.code == 0
     rows = json.loads((files / "result.json").read_text())
     assert rows == [
-        {"title": document.title, "h_idx": item.head, "t_idx": item.tail, "r": item.relation, "evidence": []}
+        {
+            "title": document.title,
+            "h_idx": item.head,
+            "t_idx": item.tail,
+            "r": item.relation,
+            "evidence": list(item.evidence),
+        }
         for document in documents
         for item in document.relations
     ]
@@ -379,8 +387,9 @@ def test_convert_makes_a_dataset_repository_and_reads_it(docre, files, monkeypat
     source = tmp_path_factory.mktemp("published")
     (source / "train_annotated.json").write_text(json.dumps([story(0), story(1)]))
     (source / "dev.json").write_text(json.dumps([story(2)]))
-    ran = docre("convert", source, files / "repository")
+    ran = docre("convert", source, files / "repository", "--license", "mit")
     assert ran.code == 0, ran.err
+    assert "\nlicense: mit\n" in (files / "repository" / "README.md").read_text()
     assert "train: documents: 2, facts: 4\n" in ran.err
     assert "validation: documents: 1, facts: 2\n" in ran.err
     assert (files / "repository" / "README.md").is_file()
@@ -391,6 +400,11 @@ def test_convert_makes_a_dataset_repository_and_reads_it(docre, files, monkeypat
     ran = docre("convert", files / "repository", files / "all.json")
     assert ran.code == 1
     assert "split" in ran.err
+    # A file has no card for it.
+    ran = docre("convert", files / "dev.json", files / "dev.jsonl", "--license", "mit")
+    assert ran.code == 1
+    assert "dataset repository" in ran.err
+    assert not (files / "dev.jsonl").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -152,6 +152,8 @@ def test_what_is_imported_is_declared(repository, pyproject):
         for module in imported_modules(path)
         if module not in sys.stdlib_module_names | {"modeling_docre"}
         and canonical(distributions.get(module, module)) not in declared
+        # On a Space the folder stands alone, and its files import each other by name.
+        and not (path.parent.name == "spaces_app" and path.with_name(f"{module}.py").is_file())
     }
     assert undeclared == set()
 

@@ -1,0 +1,169 @@
+"""Many files as one sequence of documents: folders, file by file, in an order that stays."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from .data_files import DataFileError, check_document_file, document_readers, file_kind, is_document_file, open_table
+from .documents import Document, DocumentError
+
+logger = logging.get_logger(__name__)
+
+# What lies beside the documents of published data, under names that documents could have.
+_NO_DOCUMENTS = (
+    *("rel_info.json", "rel2id.json", "ner2id.json", "word2id.json", "char2id.json"),
+    *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+)
+
+
+class Corpus:
+    """The documents of files and folders, in the order of their names; nothing but the names is held in memory.
+
+    Args:
+        sources (sequence of `str` or `os.PathLike`):
+            Files as [`iter_documents`] takes them, and folders, which are read with all folders in them, sorted by
+            name. What begins with a dot, has another ending, or is a table that comes with published data (such as
+            `rel_info.json`) is left out of folders and counted.
+        strict (`bool`, *optional*, defaults to `True`):
+            As for [`iter_documents`]. If not, what cannot be read of one file among several is also skipped: it
+            becomes one empty document that has the file's name for its title.
+        without (sequence of `pathlib.Path`, *optional*): Files and folders that are no input: the output.
+
+    Raises:
+        DataFileError: when a source does not exist, or its name is none of a document file.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str | os.PathLike[str]],
+        *,
+        strict: bool = True,
+        without: Sequence[Path] = (),
+    ) -> None:
+        if not sources:
+            raise DataFileError("There is nothing to read: name a file or a folder.")
+        self.sources = [str(source) for source in sources]
+        self.strict = strict
+        self._without = {path.resolve() for path in without}
+        self.left_out = 0
+        for source in self.sources:
+            if not os.path.isdir(source):
+                check_document_file(source)
+                if Path(source).resolve() in self._without:
+                    raise DataFileError(f"{source} is read and written: choose another name for the output.")
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether the standard input is among the sources, which can be read only once."""
+        return "-" in self.sources
+
+    def files(self) -> Iterator[str]:
+        """Find the files.
+
+        Yields:
+            `str`: Their names, in order.
+
+        Raises:
+            DataFileError: when a folder holds no document file, or cannot be read.
+        """
+        self.left_out = 0
+        for source in self.sources:
+            if not os.path.isdir(source):
+                yield source
+                continue
+            empty = True
+            for file in self._walk(source):
+                empty = False
+                yield file
+            if empty:
+                raise DataFileError(
+                    f"{source}: no document file is in this folder. Documents are in files that end in .json, .jsonl, "
+                    ".parquet or .txt."
+                )
+
+    def _walk(self, folder: str) -> Iterator[str]:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except PermissionError:
+            raise DataFileError(f"{folder}: the folder may not be read. Change its permissions.") from None
+        for entry in entries:
+            if self._without and Path(entry.path).resolve() in self._without:
+                continue
+            hidden = entry.name.startswith(".")
+            if not hidden and entry.is_dir(follow_symlinks=False):
+                yield from self._walk(entry.path)
+            elif not hidden and entry.is_file() and is_document_file(entry.name) and entry.name not in _NO_DOCUMENTS:
+                yield entry.path
+            else:
+                self.left_out += 1
+
+    def readers(self) -> Iterator[Callable[[], Document]]:
+        """Find the documents without reading what is in them.
+
+        Yields:
+            `Callable`: As [`document_readers`] gives it.
+
+        Raises:
+            DataFileError: when a file is not what its name says.
+        """
+        several = len(self.sources) > 1 or os.path.isdir(self.sources[0])
+        for file in self.files():
+            if self.strict or not several:
+                yield from document_readers(file, strict=self.strict)
+                continue
+            try:
+                for read in document_readers(file, strict=False):
+                    yield partial(_read_or_skip, read, file)
+            except DataFileError as error:
+                yield partial(_skip, file, error)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe what the files hold, as far as their names, sizes and times of change tell."""
+        digest = hashlib.sha256()
+        number = size = 0
+        for file in self.files():
+            status = os.stat(file)
+            digest.update(f"{os.path.abspath(file)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            number += 1
+            size += status.st_size
+        return {"files": number, "bytes": size, "digest": digest.hexdigest()}
+
+    def count(self) -> int | None:
+        """Count the documents, where that costs little: `None` where it would mean to decode the files."""
+        total = 0
+        for file in self.files():
+            kind = file_kind(file)
+            if kind == ".parquet":
+                with open_table(file) as table:
+                    total += table.metadata.num_rows
+            elif kind == ".jsonl" and not file.endswith(".gz"):
+                with open(file, "rb") as stream:
+                    total += sum(not line.isspace() for line in stream)
+            elif kind == ".txt":
+                total += 1
+            else:
+                return None
+        return total
+
+
+def _read_or_skip(read: Callable[[], Document], file: str) -> Document:
+    try:
+        return read()
+    except DataFileError as error:
+        return _skip(file, error)
+
+
+def _skip(file: str, error: DataFileError | DocumentError) -> Document:
+    logger.warning(f"Skipped: {error}")
+    return Document(file, "", (), repairs=(("file that cannot be read to its end", 1),))
+
+
+__all__ = ["Corpus"]

@@ -1,0 +1,94 @@
+"""Several processes that share one piece of work, as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+# Parts of a corpus take unequal time, and torchrun itself ends the others when a process fails: this is only how long
+# the fastest may wait for the slowest.
+_PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, seen from one of them.
+
+    Args:
+        rank (`int`, *optional*, defaults to 0): The number of this process.
+        size (`int`, *optional*, defaults to 1): How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def first(self, act: Callable[[], Any]) -> Any:
+        """Let process 0 do something that the others wait for; all have its result, or its failure.
+
+        Raises:
+            RuntimeError: in the other processes, when process 0 failed.
+        """
+        if self.size == 1:
+            return act()
+        outcome: list[Any] = [None, False]
+        try:
+            if self.rank == 0:
+                outcome = [act(), True]
+        finally:
+            distributed.broadcast_object_list(outcome)
+        if not outcome[1]:
+            raise RuntimeError(f"Process {self.rank} stopped because process 0 did, which says why.")
+        return outcome[0]
+
+    def collect(self, value: Any) -> list[Any]:
+        """Wait until all processes have come here, and return what each brought.
+
+        Raises:
+            RuntimeError: when another process has ended.
+        """
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        try:
+            distributed.all_gather_object(values, value)
+        except RuntimeError as error:
+            raise RuntimeError(f"Another process ended before its part was done, and says why ({error}).") from None
+        return values
+
+
+@contextmanager
+def join_processes() -> Iterator[Processes]:
+    """Join the processes that a launcher such as `torchrun` started; alone without one.
+
+    Yields:
+        [`Processes`]: Connected by gloo, on the CPU, whatever the model runs on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    # A program of its own may have joined already.
+    joined = distributed.is_initialized()
+    if not joined:
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        if not joined:
+            distributed.destroy_process_group()
+
+
+def own_device() -> str | None:
+    """Return the GPU of this process where a launcher started one per GPU; `None` leaves the choice to others."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():
+        return None
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+__all__ = ["Processes", "join_processes", "own_device"]

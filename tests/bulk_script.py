@@ -1,0 +1,83 @@
+"""Extraction in processes of their own, for test_bulk.py; importing the libraries once serves all of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from modeling_docre.extraction import extract_files, load_pipeline
+
+
+def say(what: str, figure: float) -> None:
+    sys.stdout.write(f"{what} {figure}\n")
+    sys.stdout.flush()
+
+
+def in_a_process(act: Callable[[], None], kill_after: float | None = None) -> int:
+    """Do something in a forked process, kill that after so many seconds, and return how it ended."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill(model: str, source: str, output: str, kills: int, seed: int) -> None:
+    """Print how many documents were done after each kill, and extract to the end."""
+    pipe = load_pipeline(model)
+    journal = Path(f"{output}.partial", "part-00000.journal")
+
+    def act() -> None:
+        extract_files(pipe, source, output, resume=True, batch_size=1, threshold=0.0)
+
+    began = time.monotonic()
+    assert in_a_process(lambda: extract_files(pipe, source, f"{output}.straight", format="jsonl", batch_size=1)) == 0
+    whole = time.monotonic() - began
+    moments = random.Random(seed)
+    killed = 0
+    for _ in range(kills):
+        if in_a_process(act, moments.uniform(0, 2 * whole / kills)) == -signal.SIGKILL:
+            killed += 1
+            say("chunks done", journal.read_bytes().count(b"\n") if journal.exists() else 0)
+        if os.path.exists(output):
+            break
+    else:
+        assert in_a_process(act) == 0
+    say("killed", killed)
+
+
+def peak(model: str, *arguments: str) -> None:
+    """Print the peak memory of extracting from each of the sources, in MiB, each in a process of its own."""
+    torch.set_num_threads(1)
+    pipe = load_pipeline(model)
+    for source in arguments:
+
+        def act(source: str = source) -> None:
+            extract_files(pipe, source, f"{source}.out.jsonl", batch_size=1)
+            say("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+        assert in_a_process(act) == 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    command, *rest = sys.argv[1:]
+    if command == "kill":
+        kill(*rest[:3], int(rest[3]), int(rest[4]))
+    else:
+        peak(*rest)

@@ -1,0 +1,543 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modeling_docre import Document, DocumentError
+from modeling_docre.corpus import Corpus
+from modeling_docre.data_files import DataFileError, iter_documents
+from modeling_docre.extraction import extract_files, extract_rows, load_pipeline
+
+NUMBER = 40
+# Of one document at a time: the pipeline reads 16 ahead, so that forty documents are three chunks.
+OPTIONS = {"batch_size": 1, "threshold": 0.0}
+NAMES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn", "Gus")
+
+
+def story(number: int, **more: Any) -> dict[str, Any]:
+    """An invented document in text form, each a little longer than the one before."""
+    person, place = NAMES[number % 7], f"Place{number}"
+    text = f"{person} was born in {place}. " + "It rained. " * (number % 5) + f"{person} left {place}."
+    mentions = [
+        [{"start": match.start(), "end": match.end()} for match in re.finditer(rf"\b{name}\b", text)]
+        for name in (person, place)
+    ]
+    entities = [{"type": kind, "mentions": found} for kind, found in zip(("PER", "LOC"), mentions, strict=True)]
+    # A mention that is there twice is repaired, and counted.
+    entities[0]["mentions"] += entities[0]["mentions"][:1]
+    return {"title": f"Story {number}\u2028\x85", "text": text, "entities": entities, **more}
+
+
+class Breaking:
+    """A pipeline that fails after so many chunks, as if the machine did."""
+
+    def __init__(self, pipe: Any, chunks: int, error: BaseException | None = None) -> None:
+        self.pipe, self.chunks, self.error = pipe, chunks, error or RuntimeError("out of memory")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipe, name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if not self.chunks:
+            raise self.error
+        self.chunks -= 1
+        return self.pipe(*arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_checkpoint):
+    return load_pipeline(str(tiny_checkpoint), "cpu")
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    path = tmp_path / "corpus.json"
+    path.write_text(json.dumps([story(number) for number in range(NUMBER)], indent=1))
+    return path
+
+
+@pytest.fixture
+def undisturbed(pipe, corpus, tmp_path) -> Path:
+    output = tmp_path / "undisturbed.jsonl"
+    extract_files(pipe, corpus, output, **OPTIONS)
+    return output
+
+
+def interrupt(pipe: Any, corpus: Path, output: Path, chunks: int = 2, **options: Any) -> None:
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        extract_files(Breaking(pipe, chunks), corpus, output, **{**OPTIONS, **options})
+    assert f"The answers to {16 * chunks} documents are kept in {output}.partial" in "".join(caught.value.__notes__)
+    assert not output.exists()
+
+
+def titles(path: Path) -> list[str]:
+    return [json.loads(line)["title"] for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Going on after an interruption
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("a.jsonl", None), ("a.json", None), ("a.jsonl.gz", None), ("a.json", "submission"), ("a.txt", "table")],
+)
+def test_an_interrupted_run_goes_on_to_the_same_output(pipe, corpus, tmp_path, chunks, name, format):
+    straight, output = tmp_path / f"straight.{name}", tmp_path / f"resumed.{name}"
+    whole = extract_files(pipe, corpus, straight, format=format, **OPTIONS)
+    interrupt(pipe, corpus, output, chunks, format=format)
+    report = extract_files(pipe, corpus, output, format=format, resume=True, **OPTIONS)
+    unpack = gzip.decompress if name.endswith(".gz") else bytes
+    assert unpack(output.read_bytes()) == unpack(straight.read_bytes())
+    assert report.counts == whole.counts
+    assert report.counts["documents"] == NUMBER
+    assert report.counts["duplicate mention"] == NUMBER
+    assert (whole.documents, report.documents) == (NUMBER, NUMBER - 16 * chunks)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([corpus.name, straight.name, output.name])
+
+
+def test_what_a_kill_left_half_written_is_cut_off(pipe, corpus, undisturbed, tmp_path):
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, corpus, output)
+    part = tmp_path / "out.jsonl.partial" / "part-00000"
+    with open(part, "ab") as stream:
+        stream.write(b'{"title": "half a lin')
+    with open(f"{part}.journal", "ab") as stream:
+        stream.write(b'{"chunk": 2, "start": 1')
+    extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+    assert output.read_bytes() == undisturbed.read_bytes()
+    # Answers that the journal has, but the disk not: as after a failure of the power.
+    output.unlink()
+    interrupt(pipe, corpus, output)
+    os.truncate(part, part.stat().st_size - 5)
+    report = extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+    assert report.documents == NUMBER - 16
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def test_a_kill_while_the_output_is_put_together_loses_nothing(pipe, corpus, undisturbed, tmp_path, monkeypatch):
+    from modeling_docre import extraction
+
+    output = tmp_path / "out.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction.ExtractionParts, "remove", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract_files(pipe, corpus, output, **OPTIONS)
+    report = extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+    assert report.documents == 0
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+def test_a_run_that_is_killed_at_random_moments_loses_and_repeats_nothing(tiny_checkpoint, pipe, tmp_path):
+    source = tmp_path / "corpus.jsonl"
+    source.write_text("".join(json.dumps(story(number)) + "\n" for number in range(300)))
+    script = Path(__file__).with_name("bulk_script.py")
+    arguments = ("kill", tiny_checkpoint, source, tmp_path / "out.jsonl", 8, os.getpid())
+    ran = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert int(re.search(r"killed (\d+)", ran.stdout)[1]) >= 3, ran.stdout
+    extract_files(pipe, source, tmp_path / "straight.jsonl", **OPTIONS)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "straight.jsonl").read_bytes(), ran.stdout
+
+
+def test_an_earlier_run_is_refused_unless_it_is_resumed(pipe, corpus, tmp_path):
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, corpus, output)
+    with pytest.raises(DataFileError, match=r"out\.jsonl\.partial holds the answers to 32 documents.*resume=True"):
+        extract_files(pipe, corpus, output, **OPTIONS)
+
+
+def test_another_run_is_not_gone_on_with(pipe, corpus, undisturbed, tmp_path, tiny_bert_dir):
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, corpus, output)
+    other = load_pipeline(pipe.model.name_or_path, "cpu")
+    other.model.head.classifier.bias.data += 1
+    for changed, options, message in [
+        (pipe, {**OPTIONS, "threshold": 0.5}, "threshold was 0.0 and is 0.5 now"),
+        (pipe, {**OPTIONS, "top_k": 3}, "top_k was null and is 3 now"),
+        (pipe, {**OPTIONS, "batch_size": 2}, "documents in a chunk was 16 and is 32 now"),
+        (other, OPTIONS, "model changed since"),
+    ]:
+        with pytest.raises(DataFileError, match=f"of another run: {message}.*remove that folder"):
+            extract_files(changed, corpus, output, resume=True, **options)
+    content = corpus.read_text()
+    corpus.write_text(content.replace("It rained", "It poured"))
+    with pytest.raises(DataFileError, match="input changed since"):
+        extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+
+
+def test_a_bad_document_stops_a_run_that_can_go_on_without_it(docre, tiny_checkpoint, pipe, tmp_path):
+    lines = [json.dumps(story(number)) for number in range(NUMBER)]
+    lines[36] = '{"text": "cut'
+    source, output = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(lines))
+    arguments = ("extract", source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 1, "--threshold", 0)
+    ran = docre(*arguments)
+    assert ran.code == 1
+    assert "a.jsonl, line 37" in ran.err
+    assert "The answers to 32 documents are kept in" in ran.err
+    assert "pass --resume." in ran.err
+    ran = docre(*arguments)
+    assert ran.code == 1
+    assert "pass --resume; to begin anew, remove that folder" in ran.err
+    ran = docre(*arguments, "--resume", "--skip-invalid")
+    assert ran.code == 0, ran.err
+    assert "documents: 40, " in ran.err
+    assert "line that is not JSON: 1" in ran.err
+    assert re.search(r"^8 documents in [\d.]+ s: [\d.,]+ documents/s, [\d,]+ pairs/s, [\d,]+ tokens/s$", ran.err, re.M)
+    extract_files(pipe, source, tmp_path / "straight.jsonl", strict=False, **OPTIONS)
+    assert output.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
+
+
+def test_a_run_that_skipped_does_not_go_on_as_one_that_stops(pipe, corpus, tmp_path):
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, corpus, output, strict=False)
+    with pytest.raises(DataFileError, match="strict was false and is true now"):
+        extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+
+
+def test_two_runs_for_one_output_are_refused(pipe, corpus, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, corpus, output)
+    with open(tmp_path / "out.jsonl.partial" / "part-00000", "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        for resume in (True, False):
+            with pytest.raises(DataFileError, match="is being written by another process"):
+                extract_files(pipe, corpus, output, resume=resume, **OPTIONS)
+    extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+
+
+def test_a_full_disk_is_said_and_costs_nothing(pipe, corpus, undisturbed, tmp_path):
+    output = tmp_path / "out.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (undisturbed.stat().st_size // 2, hard))
+        with pytest.raises(
+            DataFileError, match=r"out\.jsonl\.partial.* cannot be written \(File too large\)"
+        ) as caught:
+            extract_files(pipe, corpus, output, **OPTIONS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "The answers to 16 documents are kept" in "".join(caught.value.__notes__)
+    extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def test_a_run_that_did_nothing_leaves_nothing(pipe, corpus, tmp_path):
+    with pytest.raises(RuntimeError, match="out of memory"):
+        extract_files(Breaking(pipe, 0), corpus, tmp_path / "out.jsonl", **OPTIONS)
+    with pytest.raises(ValueError, match="P999"):
+        extract_files(pipe, corpus, tmp_path / "out.jsonl", relations=["P999"])
+    assert list(tmp_path.iterdir()) == [corpus]
+
+
+def test_where_nothing_can_be_resumed(pipe, corpus, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    for sources, output in ((corpus, None), ("-", tmp_path / "out.jsonl"), (corpus, "/dev/null")):
+        with pytest.raises(DataFileError, match="There is nothing to go on from"):
+            extract_files(pipe, sources, output, format="jsonl", resume=True)
+    with pytest.raises(DataFileError, match=r"cannot be made \(.*there is no folder .*absent"):
+        extract_files(pipe, corpus, tmp_path / "absent" / "out.jsonl", resume=True)
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(DataFileError, match="it is a folder"):
+        extract_files(pipe, corpus, tmp_path / "folder.jsonl")
+    with pytest.raises(DataFileError, match="is read and written"):
+        extract_files(pipe, corpus, corpus)
+    extract_files(pipe, corpus, tmp_path / "out.jsonl", resume=True, **OPTIONS)
+    assert "to go on from; extraction starts at the beginning" in caplog.text
+    assert len(titles(tmp_path / "out.jsonl")) == NUMBER
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is read
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder with eight documents in files of every kind, and files that are none."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    docs = tmp_path / "docs"
+    (docs / "b").mkdir(parents=True)
+    (docs / ".hidden").mkdir()
+    (docs / "a.jsonl").write_text("\n".join(json.dumps(story(number)) for number in (0, 1)))
+    (docs / "b" / "a.json.gz").write_bytes(gzip.compress(json.dumps([story(2)]).encode()))
+    in_words = [Document.from_dict(story(number)).to_docred() for number in (3, 4)]
+    in_words[1] |= {"labels": []}
+    parquet.write_table(arrow.Table.from_pylist(in_words), docs / "b" / "c.parquet")
+    rows = [{**story(5), "size": 9}, {**story(6), "size": 9}]
+    parquet.write_table(arrow.Table.from_pylist(rows), docs / "b" / "d.parquet")
+    (docs / "c.txt").write_text("[Ada](:PER) was born in [Rome](:LOC).")
+    for name in ("notes.md", "rel_info.json", ".hidden/x.json", ".x.jsonl", "b/image.png"):
+        (docs / name).write_text("no document")
+    return docs
+
+
+def test_folders_are_read_in_order_with_all_that_is_in_them(docre, folder, tiny_checkpoint, tmp_path):
+    arguments = ("--model", tiny_checkpoint, "-o", folder / "out.jsonl", "--threshold", 0)
+    expected = [f"Story {number}" for number in range(7)] + ["c.txt"]
+    # The second time, the output of the first lies among the inputs.
+    for _ in range(2):
+        ran = docre("extract", folder, *arguments)
+        assert ran.code == 0, ran.err
+        assert [title.rstrip() for title in titles(folder / "out.jsonl")] == expected
+        assert "documents: 8, " in ran.err
+        assert "files that are no documents: 5" in ran.err
+    ran = docre("extract", folder / "c.txt", folder / "b", folder / "a.jsonl", *arguments)
+    assert [title.rstrip() for title in titles(folder / "out.jsonl")] == [
+        "c.txt", *(f"Story {number}" for number in (2, 3, 4, 5, 6, 0, 1)),
+    ]  # fmt: skip
+
+
+def test_a_row_of_a_table_is_the_document_that_was_written(folder):
+    found = list(iter_documents(folder / "b" / "c.parquet"))
+    expected = [Document.from_dict(Document.from_dict(story(number)).to_docred()) for number in (3, 4)]
+    assert [document.text for document in found] == [document.text for document in expected]
+    assert [document.entities for document in found] == [document.entities for document in expected]
+    assert list(iter_documents(folder / "b" / "d.parquet")) == [
+        Document.from_dict(story(5)),
+        Document.from_dict(story(6)),
+    ]
+
+
+def test_a_dataset_repository_is_a_folder_of_documents(pipe, tmp_path):
+    from modeling_docre.datasets_scripts import to_dataset, write_dataset_repo
+
+    documents = [Document.from_dict(story(number)) for number in range(3)]
+    folder = write_dataset_repo(
+        to_dataset(documents), tmp_path / "repository", name="R", license="mit", relation_names={"P17": "country"}
+    )
+    report = extract_files(pipe, folder, tmp_path / "out.jsonl")
+    assert len(titles(tmp_path / "out.jsonl")) == 3
+    assert report.counts["files that are no documents"] == 2
+
+
+def test_one_broken_file_among_many_is_named_or_skipped(pipe, folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    broken = folder / "b" / "b.json"
+    broken.write_text(f"[{json.dumps(story(7))}, {{")
+    (folder / "d.jsonl.gz").write_bytes(b"no gzip")
+    (folder / "e.parquet").write_bytes(b"no table")
+    (folder / "f.txt").write_bytes("Zoë".encode("utf-16"))
+    with pytest.raises(DataFileError, match=r"b/b\.json, line 1, column \d+: not JSON"):
+        extract_files(pipe, folder, tmp_path / "out.jsonl")
+    report = extract_files(pipe, folder, tmp_path / "out.jsonl", strict=False)
+    assert report.counts["file that cannot be read to its end"] == 4
+    found = [title.rstrip() for title in titles(tmp_path / "out.jsonl")]
+    assert [title for title in found if not title.startswith("Story")] == [
+        str(broken), "c.txt", *(str(folder / name) for name in ("d.jsonl.gz", "e.parquet", "f.txt")),
+    ]  # fmt: skip
+    assert len(found) == 8 + 1 + 4
+    assert "e.parquet: broken, or no Parquet file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty", None, "no document file is in this folder"),
+        ("a.csv", b"", r"nothing is known about files that end in '\.csv'"),
+        ("a.parquet.gz", b"", "Parquet is compressed in itself"),
+        ("absent.json", None, "there is no such file"),
+    ],
+)
+def test_what_is_no_input_is_said_before_anything_runs(pipe, corpus, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    elif name == "empty":
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataFileError, match=message):
+        extract_files(Breaking(pipe, 0), [corpus, tmp_path / name], tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def test_tables_of_something_else_and_without_pyarrow(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"tokens": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataFileError, match=r"a\.parquet: the columns are tokens, where documents have `sents`"):
+        list(iter_documents(tmp_path / "a.parquet"))
+    parquet.write_table(arrow.table({"text": ["Ada.", None]}), tmp_path / "b.parquet")
+    with pytest.raises(DocumentError, match=r'b\.parquet, row 1: neither "text" nor "sents"'):
+        list(iter_documents(tmp_path / "b.parquet"))
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'modeling-docre\[data\]'"):
+        list(iter_documents(tmp_path / "b.parquet"))
+
+
+def test_documents_are_counted_where_that_is_cheap(folder, tmp_path):
+    (folder / "b" / "a.json.gz").unlink()
+    assert Corpus([folder]).count() == 7
+    (folder / "z.json").write_text("[]")
+    assert Corpus([folder]).count() is None
+
+
+def test_a_list_is_read_as_it_goes(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(
+        "[" + ",\n".join(json.dumps(story(number, note="x" * 100_000)) for number in range(40)) + ", oops]"
+    )
+    documents = iter_documents(path)
+    # What is broken at the end does not matter yet.
+    assert next(documents) == Document.from_dict(story(0))
+    with pytest.raises(DataFileError, match=r"a\.json, line 40, column \d+: not JSON \(Expecting value\)"):
+        list(documents)
+
+
+def test_rows_of_any_documents(pipe):
+    documents = [story(0), Document.from_dict(story(1))]
+    rows = list(extract_rows(pipe, iter(documents), top_k=1))
+    assert [row["title"] for row in rows] == [story(0)["title"], story(1)["title"]]
+    assert all(len(row["relations"]) <= 1 for row in rows)
+    assert rows[0]["text"] == story(0)["text"]
+    assert rows[0]["entities"] == pipe(documents)[0]["entities"]
+    with pytest.raises(DocumentError, match="entities"):
+        list(extract_rows(pipe, [{"text": "Ada.", "entities": 5}]))
+
+
+def test_the_pipeline_names_no_argument_that_it_lacks(pipe):
+    outside = {"text": "Ada.", "entities": [{"mentions": [{"start": 0, "end": 9}]}]}
+    with pytest.raises(DocumentError, match=r"pass Document\.from_dict\(\.\.\., strict=False\) to skip it"):
+        pipe(outside)
+    assert len(pipe(Document.from_dict(outside, strict=False))["entities"]) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several processes, memory, examples
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def launcher(*arguments: object) -> list[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    command += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    return [*command, "-m", "modeling_docre.cli", "extract", *map(str, arguments)]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(pipe, corpus, undisturbed, tiny_checkpoint, tmp_path):
+    options = ("--model", tiny_checkpoint, "--batch-size", 1, "--threshold", 0)
+    output = tmp_path / "two.jsonl"
+    ran = subprocess.run(launcher(corpus, "-o", output, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode == 0, ran.stderr
+    one, two = (path.read_text(encoding="utf-8").split("\n")[:-1] for path in (undisturbed, output))
+    assert len(two) == NUMBER
+    for first, second in zip(map(json.loads, one), map(json.loads, two), strict=True):
+        scores = [[relation.pop("score") for relation in row["relations"]] for row in (first, second)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+        assert first == second
+    assert ran.stderr.count("documents: 40, relations: ") == 1
+    assert ran.stderr.count("40 documents in ") == 1
+    assert not output.with_name("two.jsonl.partial").exists()
+    ran = subprocess.run(launcher(corpus, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode != 0
+    assert "Several processes need files to read from and one to write to" in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_others_and_any_number_goes_on(pipe, tiny_checkpoint, tmp_path):
+    source, output = tmp_path / "corpus.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(story(number)) + "\n" for number in range(3000)))
+    command = launcher(source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 1, "--threshold", 0)
+    journals = [tmp_path / "out.jsonl.partial" / f"part-0000{number}.journal" for number in range(2)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        deadline = time.monotonic() + 120
+        while not all(journal.is_file() and journal.stat().st_size for journal in journals):
+            assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ranks = {
+            re.search(rb"(?<!\w)RANK=(\d)", Path(f"/proc/{child}/environ").read_bytes())[1]: int(child)
+            for child in children
+            if b"RANK=" in Path(f"/proc/{child}/environ").read_bytes()
+        }
+        os.kill(ranks[b"1"], signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not output.exists()
+    report = extract_files(pipe, source, output, resume=True, **OPTIONS)
+    assert 0 < report.documents < 3000 - 16
+    assert report.counts["documents"] == 3000
+    extract_files(pipe, source, tmp_path / "straight.jsonl", **OPTIONS)
+    assert output.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+def test_memory_does_not_grow_with_the_documents(tiny_checkpoint, tmp_path):
+    # Titles of 50,000 characters go from the input to the output: each copy of all that is held costs 40 MB.
+    files = []
+    for number in (200, 1000):
+        files.append(tmp_path / f"{number}.json")
+        rows = (json.dumps({**story(row), "title": "x" * 50_000}) for row in range(number))
+        files[-1].write_text("[" + ",\n".join(rows) + "]")
+    script = Path(__file__).with_name("bulk_script.py")
+    command = [sys.executable, script, "peak", tiny_checkpoint, *files]
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    small, large = map(float, re.findall(r"peak ([\d.]+)", ran.stdout))
+    assert large - small < 15, f"{small} MiB for 200 documents, {large} MiB for 1,000"
+
+
+def as_parquet(folder: Path) -> Path:
+    from modeling_docre.datasets_scripts import to_dataset, write_dataset_repo
+
+    documents = [Document.from_dict(story(number)) for number in range(6)]
+    return write_dataset_repo(to_dataset(documents), folder, name="R", license="mit")
+
+
+@pytest.mark.slow
+def test_example_of_a_data_set(repository, pipe, tiny_checkpoint, tmp_path):
+    folder = as_parquet(tmp_path / "repository")
+    command = [sys.executable, repository / "examples" / "bulk.py", folder, "train", tmp_path / "out.jsonl"]
+    ran = subprocess.run([*map(str, command), str(tiny_checkpoint)], capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode == 0, ran.stderr
+    extract_files(pipe, folder, tmp_path / "straight.jsonl")
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
+    shares = []
+    for rank in range(2):
+        environment = {**ENVIRONMENT, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+        subprocess.run([*map(str, command), str(tiny_checkpoint)], check=True, capture_output=True, env=environment)
+        shares.append(titles(tmp_path / f"out.jsonl.{rank}"))
+    assert sorted(shares[0] + shares[1]) == sorted(titles(tmp_path / "out.jsonl"))
+    assert all(shares)
+
+
+@pytest.mark.slow
+def test_example_of_ray(repository, pipe, tiny_checkpoint, tmp_path):
+    pytest.importorskip("ray")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = as_parquet(tmp_path / "repository")
+    (source,) = folder.glob("data/*.parquet")
+    command = [sys.executable, repository / "examples" / "bulk_ray.py", source, tmp_path / "out", tiny_checkpoint]
+    environment = {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"}
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    rows = parquet.read_table(tmp_path / "out").to_pylist()
+    extract_files(pipe, source, tmp_path / "straight.jsonl")
+    assert [row["title"] for row in rows] == titles(tmp_path / "straight.jsonl")
+    expected = (tmp_path / "straight.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    for row, line in zip(rows, expected, strict=True):
+        first, second = json.loads(row["answer"]), json.loads(line)
+        scores = [[relation.pop("score") for relation in answer["relations"]] for answer in (first, second)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+        assert first == second
