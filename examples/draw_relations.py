@@ -1,11 +1,11 @@
-"""Draws a document and its relations as an SVG picture.
+"""Draw a document and its relations as an SVG picture.
 
-python examples/draw_relations.py examples/documents/harbour.txt docs/images/harbour.svg
+python examples/draw_relations.py examples/documents/harbour.txt harbour.svg
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import textwrap
 from html import escape
 from pathlib import Path
@@ -66,6 +66,12 @@ def _text(x: float, y: float, text: str, fill: str = "#111") -> str:
 
 
 if __name__ == "__main__":
-    source, target = map(Path, sys.argv[1:])
-    document = Document.from_markup(source.read_text(encoding="utf-8").strip())
-    target.write_text(draw(document, pipeline("docre")(document, top_k=14)["relations"]), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="FILE.txt", help="a document with [inline](:TYPE) markup")
+    parser.add_argument("target", type=Path, metavar="OUT.svg", help="the picture to write")
+    parser.add_argument("--model", help="folder or Hub id; the embedded model without it")
+    parser.add_argument("--top-k", type=int, default=14, help="relations to draw at most (default: %(default)s)")
+    options = parser.parse_args()
+    document = Document.from_markup(options.source.read_text(encoding="utf-8").strip())
+    answer = pipeline("docre", model=options.model)(document, top_k=options.top_k)
+    options.target.write_text(draw(document, answer["relations"]), encoding="utf-8")

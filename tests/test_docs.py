@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import inspect
 import io
 import re
 import shlex
@@ -11,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from modeling_docre import DEFAULT_MODEL
+from modeling_docre import DEFAULT_MODEL, DocREConfig
 from modeling_docre.cli import _parser
 from modeling_docre.recipes import load_recipe
 
@@ -108,3 +110,45 @@ def test_the_harness_finds_what_it_looks_for():
     assert PAGES[0] == ROOT / "README.md"
     assert sum(block.language == "python" for page in PAGES for block in blocks(page)) >= 5
     assert {words[1] for page in PAGES for words in commands(page)} >= {"extract", "train", "evaluate", "convert"}
+
+
+def fields_of_the_configuration() -> str:
+    """The table of `DocREConfig`'s docstring."""
+    documented = inspect.getdoc(DocREConfig).partition("Args:\n")[2].partition("\n\nRaises:")[0]
+    entries = re.findall(r"^    (\w+) \((.*?)\):\s(.*?)(?=^    \w+ \(|\Z)", documented, re.MULTILINE | re.DOTALL)
+    fields = {field.name: field for field in dataclasses.fields(DocREConfig)}
+    rows = ["| field | default | what |", "| --- | --- | --- |"]
+    for name, type_and_default, text in entries:
+        default = type_and_default.partition("defaults to ")[2]
+        if not default:
+            default = "empty" if fields[name].default_factory is not dataclasses.MISSING else "`None`"
+        text = re.sub(r"\[(`[^`]+`)\]", r"\1", " ".join(text.split()))
+        rows.append(f"| `{name}` | {default} | {text} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_the_configuration_is_that_of_its_docstring():
+    table = fields_of_the_configuration()
+    own = [name for name in DocREConfig.__annotations__ if name != "sub_configs"]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == own
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    assert table in page, f"docs/reference/configuration.md needs this table:\n{table}"
+
+
+def test_the_command_line_page_has_every_option():
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## docre (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    commands = next(iter(_parser()._subparsers._group_actions)).choices
+    assert list(sections) == list(commands)
+    for name, command in commands.items():
+        table = "\n".join(re.findall(r"^\| (`.*?) \|", sections[name], re.MULTILINE))
+        options = {option for action in command._actions for option in action.option_strings} - {"-h", "--help"}
+        assert set(re.findall(r"`(--?[a-z-]+)`", table)) == options, name
+        places = {str(action.metavar) for action in command._actions if not action.option_strings}
+        assert set(re.findall(r"`([A-Z][\w.]*)(?: \.\.\.)?`", table)) == places, name
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES if path.parent.parent == ROOT / "docs"}
+    assert pages <= set(LINK.findall(index)), "docs/README.md lists every page"
