@@ -23,11 +23,12 @@ from modeling_docre.remote_code import Shareable
 logger = logging.get_logger(__name__)
 
 # Documents that are read ahead and sorted by length, per document of a batch.
-_READ_AHEAD = 16
+_READ_AHEAD = 8
 _BATCH_SIZE = 8
-# Pairs and padded tokens of a batch, whatever its number of documents; one document may have more.
-_MAX_PAIRS = 16384
-_MAX_TOKENS = 32768
+# Pairs and padded tokens of a batch, per document that it may have: what a batch needs is then soon at its limit and
+# stays there, however many documents come. A single document may have more.
+_PAIRS = 512
+_TOKENS = 512
 
 _FILTERS = ("threshold", "relations", "top_k", "head", "tail")
 _WITHOUT_ENTITIES = "the text comes without entities, and this model relates entities that are given. Mark them:\n"
@@ -313,7 +314,8 @@ def _batches(order: list[int], items: list[_Item], batch_size: int) -> Iterator[
     for row in order:
         features = items[row].features
         more = len(features["pairs"])
-        full = len(batch) == batch_size or pairs + more > _MAX_PAIRS or (len(batch) + 1) * longest > _MAX_TOKENS
+        tokens = (len(batch) + 1) * longest
+        full = len(batch) == batch_size or pairs + more > _PAIRS * batch_size or tokens > _TOKENS * batch_size
         if batch and full:
             yield batch
             batch, pairs = [], 0
