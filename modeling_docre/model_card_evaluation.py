@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any
 
 import torch
 
 from .configuration_docre import DocREConfig
-from .documents import Document
-from .model_card_text import count, duration, percent, plain, table
+from .model_card_facts import count, duration, percent, plain, table
 from .training_data import describe_left_out
-from .training_record import Evaluation, RecordingTrainer, logged_evaluations
+from .training_record import Evaluation, RecordingTrainer
 
 METRICS = {
     "f1": "F1",
@@ -24,18 +25,12 @@ METRICS = {
 ENOUGH_FACTS = 10
 """Gold facts from which on a relation's own figures say something."""
 
-MAX_CURVE = 12
-"""Rows of the table of evaluations during training."""
-
 
 def is_current(trainer: RecordingTrainer, item: Evaluation) -> bool:
     """Whether the figures are of the model as it is now, weights and thresholds."""
     config = trainer.model.config
-    if item.documents is None:
-        same = not any("threshold_f1" in entry for entry in trainer.state.log_history)
-    else:
-        same = (item.threshold, item.evidence_threshold) == (config.threshold, config.evidence_threshold)
-    return same and item.step == trainer.model_step
+    thresholds = (config.threshold, config.evidence_threshold)
+    return item.step == trainer.model_step and (item.threshold, item.evidence_threshold) == thresholds
 
 
 def evaluation_table(evaluations: Sequence[Evaluation]) -> str:
@@ -44,16 +39,21 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> str:
         return ""
     shown = [metric for metric in METRICS if any(metric in item.metrics for item in evaluations)]
     rows = [
-        [item.name, item.documents or "", item.facts or "", *(percent(item.metrics.get(metric)) for metric in shown)]
+        [
+            item.name,
+            len(item.documents),
+            sum(gold for gold, *_ in item.relations.values()),
+            *(percent(item.metrics.get(metric)) for metric in shown),
+        ]
         for item in evaluations
     ]
-    header = ["Documents", "Number", "Facts", *(METRICS[metric] for metric in shown)]
-    return table(header, rows)
+    return table(["Documents", "Number", "Facts", *(METRICS[metric] for metric in shown)], rows)
 
 
-def evaluation_notes(trainer: RecordingTrainer, evaluations: Sequence[Evaluation]) -> list[str]:
+def evaluation_notes(
+    trainer: RecordingTrainer, evaluations: Sequence[Evaluation], data_sets: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """What the figures are of: how relations are compared, the data, the thresholds, and reservations."""
-    config = trainer.model.config
     notes = [
         "Figures in percent. Mentions and entities are given as in the gold data; a relation is right if head, tail "
         "and relation are, by the rules of the official DocRED scorer."
@@ -66,48 +66,28 @@ def evaluation_notes(trainer: RecordingTrainer, evaluations: Sequence[Evaluation
             "Evidence sentence F1 counts the sentences of correct relations that have gold evidence; it is not the "
             "official evidence F1."
         )
-    notes += _data(trainer, evaluations)
-    notes.append(_threshold(trainer))
-    if config.evidence_threshold is not None:
-        notes.append(_evidence_threshold(trainer))
-    for item in evaluations:
-        notes += _reservations(trainer, item)
-    return notes
+    for item, data in zip(evaluations, data_sets, strict=False):
+        parts = [data["dataset_name"]]
+        parts += [f"data set {data['dataset_type']}"] if data["dataset_type"] != data["dataset_name"] else []
+        parts += [f"{name} {data[f'dataset_{name}']}" for name in ("split", "revision") if f"dataset_{name}" in data]
+        notes.append(f"The {plain(item.name)} documents: {plain(', '.join(parts))}.")
+    if trainer.model.config.threshold is None:
+        notes.append("Threshold: the decision's own rule; none was tuned.")
+    else:
+        notes.append(_threshold(trainer, evaluations, "threshold", "F1"))
+    if trainer.model.config.evidence_threshold is not None:
+        notes.append(_threshold(trainer, evaluations, "evidence_threshold", "evidence sentence F1"))
+    return notes + [note for item in evaluations for note in _reservations(trainer, item)]
 
 
-def _data(trainer: RecordingTrainer, evaluations: Sequence[Evaluation]) -> list[str]:
-    texts = []
-    for item in evaluations:
-        origin = trainer._origins.get(item.prefix)
-        if origin is not None:
-            parts = [f"data set {origin.dataset}"]
-            parts += [f"configuration {origin.config}"] if origin.config else []
-            parts += [f"split {origin.split}"] if origin.split else []
-            texts.append(
-                f"The {plain(item.name)} documents: {plain(', '.join([*parts, f'revision {origin.revision}']))}."
-            )
-    return texts
-
-
-def _threshold(trainer: RecordingTrainer) -> str:
-    threshold = trainer.model.config.threshold
-    if threshold is None:
-        return "Threshold: the decision's own rule; none was tuned."
-    return f"Threshold: {threshold:.4g}, {_chosen(trainer, 'threshold', threshold, 'F1')}."
-
-
-def _evidence_threshold(trainer: RecordingTrainer) -> str:
-    threshold = trainer.model.config.evidence_threshold or 0.0
-    chosen = _chosen(trainer, "evidence_threshold", threshold, "evidence sentence F1")
-    return f"Evidence threshold: {threshold:.4g}, {chosen}."
-
-
-def _chosen(trainer: RecordingTrainer, name: str, threshold: float, figure: str) -> str:
-    tuned = [entry for entry in trainer.state.log_history if entry.get(name) == threshold and f"{name}_f1" in entry]
-    if not tuned:
-        return "as the configuration had it; not tuned in this training"
-    documents = "evaluation documents" if trainer.args.tune_threshold else "labelled documents"
-    return f"chosen by {figure} on the {documents}, where it gives {percent(tuned[-1][f'{name}_f1'])}"
+def _threshold(trainer: RecordingTrainer, evaluations: Sequence[Evaluation], name: str, figure: str) -> str:
+    f1 = trainer.tuned_f1(name)
+    text = f"{name.replace('_', ' ').capitalize()}: {getattr(trainer.model.config, name):.4g}"
+    if f1 is None:
+        return f"{text}, as the configuration had it; not tuned in this training."
+    sets = [item.name for item in evaluations if trainer.tuned_on(name, item)]
+    documents = f"the {plain(' and '.join(sets))} documents" if sets else "labelled documents"
+    return f"{text}, chosen by {figure} on {documents}, where it gives {percent(f1)}."
 
 
 def _reservations(trainer: RecordingTrainer, item: Evaluation) -> list[str]:
@@ -117,73 +97,65 @@ def _reservations(trainer: RecordingTrainer, item: Evaluation) -> list[str]:
     if item.step != trainer.model_step:
         texts.append(
             f"The figures on the {name} documents are of training step {item.step}; the model is that of step "
-            f"{trainer.model_step}, which has not been evaluated."
+            f"{trainer.model_step}."
         )
     elif not is_current(trainer, item):
         texts.append(f"The figures on the {name} documents were measured with other thresholds than these.")
     missed = int(item.metrics.get("gold_not_scored", 0))
     if missed:
         texts.append(f"{count(missed, 'gold fact')} of the {name} documents are of pairs that are not scored: missed.")
-    choices = ["the checkpoint"] * bool(args.load_best_model_at_end or args.early_stopping_patience)
-    choices += ["the thresholds"] * args.tune_threshold
-    first = next(iter(trainer.eval_dataset), "") if isinstance(trainer.eval_dataset, dict) else ""
-    if choices and item.prefix == (f"eval_{first}" if first else "eval"):
-        were = "was" if choices == ["the checkpoint"] else "were"
-        chosen = " and ".join(choices).capitalize()
-        texts.append(f"{chosen} {were} chosen on these documents, which flatters the figures.")
+    chosen = [choice for choice in ("threshold", "evidence_threshold") if trainer.tuned_on(choice, item)]
+    if item.prefix == _first_prefix(trainer) and (args.load_best_model_at_end or args.early_stopping_patience):
+        chosen.insert(0, "checkpoint")
+    if chosen:
+        what = " and ".join(f"the {choice.replace('_', ' ')}" for choice in chosen).capitalize()
+        were = "was" if len(chosen) == 1 else "were"
+        texts.append(f"{what} {were} chosen on the {name} documents, which flatters the figures.")
     return texts
 
 
-def evaluated_relations(config: DocREConfig, evaluations: Sequence[Evaluation]) -> tuple[str, str]:
-    """The figures of each relation that has enough gold facts, on the first set of documents that has one; and what
-    to write above.
-    """
+def _first_prefix(trainer: RecordingTrainer) -> str:
+    sets = trainer.eval_dataset
+    return f"eval_{next(iter(sets))}" if isinstance(sets, dict) else "eval"
+
+
+def evaluated_relations(config: DocREConfig, evaluations: Sequence[Evaluation]) -> str:
+    """The figures of each relation that has enough gold facts, on the first set of documents that has one."""
     for item in evaluations:
-        enough = {name: counts for name, counts in item.relations.items() if counts[0] >= ENOUGH_FACTS}
+        enough = {name: figures for name, figures in item.relations.items() if figures[0] >= ENOUGH_FACTS}
         if enough:
             worded = any(config.relation_label(relation) != relation for relation in enough)
             rows = [
-                (relation, *[config.relation_label(relation)] * worded, gold, *map(percent, _figures(gold, *others)))
-                for relation, (gold, *others) in enough.items()
+                (relation, *[config.relation_label(relation)] * worded, gold, *map(percent, figures))
+                for relation, (gold, *figures) in enough.items()
             ]
-            left = sum(0 < gold < ENOUGH_FACTS for gold, _, _ in item.relations.values())
+            left = len(item.relations) - len(enough)
             note = f"Relations with {ENOUGH_FACTS} or more gold facts in the {plain(item.name)} documents"
             note += f" ({count(left, 'relation')} with fewer not listed):" if left else ":"
             header = ("Relation", *["Words"] * worded, "Gold facts", "F1", "Precision", "Recall")
-            return table(header, rows), note
-    return "", ""
-
-
-def _figures(gold: int, predicted: int, correct: int) -> tuple[float, float, float]:
-    precision, recall = correct / max(predicted, 1), correct / max(gold, 1)
-    return 2 * correct / max(predicted + gold, 1), precision, recall
+            return f"{note}\n\n{table(header, rows)}"
+    return ""
 
 
 # Training
 
 
-def training_facts(trainer: RecordingTrainer, documents: Sequence[Document], facts: int) -> list[tuple[str, str]]:
+def training_facts(trainer: RecordingTrainer, facts: int) -> list[tuple[str, str]]:
     """What was trained on, for how long, and where."""
-    args, state, rows = trainer.args, trainer.state, []
-    dataset, origin = trainer.train_dataset, trainer._origins.get("train")
+    args, state, dataset = trainer.args, trainer.state, trainer.train_dataset
     if not state.global_step:
         return [("Unknown", "this trainer has not trained the model")]
+    rows = []
     if dataset is not None:
-        text = f"{count(len(documents), 'document')}, {count(facts, 'fact')}"
-        if origin is not None:
-            text += plain(
-                f" ({origin.dataset}{f', {origin.split}' if origin.split else ''}, revision {origin.revision})"
-            )
-        rows.append(("Data", text))
+        rows.append(("Data", f"{count(len(dataset), 'document')}, {count(facts, 'fact')}"))
         left_out = describe_left_out(dataset.left_out)
         if left_out:
             rows.append(("Left out of them", plain(left_out)))
     epochs = f" ({state.epoch:.4g} epochs)" if state.epoch else ""
     rows.append(("Steps", f"{state.global_step:,}{epochs}"))
     if trainer.model_step != state.global_step:
-        rows.append(
-            ("Checkpoint", f"that of step {trainer.model_step:,}, the best by {plain(args.metric_for_best_model)}")
-        )
+        best = plain(args.metric_for_best_model)
+        rows.append(("Checkpoint", f"that of step {trainer.model_step:,}, the best by {best}"))
     runtime = next((entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry), None)
     if runtime is not None:
         rows.append(("Duration", duration(runtime) + (", since the run was resumed" if trainer._resumed else "")))
@@ -196,37 +168,23 @@ def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
-def training_curve(trainer: RecordingTrainer) -> tuple[str, str]:
-    """The evaluations during training, all or some evenly chosen, and a word on that."""
-    log, state = trainer.state.log_history, trainer.state
-    logged = logged_evaluations(log)
-    items = [item for item in logged if item.prefix == logged[0].prefix]
+def training_curve(trainer: RecordingTrainer) -> str:
+    """The evaluations during training, of several sets the first, where there were two or more."""
+    log, prefix = trainer.state.log_history, _first_prefix(trainer)
+    items = [entry for entry in takewhile(lambda entry: "train_runtime" not in entry, log) if f"{prefix}_f1" in entry]
     if len(items) < 2:
-        return "", ""
-    chosen = items
-    if len(items) > MAX_CURVE:
-        last = len(items) - 1
-        places = {round(number * last / (MAX_CURVE - 1)) for number in range(MAX_CURVE)}
-        places |= {number for number, item in enumerate(items) if item.step == state.best_global_step}
-        chosen = [items[place] for place in sorted(places)]
+        return ""
     losses = {entry["step"]: entry["loss"] for entry in log if "loss" in entry}
-    epochs = {entry["step"]: entry["epoch"] for entry in log if "epoch" in entry}
     rows = []
-    for item in chosen:
-        step = max((step for step in losses if step <= item.step), default=None)
-        rows.append(
-            [
-                f"{epochs[item.step]:.4g}" if item.step in epochs else "",
-                item.step,
-                "" if step is None else f"{losses[step]:.4g}",
-                f"{item.metrics['loss']:.4g}" if "loss" in item.metrics else "",
-                *(percent(item.metrics.get(name)) for name in ("f1", "precision", "recall")),
-            ]
-        )
+    for item in items:
+        step = max((step for step in losses if step <= item["step"]), default=-1)
+        shown = (item.get("epoch"), losses.get(step), item.get(f"{prefix}_loss"))
+        epoch, loss, evaluation_loss = ("" if value is None else f"{value:.4g}" for value in shown)
+        figures = (percent(item.get(f"{prefix}_{name}")) for name in ("f1", "precision", "recall"))
+        rows.append([epoch, item["step"], loss, evaluation_loss, *figures])
     header = ("Epoch", "Step", "Training loss", "Evaluation loss", "F1", "Precision", "Recall")
-    name = "" if items[0].name == "evaluation" else f" on the {plain(items[0].name)} documents"
-    part = f" ({len(chosen)} of {len(items)})" if len(chosen) < len(items) else ""
-    return table(header, rows), name + part
+    name = f" on the {plain(prefix.removeprefix('eval_'))} documents" if prefix != "eval" else ""
+    return f"Evaluations during training{name}:\n\n{table(header, rows)}"
 
 
 __all__ = [

@@ -1,124 +1,67 @@
-"""What a model card says of training documents, settings and papers."""
+"""What a model card is made of: text that stays text on a web page, settings, and papers."""
 
 from __future__ import annotations
 
 import dataclasses
+import html
 import platform
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
 
 from .configuration_docre import DocREConfig
-from .documents import Document, DocumentError, Entity, Mention, Relation
 from .training_arguments import DocRETrainingArguments
 
-MAX_EXAMPLE = 160
-"""Characters of the longest sentence that a card quotes."""
+# Text
+
+# Control characters, and those that turn the direction of what follows.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+_LINK = re.compile(r"(?<=:)//|(?<=www)\.|@", re.IGNORECASE)
 
 
-# Relations
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Example:
-    """A fact of a training document: the entities' names, and a sentence that has both where a short one does."""
-
-    head: str
-    tail: str
-    sentence: str | None = None
-
-
-def fact_counts(documents: Iterable[Document]) -> Counter[str]:
-    """Facts by relation; one that a document repeats counts once."""
-    counts: Counter[str] = Counter()
-    for document in documents:
-        counts.update(name for *_, name in {(r.head, r.tail, r.relation) for r in document.relations or ()})
-    return counts
-
-
-def relation_examples(documents: Iterable[Document]) -> dict[str, Example]:
+def plain(text: object) -> str:
     """
-    Finds an example of each relation.
+    One line that Markdown and HTML show as it is.
 
     Args:
-        documents (`Iterable[Document]`): Labelled documents.
+        text (`object`): What to write; `str` of it is.
 
     Returns:
-        `dict[str, Example]`: By relation, the fact with the shortest sentence that names both entities, the first
-        one on ties.
+        `str`: The text in one line, with everything escaped that Markdown, its tables or HTML would read as more
+        than text; addresses are no links.
     """
-    found: dict[str, tuple[int, Example]] = {}
-    for document in documents:
-        spans = document.sentence_spans
-        for relation in document.relations or ():
-            shared = _shared_sentences(document, relation)
-            size, sentence = min(((spans[i][1] - spans[i][0], i) for i in shared), default=(MAX_EXAMPLE + 1, None))
-            if relation.relation in found and found[relation.relation][0] <= size:
-                continue
-            head, tail = (document.entities[number].name for number in (relation.head, relation.tail))
-            quoted = None
-            if sentence is not None and size <= MAX_EXAMPLE:
-                quoted = document.text[slice(*spans[sentence])]
-            found[relation.relation] = size, Example(head[:MAX_EXAMPLE], tail[:MAX_EXAMPLE], quoted)
-    return {name: example for name, (_, example) in found.items()}
-
-
-def _shared_sentences(document: Document, relation: Relation) -> set[int]:
-    head, tail = (
-        {mention.sentence for mention in document.entities[number].mentions}
-        for number in (relation.head, relation.tail)
+    line = " ".join(_UNSEEN.sub(" ", str(text)).split()).encode("utf-8", "replace").decode("utf-8")
+    # Some pages set formulas between `\\(` and `\\)`, so that a backslash before a bracket can't mean itself.
+    line = _MARKDOWN.sub(
+        lambda match: f"&#{ord(match[0])};" if match[0] in "\\|" else f"\\{match[0]}", html.escape(line, quote=False)
     )
-    return head & tail
+    return _LINK.sub(lambda match: "".join(f"&#{ord(character)};" for character in match[0]), line)
 
 
-def example_markup(documents: Sequence[Document], entity_types: Sequence[str]) -> str | None:
-    """
-    Writes a short sentence of a training document as markup, to show what goes into the model.
-
-    Args:
-        documents (`Sequence[Document]`): Labelled documents.
-        entity_types (`Sequence[str]`): The types that the model knows; others are left out.
-
-    Returns:
-        `str` or `None`: The shortest sentence that names both entities of a fact, of eight words or more, or else of
-        five.
-    """
-    best: tuple[bool, int, int, int] | None = None
-    for number, document in enumerate(documents):
-        spans = document.sentence_spans
-        for relation in document.relations or ():
-            for sentence in _shared_sentences(document, relation) if relation.head != relation.tail else ():
-                size = spans[sentence][1] - spans[sentence][0]
-                words = len(document.sentences[sentence])
-                if size <= MAX_EXAMPLE and words >= 5:
-                    rank = (words < 8, size, number, sentence)
-                    best = min(best or rank, rank)
-    if best is None:
-        return None
-    *_, number, sentence = best
-    try:
-        return _one_sentence(documents[number], sentence, entity_types).to_markup()
-    except DocumentError:  # mentions that cross each other, or a type that markup can't write
-        return None
+def percent(value: float | None) -> str:
+    """A fraction in percent, to one digit: `"59.4"`."""
+    return "" if value is None else f"{100 * value:.1f}"
 
 
-def _one_sentence(document: Document, sentence: int, entity_types: Sequence[str]) -> Document:
-    start, end = document.sentence_spans[sentence]
-    entities: list[dict[str, Any]] = []
-    for entity in document.entities:
-        mentions = [_place(mention, start) for mention in entity.mentions if mention.sentence == sentence]
-        if mentions:
-            entities.append({"type": _known_type(entity, entity_types), "mentions": mentions})
-    return Document.from_text(document.text[start:end], entities)
+def duration(seconds: float) -> str:
+    """A duration in the two units that matter: `"1 h 3 min"`, `"12 s"`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {whole % 60} s"
 
 
-def _place(mention: Mention, start: int) -> dict[str, int]:
-    return {"start": mention.start - start, "end": mention.end - start}
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `"1 relation"`, `"1,234 facts"`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _known_type(entity: Entity, entity_types: Sequence[str]) -> str | None:
-    return entity.type if entity.type in entity_types else None
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table, its cells escaped."""
+    lines = [list(header), ["---"] * len(header), *([plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # Settings
@@ -257,11 +200,12 @@ def citations(config: DocREConfig, version: str) -> str:
 __all__ = [
     "HEADS",
     "LOSSES",
-    "Example",
     "citations",
-    "example_markup",
-    "fact_counts",
+    "count",
+    "duration",
     "hyper_parameters",
-    "relation_examples",
+    "percent",
+    "plain",
+    "table",
     "versions",
 ]

@@ -15,7 +15,9 @@ from typing import Any, cast
 
 import torch
 import transformers
+from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .configuration_docre import DocREConfig
@@ -24,7 +26,7 @@ from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .training import DocRETrainer, last_checkpoint
-from .training_arguments import DocRETrainingArguments
+from .training_arguments import SECRETS, DocRETrainingArguments
 
 logger = logging.get_logger(__name__)
 
@@ -54,7 +56,7 @@ class Recipe:
         training (`dict`):
             Any field of [`DocRETrainingArguments`].
         output_dir (`str`):
-            Folder of checkpoints, the final model, its card and its scores.
+            Folder of checkpoints, the final model, its card and its scores; environment variables are expanded.
         card (`dict`, *optional*):
             What the model card can't know by itself: any argument of [`DocRETrainer.create_model_card`].
     """
@@ -96,8 +98,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
     for name, value in _read_overrides(overrides):
         _set(tree, _resolve(name), value)
     _check(tree, str(path))
-    output_dir = _expand(tree["output_dir"], "output_dir")
-    return Recipe(tree["model"], tree["data"], tree["training"], output_dir, tree["card"])
+    _expand(tree["output_dir"], "output_dir")
+    return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"])
 
 
 def train_from_recipe(
@@ -122,29 +124,44 @@ def train_from_recipe(
         RecipeError: If the recipe isn't right, or `output_dir` holds checkpoints and `resume` is off.
     """
     recipe = load_recipe(path, overrides)
-    checkpoint = last_checkpoint(recipe.output_dir)
+    folder = _expand(recipe.output_dir, "output_dir")
+    checkpoint = last_checkpoint(folder)
     if checkpoint is not None and not resume:
         raise RecipeError(
-            f"{recipe.output_dir} holds checkpoints of an earlier run. Go on from the last one with --resume, or "
-            "choose another folder with --output_dir=FOLDER."
+            f"{folder} holds checkpoints of an earlier run. Go on from the last one with --resume, or choose another "
+            "folder with --output_dir=FOLDER."
         )
     if checkpoint is None and resume:
-        logger.warning(f"{recipe.output_dir} holds no complete checkpoint; training starts at the beginning.")
+        logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
     trainer = build_trainer(recipe)
+    if trainer.is_world_process_zero():
+        _write_recipe(recipe, Path(folder))
     output = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = dict(output.metrics)
     trainer.save_metrics("train", output.metrics)
-    # Before evaluation: with bf16_full_eval that rounds the model.
-    trainer.save_model(recipe.output_dir)
+    # Before evaluation, because bf16_full_eval rounds the model; and no upload yet, because the card isn't finished.
+    trainer.save_model(_internal_call=True)
     if trainer.eval_dataset is not None:
         scores = trainer.evaluate()
         trainer.save_metrics("eval", scores)
         metrics.update(scores)
     trainer.create_model_card(**recipe.card)
     trainer.save_state()
-    if trainer.is_world_process_zero():
-        _write_yaml(recipe, Path(recipe.output_dir) / "recipe.yaml")
+    if trainer.args.push_to_hub and trainer.is_world_process_zero():
+        _upload(trainer, folder)
     return metrics
+
+
+def _upload(trainer: DocRETrainer, folder: str) -> None:
+    # Not `trainer.push_to_hub`, which saves the model once more.
+    trainer._finish_current_push()
+    HfApi(token=trainer.args.hub_token).upload_folder(
+        repo_id=str(trainer.hub_model_id),
+        folder_path=folder,
+        commit_message="End of training",
+        ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*"],
+        revision=trainer.args.hub_revision,
+    )
 
 
 def build_trainer(recipe: Recipe) -> DocRETrainer:
@@ -160,7 +177,7 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
-    arguments = DocRETrainingArguments(output_dir=recipe.output_dir, **recipe.training)
+    arguments = DocRETrainingArguments(output_dir=_expand(recipe.output_dir, "output_dir"), **recipe.training)
     train = _read_documents(recipe.data["train"], "data.train")
     evaluation = _read_documents(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
     # The new head draws its random numbers here, before the trainer sets the seed.
@@ -440,10 +457,30 @@ def _read_yaml(text: str, place: str) -> Any:
         raise RecipeError(f"{place} is not valid YAML: {error}") from None
 
 
-def _write_yaml(recipe: Recipe, path: Path) -> None:
+def _write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Writes `recipe.yaml` as the user wrote it, without tokens; nothing where an upload would tell absolute paths."""
     import yaml
 
-    path.write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    training = {name: value for name, value in recipe.training.items() if name not in SECRETS}
+    content = dataclasses.asdict(dataclasses.replace(recipe, training=training))
+    path = folder / "recipe.yaml"
+    places = _absolute_paths(content) if training.get("push_to_hub") else []
+    if places:
+        path.unlink(missing_ok=True)
+        logger.warning(
+            f"No recipe.yaml is written, since it would go to the Hub and tell of {', '.join(places)}. Write paths "
+            "from the working directory, or with an environment variable."
+        )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _absolute_paths(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return [path for part in parts for path in _absolute_paths(part)]
+    return [value] if isinstance(value, str) and os.path.isabs(value) else []
 
 
 __all__ = ["Recipe", "RecipeError", "build_trainer", "load_recipe", "train_from_recipe"]

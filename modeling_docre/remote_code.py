@@ -11,11 +11,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
 from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, TRANSFORMERS_DYNAMIC_MODULE_NAME, PushToHubMixin
 
 PIPELINE_FILE = "pipeline_docre.py"
@@ -61,6 +62,17 @@ CODE_KEYS: dict[str, dict[str, Any]] = {
 # What tells our files from those of another library.
 _OURS = {CONFIG_NAME: ("model_type", "docre"), PROCESSOR_NAME: ("processor_class", "DocREProcessor")}
 
+CARD = "README.md"
+LIBRARY = "modeling-docre"
+PIPELINE_TAG = "token-classification"
+CARD_TAGS = (
+    "docre",
+    "document-level-relation-extraction",
+    "relation-extraction",
+    "information-extraction",
+    "knowledge-graph",
+)
+
 # True in the copy that came with a checkpoint, which has to stay whole when the checkpoint is saved again.
 IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
@@ -70,12 +82,20 @@ def without_code_keys(config: dict[str, Any]) -> dict[str, Any]:
     return config if IS_COPY else {key: config[key] for key in config if key not in CODE_KEYS[CONFIG_NAME]}
 
 
+def as_list(value: str | Sequence[str] | None) -> list[str]:
+    """Return the strings of what may be one, several or none."""
+    return [value] if isinstance(value, str) else [str(item) for item in value or ()]
+
+
 def _read(folder: Path, name: str) -> dict[str, Any] | None:
     """Read `config.json` or `processor_config.json`; `None` where there is none of this library."""
     path = folder / name
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # half of a file, which is written anew
+        return None
     key, value = _OURS[name]
     return found if found.get(key) == value else None
 
@@ -146,16 +166,21 @@ class Shareable:
         repo = _hub_arguments(kwargs) if push_to_hub else {}
         include_code = include_code or IS_COPY
         self._save(save_directory, *args, include_code=include_code, **kwargs)
-        if push_to_hub:
+        if push_to_hub and kwargs.get("is_main_process", True):
             repo_id = repo.pop("repo_id", Path(save_directory).resolve().name)
-            self.push_to_hub(repo_id, include_code=include_code, **repo)
+            _push(self, repo_id, (args, {**kwargs, "include_code": include_code}), **repo)
 
     def _save(
         self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any
     ) -> None:
-        super().save_pretrained(os.fspath(save_directory), *args, **kwargs)  # type: ignore[misc]
+        folder = Path(save_directory)
+        had_code = has_code(folder)
+        super().save_pretrained(os.fspath(folder), *args, **kwargs)  # type: ignore[misc]
         if kwargs.get("is_main_process", True):
-            finish_folder(save_directory, include_code=include_code)
+            if had_code and not include_code:
+                for name in CODE_FILES:
+                    (folder / name).unlink(missing_ok=True)
+            finish_folder(folder, include_code=include_code)
 
     def push_to_hub(self, repo_id: str, *, include_code: bool = False, **kwargs: Any) -> Any:
         """Upload to the Hub, in one commit.
@@ -170,12 +195,7 @@ class Shareable:
         Returns:
             `CommitInfo`: The commit.
         """
-        token, include_code = kwargs.get("token"), include_code or IS_COPY
-        full_id = HfApi(token=token).create_repo(repo_id, private=kwargs.get("private"), exist_ok=True).repo_id
-        if kwargs.get("commit_message") is None:
-            kwargs["commit_message"] = f"Upload {type(self).__name__}{' and its code' if include_code else ''}"
-        upload = _Upload(self, include_code, {"repo_id": full_id, "revision": kwargs.get("revision"), "token": token})
-        return upload.push_to_hub(repo_id, **kwargs)
+        return _push(self, repo_id, ((), {"include_code": include_code or IS_COPY}), **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:
@@ -188,33 +208,84 @@ def _hub_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: arguments.pop(name) for name in names if name in arguments}
 
 
+def _push(shared: Shareable, repo_id: str, saving: tuple[tuple[Any, ...], dict[str, Any]], **kwargs: Any) -> Any:
+    """Upload what `shared.save_pretrained(folder, *args, **kwargs)` writes, its arguments being `saving`."""
+    token = kwargs.get("token")
+    full_id = HfApi(token=token).create_repo(repo_id, private=kwargs.get("private"), exist_ok=True).repo_id
+    if kwargs.get("commit_message") is None:
+        code = " and its code" if saving[1]["include_code"] else ""
+        kwargs["commit_message"] = f"Upload {type(shared).__name__}{code}"
+    model = getattr(shared, "model", shared)
+    kwargs["tags"] = [*as_list(kwargs.get("tags")), *as_list(getattr(model, "model_tags", None))] or None
+    upload = _Upload(shared, saving, {"repo_id": full_id, "revision": kwargs.get("revision"), "token": token})
+    return upload.push_to_hub(repo_id, **kwargs)
+
+
 class _Upload(PushToHubMixin):
     """What `push_to_hub` saves and uploads."""
 
-    def __init__(self, shared: Shareable, include_code: bool, repo: dict[str, Any]) -> None:
-        self.shared, self.include_code, self.repo = shared, include_code, repo
+    def __init__(
+        self, shared: Shareable, saving: tuple[tuple[Any, ...], dict[str, Any]], repo: dict[str, Any]
+    ) -> None:
+        self.shared, self.saving, self.repo = shared, saving, repo
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         # Model and processor may be pushed one after the other, in either order: a folder is made whole only where
         # what the other one wrote is there.
         folder = Path(save_directory)
         for name in CODE_KEYS:
+            found = self._download(name)
+            if found is not None:
+                shutil.copyfile(found, folder / name)
+                if _read(folder, name) is None:
+                    (folder / name).unlink()
+        args, others = self.saving
+        self.shared.save_pretrained(save_directory, *args, **{**kwargs, **others})
+
+    def _download(self, name: str) -> str | None:
+        """The file of that name in the repository: of the branch, or where there is none yet, of the default one."""
+        for revision in dict.fromkeys((self.repo["revision"], None)):
             try:
-                shutil.copyfile(hf_hub_download(filename=name, **self.repo), folder / name)
-            except (EntryNotFoundError, RevisionNotFoundError):
+                return hf_hub_download(filename=name, **{**self.repo, "revision": revision})
+            except RevisionNotFoundError:
                 continue
-            if _read(folder, name) is None:
-                (folder / name).unlink()
-        self.shared.save_pretrained(save_directory, include_code=self.include_code, **kwargs)
+            except LocalEntryNotFoundError:  # the Hub could not be asked
+                raise
+            except EntryNotFoundError:
+                break
+        return None
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        # transformers has written a card by now: that of the repository, or a blank one of its own.
+        self.repo["revision"] = None
+        if self._download(CARD) is None:
+            path = Path(working_dir) / CARD
+            card = ModelCard.load(path)
+            tags = as_list(card.data.tags)
+            model = getattr(self.shared, "model", self.shared)
+            own = Path(getattr(model, "name_or_path", None) or ".no-folder") / CARD
+            if own.is_file():
+                card = ModelCard.load(own, ignore_metadata_errors=True)
+                tags = [*as_list(card.data.tags), *tags]
+            else:
+                card.data.library_name, card.data.pipeline_tag = LIBRARY, PIPELINE_TAG
+                tags = [*CARD_TAGS, *tags]
+            card.data.tags = list(dict.fromkeys(tags))
+            card.save(path)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
 
 __all__ = [
     "AUTO_MODEL",
+    "CARD_TAGS",
     "CODE_FILES",
     "CODE_KEYS",
     "IS_COPY",
+    "LIBRARY",
     "PIPELINE_FILE",
+    "PIPELINE_TAG",
     "Shareable",
+    "as_list",
     "finish_folder",
     "has_code",
     "without_code_keys",

@@ -24,7 +24,7 @@ from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
-from .training_record import RecordingTrainer, hub_origins
+from .training_record import RecordingTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -108,7 +108,6 @@ class DocRETrainer(RecordingTrainer):
         self.args, self.processing_class = args, processing_class
         if model is not None:
             self._adopt(model)
-        self._origins = hub_origins(train_dataset, eval_dataset)
         evaluation = self._evaluation_documents(eval_dataset)
         if args.tune_threshold and evaluation is None:
             raise ValueError("tune_threshold=True needs labelled documents: pass eval_dataset=[...].")
@@ -255,9 +254,11 @@ class DocRETrainer(RecordingTrainer):
                 self._report_left_out(self.train_dataset, "training", partly=True)
             if self.args.tune_threshold:
                 output.metrics["train_threshold"] = self.tune_threshold()
-                evidence_threshold = self.tune_evidence_threshold()
-                if evidence_threshold is not None:
-                    output.metrics["train_evidence_threshold"] = evidence_threshold
+                # None switches evidence off, and tuning is not to switch it on.
+                if self.model.config.evidence_threshold is not None:
+                    evidence_threshold = self.tune_evidence_threshold()
+                    if evidence_threshold is not None:
+                        output.metrics["train_evidence_threshold"] = evidence_threshold
         finally:
             if self._frozen is not None:
                 self._frozen.close_cache()

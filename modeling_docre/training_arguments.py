@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
+
+SECRETS = ("hub_token", "push_to_hub_token")
+"""Settings that no file may hold."""
 
 
 @dataclass
@@ -114,6 +119,20 @@ class DocRETrainingArguments(TrainingArguments):
         config.dispatch_batches = False
         config.split_batches = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled, as into `training_args.bin`, which goes to the Hub: no token, and of folders the name."""
+        state = {
+            name: Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+            for name, value in vars(self).items()
+        }
+        return state | {name: None for name in SECRETS if name in state}
+
+    def __copy__(self) -> DocRETrainingArguments:
+        # A copy in this process keeps everything.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
     def _refuse_unused(self) -> None:
         """Refuses settings of Trainer that would do nothing here."""
         unused = {
@@ -127,4 +146,4 @@ class DocRETrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={getattr(self, name)!r} would not be used: {reason}. Leave it out.")
 
 
-__all__ = ["DocRETrainingArguments"]
+__all__ = ["SECRETS", "DocRETrainingArguments"]

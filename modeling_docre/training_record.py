@@ -1,42 +1,25 @@
-"""The part of [`DocRETrainer`] that keeps what its model card says: where data came from, and each evaluation."""
+"""The part of [`DocRETrainer`] that keeps what its model card says, and what it lets out of this machine."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput
 
 from .document_batches import DocumentDataLoader
-from .documents import Document, Relation
+from .document_results import DocumentResult, reference
+from .documents import Document
+from .metrics.docred.scoring import relation_counts, score
 from .training_evaluation import EvaluatingTrainer
 
-# The place of a file in a dataset repository, as `datasets` notes it: the repository, and the commit that was read.
-_HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([0-9a-f]{7,64})/")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """
-    The dataset repository that documents were loaded from.
-
-    Args:
-        dataset (`str`): The id of the repository.
-        revision (`str`): The commit that was read.
-        config (`str`, *optional*): The name of the configuration, where it isn't the only one.
-        split (`str`, *optional*): The split.
-    """
-
-    dataset: str
-    revision: str
-    config: str | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +31,20 @@ class Evaluation:
         prefix (`str`): The start of the names of its metrics: `"eval"`, `"eval_dev"`, `"test"`.
         step (`int`): The training step that the evaluated weights are of.
         metrics (`dict[str, float]`): The metrics, without the prefix.
-        documents (`int`, *optional*): The number of documents; `None` where only the log of an earlier session knows.
-        facts (`int`, *optional*): The number of gold facts.
+        documents (`Sequence[Document]`): The labelled documents.
         threshold (`float`, *optional*): `config.threshold` at the time.
         evidence_threshold (`float`, *optional*): `config.evidence_threshold` at the time.
-        relations (`dict[str, tuple[int, int, int]]`, *optional*): By relation the number of gold facts, predicted
-            facts, and correctly predicted ones.
+        relations (`dict[str, tuple[int, float, float, float]]`, *optional*): By relation the number of gold facts, F1,
+            precision and recall, most gold facts first.
     """
 
     prefix: str
     step: int
     metrics: dict[str, float]
-    documents: int | None = None
-    facts: int | None = None
+    documents: Sequence[Document]
     threshold: float | None = None
     evidence_threshold: float | None = None
-    relations: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    relations: dict[str, tuple[int, float, float, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -71,99 +52,24 @@ class Evaluation:
         return self.prefix.removeprefix("eval").removeprefix("_") or "evaluation"
 
 
-def hub_origin(data: Any) -> Origin | None:
-    """
-    Finds out which dataset repository documents were loaded from.
-
-    Args:
-        data (`datasets.Dataset` or anything else): What a caller passed as documents.
-
-    Returns:
-        `Origin` or `None`: `None` for anything but a dataset whose files all come from one commit of one repository.
-    """
-    info = getattr(data, "info", None)
-    found = {_HUB_FILE.match(str(url)) for url in getattr(info, "download_checksums", None) or ()}
-    places = {match.groups() for match in found if match is not None}
-    if len(places) != 1 or None in found:
-        return None
-    ((dataset, revision),) = places
-    config, split = getattr(info, "config_name", None), getattr(data, "split", None)
-    return Origin(dataset, revision, None if config == "default" else config, None if split is None else str(split))
-
-
-def hub_origins(train: Any, evaluation: Any) -> dict[str, Origin]:
-    """
-    Finds out which dataset repositories a trainer's documents were loaded from.
-
-    Args:
-        train (`Any`): What was passed as training documents.
-        evaluation (`Any`): What was passed as evaluation documents, perhaps a `dict` of several sets.
-
-    Returns:
-        `dict[str, Origin]`: By `"train"`, `"eval"` or `"eval_NAME"`, those that are known.
-    """
-    data = {"train": train}
-    if type(evaluation) is dict:
-        data.update({f"eval_{name}": part for name, part in evaluation.items()})
-    else:
-        data["eval"] = evaluation
-    origins = {name: hub_origin(part) for name, part in data.items()}
-    return {name: origin for name, origin in origins.items() if origin is not None}
-
-
-def hub_model(config: Any) -> str | None:
-    """
-    The id of the model that training started from.
-
-    Args:
-        config ([`DocREConfig`]): The configuration of the model.
-
-    Returns:
-        `str` or `None`: The id of the checkpoint, or else of its encoder; `None` where that was a folder.
-    """
-    for name in (config.name_or_path, config.encoder.name_or_path):
-        if name and _HUB_ID.fullmatch(name) and not os.path.exists(name):
-            return str(name)
-    return None
-
-
-def relation_counts(
-    documents: Sequence[Document], predictions: Sequence[Sequence[Relation]]
-) -> dict[str, tuple[int, int, int]]:
-    """
-    Counts facts by relation.
-
-    Args:
-        documents (`Sequence[Document]`): Labelled documents.
-        predictions (`Sequence[Sequence[Relation]]`): What is predicted in each.
-
-    Returns:
-        `dict[str, tuple[int, int, int]]`: Gold facts, predicted facts and correct ones, most gold facts first.
-    """
-    counts: tuple[Counter[str], Counter[str], Counter[str]] = (Counter(), Counter(), Counter())
-    for document, predicted in zip(documents, predictions, strict=True):
-        gold, found = (
-            {(relation.head, relation.tail, relation.relation) for relation in relations or ()}
-            for relations in (document.relations, predicted)
-        )
-        for counter, facts in zip(counts, (gold, found, gold & found), strict=True):
-            counter.update(name for *_, name in facts)
-    names = sorted(counts[0].keys() | counts[1].keys(), key=lambda name: (-counts[0][name], name))
-    return {name: (counts[0][name], counts[1][name], counts[2][name]) for name in names}
+def hub_id(name: str | None) -> str | None:
+    """The id of a model that was loaded by `name`; `None` where that was a folder, or nothing."""
+    return name if name and _HUB_ID.fullmatch(name) and not os.path.exists(name) else None
 
 
 class RecordingTrainer(EvaluatingTrainer):
     """A trainer that writes its model card. [`DocRETrainer`] is the one to use."""
 
-    _origins: dict[str, Origin]
     _resumed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._evaluations: list[Evaluation] = []
+        self._tuned_on: dict[str, frozenset[str]] = {}
         self._card_settings: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
         # Now, because a folder that is still there is known for one.
-        self._base_model = hub_model(self.model.config)
+        self._start_model = hub_id(self.model.config.name_or_path)
+        self._encoder = hub_id(self.model.config.encoder.name_or_path)
 
     @property
     def model_step(self) -> int:
@@ -174,8 +80,15 @@ class RecordingTrainer(EvaluatingTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`; see [`DocRETrainer`]."""
-        self._evaluations, self._resumed = [], bool(resume_from_checkpoint)
+        self._evaluations, self._tuned_on, self._resumed = [], {}, bool(resume_from_checkpoint)
+        # The card of the checkpoint that was loaded is not that of what comes out.
+        self.model.name_or_path = ""
+        if isinstance(resume_from_checkpoint, str):
+            with self.args.main_process_first(local=False, desc="reading the checkpoint"):
+                _change_best_checkpoint(Path(resume_from_checkpoint), str(Path(resume_from_checkpoint).parent))
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    # What is evaluated, and what thresholds were tuned on
 
     def evaluation_loop(  # type: ignore[override]
         self,
@@ -190,17 +103,15 @@ class RecordingTrainer(EvaluatingTrainer):
         metrics = output.metrics or {}
         if f"{metric_key_prefix}_f1" in metrics and self._is_known(dataloader.dataset, metric_key_prefix):
             documents: list[Document] = dataloader.dataset.documents  # type: ignore[attr-defined]
-            relations = relation_counts(documents, output.predictions)  # type: ignore[arg-type]
             self._evaluations.append(
                 Evaluation(
                     metric_key_prefix,
                     self.model_step,
                     {name.removeprefix(f"{metric_key_prefix}_"): value for name, value in metrics.items()},
-                    documents=len(documents),
-                    facts=sum(gold for gold, _, _ in relations.values()),
-                    threshold=self.model.config.threshold,
-                    evidence_threshold=self.model.config.evidence_threshold,
-                    relations=relations,
+                    documents,
+                    self.model.config.threshold,
+                    self.model.config.evidence_threshold,
+                    _by_relation(documents, output.predictions),
                 )
             )
         return output
@@ -212,6 +123,43 @@ class RecordingTrainer(EvaluatingTrainer):
         own = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset]
         return any(dataset is part for part in own)
 
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """As that of [`EvaluatingTrainer`]. It is no evaluation that a model card reports."""
+        known = list(self._evaluations)
+        output = super().predict(*args, **kwargs)
+        self._evaluations = known
+        return output
+
+    def _results_to_tune_on(
+        self, dataloader: DocumentDataLoader, description: str, **keep: bool
+    ) -> tuple[list[Document], list[DocumentResult]]:
+        documents, results = super()._results_to_tune_on(dataloader, description, **keep)
+        self._tuned_on[description] = frozenset(document.text for document in documents)
+        return documents, results
+
+    def tuned_on(self, threshold: str, evaluation: Evaluation) -> bool:
+        """
+        Whether a threshold of the model was chosen on documents of an evaluation.
+
+        Args:
+            threshold (`str`): `"threshold"` or `"evidence_threshold"`.
+            evaluation ([`Evaluation`]): The evaluation.
+        """
+        texts = self._tuned_on.get(threshold.replace("_", " ").capitalize(), frozenset())
+        return self.tuned_f1(threshold) is not None and any(
+            document.text in texts for document in evaluation.documents
+        )
+
+    def tuned_f1(self, threshold: str) -> float | None:
+        """The F1 that a threshold of the model was chosen by; `None` where it was not chosen in this training."""
+        value = getattr(self.model.config, threshold)
+        found = [
+            entry[f"{threshold}_f1"]
+            for entry in self.state.log_history
+            if f"{threshold}_f1" in entry and entry[threshold] == value
+        ]
+        return found[-1] if found else None
+
     def reported_evaluations(self) -> list[Evaluation]:
         """
         Returns:
@@ -219,18 +167,28 @@ class RecordingTrainer(EvaluatingTrainer):
             none, the last one of an earlier step.
         """
         found = {item.prefix: item for item in self._evaluations if item.step == self.model_step}
-        if found:
-            return list(found.values())
-        # A run that was resumed with its best step behind it has the figures of that step in its log alone.
-        logged = logged_evaluations(self.state.log_history)
-        found = {item.prefix: item for item in logged if item.step == self.model_step}
         return list(found.values()) or self._evaluations[-1:]
+
+    # What goes out
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer.save_model`, with a model card where it is called by a user."""
         super().save_model(output_dir, _internal_call)
+        if output_dir is None or not _internal_call:
+            self.model.name_or_path = str(output_dir or self.args.output_dir)
         if not _internal_call:
             self._write_model_card(output_dir)
+
+    def save_state(self) -> None:
+        """As `Trainer.save_state`, without the place of the best checkpoint on this machine."""
+        super().save_state()
+        if self.is_world_process_zero():
+            _change_best_checkpoint(Path(str(self.args.output_dir)), "")
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            _change_best_checkpoint(Path(checkpoint_folder), "")
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def create_model_card(
         self,
@@ -243,13 +201,15 @@ class RecordingTrainer(EvaluatingTrainer):
         dataset_tags: str | list[str] | None = None,
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
+        dataset_split: str | list[str] | None = None,
+        dataset_revision: str | list[str] | None = None,
     ) -> None:
         """
         Writes the model card into `args.output_dir`: what the trainer knows of the model, its training and its last
         evaluation. A `README.md` whose tags lack `generated_from_trainer` was written by a person, and stays.
 
-        The table of relations quotes a short sentence of a training document for each. What is passed here goes into
-        the cards that `save_model` and `push_to_hub` write afterwards, too.
+        No text of any document is in it. What is passed here goes into the cards that `save_model` and `push_to_hub`
+        write afterwards, too.
 
         Args:
             language (`str` or `list[str]`, *optional*):
@@ -261,28 +221,26 @@ class RecordingTrainer(EvaluatingTrainer):
             model_name (`str`, *optional*):
                 Name of the model. Defaults to that of its repository or folder.
             finetuned_from (`str`, *optional*):
-                Id of the model that training started from. Defaults to the encoder's, if it is not a folder.
+                Id of the model that training started from. Defaults to the checkpoint's or the encoder's, if they
+                were loaded by id.
             tasks (`str` or `list[str]`, *optional*):
                 Task that the results are listed under. Defaults to `"relation-extraction"`.
             dataset_tags (`str` or `list[str]`, *optional*):
-                Ids of the data sets. Known for a `datasets.Dataset` that was loaded from the Hub.
+                Ids of the data sets. `model-index` lists the figures where there is one for each set of documents that
+                was evaluated on, in their order.
             dataset (`str` or `list[str]`, *optional*):
                 Names of the data sets, for readers.
             dataset_args (`str` or `list[str]`, *optional*):
                 What else identifies the data that was evaluated on.
+            dataset_split (`str` or `list[str]`, *optional*):
+                The split that was evaluated on.
+            dataset_revision (`str` or `list[str]`, *optional*):
+                The commit of the data set.
         """
-        given = {
-            "language": language,
-            "license": license,
-            "tags": tags,
-            "model_name": model_name,
-            "finetuned_from": finetuned_from,
-            "tasks": tasks,
-            "dataset_tags": dataset_tags,
-            "dataset": dataset,
-            "dataset_args": dataset_args,
+        said = dict(locals())
+        self._card_settings |= {
+            name: value for name, value in said.items() if name not in ("self", "__class__") and value is not None
         }
-        self._card_settings.update({name: value for name, value in given.items() if value is not None})
         self._write_model_card(None)
 
     def _write_model_card(self, folder: str | None) -> None:
@@ -293,31 +251,30 @@ class RecordingTrainer(EvaluatingTrainer):
         write_model_card(self, Path(folder or str(self.args.output_dir)), **self._card_settings)
 
 
-def logged_evaluations(log: Sequence[dict[str, Any]]) -> list[Evaluation]:
-    """
-    Reads evaluations out of a trainer's log.
-
-    Args:
-        log (`Sequence[dict]`): `trainer.state.log_history`.
-
-    Returns:
-        `list[Evaluation]`: Those during training, by their metrics alone.
-    """
-    found = []
-    for entry in log:
-        if "train_runtime" in entry:
-            break
-        for key in entry:
-            prefix = key.removesuffix("_f1")
-            # A runtime is what `evaluate` adds to its own metrics.
-            if f"{prefix}_runtime" in entry and key != prefix:
-                metrics = {
-                    name.removeprefix(f"{prefix}_"): value
-                    for name, value in entry.items()
-                    if name.startswith(f"{prefix}_")
-                }
-                found.append(Evaluation(prefix, entry["step"], metrics))
-    return found
+def _by_relation(documents: Sequence[Document], predictions: Any) -> dict[str, tuple[int, float, float, float]]:
+    references = [reference(document, str(number)) for number, document in enumerate(documents)]
+    rows = [
+        {"title": str(number), "h_idx": relation.head, "t_idx": relation.tail, "r": relation.relation}
+        for number, relations in enumerate(predictions)
+        for relation in relations
+    ]
+    figures = score(rows, references)
+    gold = sorted(relation_counts(references).items(), key=lambda item: (-item[1], item[0]))
+    return {
+        name: (facts, *(figures[f"relation/{name}/{figure}"] for figure in ("f1", "precision", "recall")))  # type: ignore[misc]
+        for name, facts in gold
+    }
 
 
-__all__ = ["Evaluation", "Origin", "RecordingTrainer", "hub_model", "hub_origin", "hub_origins", "logged_evaluations"]
+def _change_best_checkpoint(folder: Path, parent: str) -> None:
+    """Puts another parent folder, or none, before the best checkpoint that the state in `folder` names."""
+    path = folder / TRAINER_STATE_NAME
+    state = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    best = state.get("best_model_checkpoint")
+    # What has a parent folder already was never uploaded.
+    if best and (not parent or best == Path(best).name):
+        state["best_model_checkpoint"] = os.path.join(parent, Path(best).name)
+        path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+__all__ = ["Evaluation", "RecordingTrainer", "hub_id"]

@@ -77,6 +77,9 @@ class Repo:
         commit = self.branches[revision][-1]
         return {*commit.files, *commit.large}
 
+    def text(self, path: str, revision: str = "main") -> str:
+        return self.branches[revision][-1].files[path].decode()
+
     def json(self, path: str, revision: str = "main") -> Any:
         return json.loads(self.branches[revision][-1].files[path])
 
@@ -89,6 +92,8 @@ class FakeHub(ThreadingHTTPServer):
         self.repos: dict[str, Repo] = {}
         self.large: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.blocked: set[str] = set()
+        """Starts of `user/name/file` that a gateway on the way answers with 403."""
         self.unknown: list[str] = []
 
     @property
@@ -107,6 +112,14 @@ class FakeHub(ThreadingHTTPServer):
             **{name: None for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")},
             **others,
         }
+
+    def received(self) -> Iterator[tuple[str, bytes]]:
+        """Every content that was ever uploaded, with its path."""
+        for repo in self.repos.values():
+            for commits in (*repo.branches.values(), *repo.requests):
+                for commit in commits:
+                    yield from commit.files.items()
+                    yield from ((path, self.large[oid]) for path, oid in commit.large.items())
 
 
 @contextmanager
@@ -281,6 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self._find(repo_id)
         if repo is None:
             return
+        if any(f"{repo_id}/{path}".startswith(start) for start in self.server.blocked):
+            return self._send({"error": "blocked"}, 403)
         commit = repo.find(revision)
         if commit is None:
             return self._no_revision()

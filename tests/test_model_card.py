@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
-from hypothesis import given
-from hypothesis import strategies as st
-from training_helpers import RELATIONS, arguments, fictional, trainer_for
+from training_helpers import arguments, fictional, make, trainer_for
 from transformers import TrainerCallback
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document, Relation
@@ -21,23 +22,12 @@ from modeling_docre.model_card import DECISIONS as DECISION_WORDS
 from modeling_docre.model_card import TAGS
 from modeling_docre.model_card_facts import HEADS as HEAD_WORDS
 from modeling_docre.model_card_facts import LOSSES as LOSS_WORDS
-from modeling_docre.model_card_facts import citations, example_markup, relation_examples
-from modeling_docre.model_card_text import duration, plain
+from modeling_docre.model_card_facts import citations, duration, plain
 from modeling_docre.recipes import RecipeError, load_recipe, train_from_recipe
 from modeling_docre.training import DocRETrainer
-from modeling_docre.training_record import Origin, hub_model, hub_origin, relation_counts
+from modeling_docre.training_record import hub_id
 
 SHA = "5503434ddd753f426f4b38109466949a1217c2bb"
-
-
-def of_hub(documents, **settings):
-    """Documents as if they were a dataset that was loaded from the Hub."""
-    datasets = pytest.importorskip("datasets")
-    data = datasets.Dataset.from_list(documents, split=settings.pop("split", "validation"))
-    files = settings.pop("files", [f"hf://datasets/someone/stories@{SHA}/data/0.parquet"])
-    data.info.download_checksums = {file: {"num_bytes": 1, "checksum": None} for file in files}
-    data.info.config_name = settings.pop("config", "default")
-    return data
 
 
 def card_of(folder):
@@ -82,7 +72,7 @@ model-index:
       type: relation-extraction
       name: Document-level relation extraction
     dataset:
-      name: someone/stories
+      name: Stories
       type: someone/stories
       split: validation
       revision: 5503434ddd753f426f4b38109466949a1217c2bb
@@ -110,24 +100,25 @@ own, take the tag generated_from_trainer out of the lines above. -->
 # my-model
 
 Document-level relation extraction: a document with its entities goes in, the relations between them come out, \
-across sentences, each with a probability and the sentences that show it. A model of the method `atlop` around \
-the encoder of somebody/tiny-bert that knows 3 relations. F1 on the evaluation documents: **PERCENT**.
+across sentences, each with a probability and the sentences that show it. A model of the method `atlop`, trained \
+further from somebody/tiny-bert, that knows 3 relations. F1 on the evaluation documents: **PERCENT**.
 
 ```python
 from transformers import pipeline
 from modeling_docre import Document
 extract = pipeline("docre", model="my-model")
-document = Document.from_markup("[Bo](:PER) was born in [Pell](:LOC) .")
+document = Document.from_markup("A nurse named [Ines]() works in [Lisbon](), where [she](Ines) studied.")
 print(extract(document)["relations"])
 ```
 
-This needs the package `modeling-docre`. Entities are given: as markup like this, as character offsets in a text, or as
-a document in DocRED's form.
+This runs with the package `modeling-docre`. Where Python files stand beside the weights, it runs without the package
+too: pass `trust_remote_code=True` to `pipeline`, and documents as dicts. Entities are given: as markup like this, as
+character offsets in a text, or as a document in DocRED's form.
 
 ## Model details
 
 - **Method:** `atlop`
-- **Encoder:** somebody/tiny-bert, bert, 2 layers, 32 wide
+- **Encoder:** bert, 2 layers, 32 wide
 - **Pair head:** grouped bilinear with localized context pooling (Zhou et al., 2021), width 16, blocks of 4
 - **Loss:** pairwise moving threshold (Guo et al., 2023), with entropy=False
 - **Decision:** a relation is predicted where its probability is above THRESHOLD; at most 4 relations of a pair
@@ -141,11 +132,11 @@ or more and leave nothing out
 
 ## Relations
 
-| Relation | Words | Training facts | Example from the training documents |
-| --- | --- | --- | --- |
-| born_in | place of birth | 30 | Bo → Pell: “Bo was born in Pell .” |
-| part_of | part of | 20 | Pell → Tarn: “Pell is part of Tarn .” |
-| rules | rules | 10 | Bo → Umber |
+| Relation | Words | Training facts |
+| --- | --- | --- |
+| born_in | place of birth | 30 |
+| part_of | part of | 20 |
+| rules | rules | 10 |
 
 ## Uses
 
@@ -184,11 +175,12 @@ relation are, by the rules of the official DocRED scorer.
 - Ign F1 leaves out correct facts that the training documents name too.
 - Evidence sentence F1 counts the sentences of correct relations that have gold evidence; it is not the official \
 evidence F1.
-- The evaluation documents: data set someone/stories, split validation, revision \
+- The evaluation documents: Stories, data set someone/stories, split validation, revision \
 5503434ddd753f426f4b38109466949a1217c2bb.
 - Threshold: THRESHOLD, chosen by F1 on the evaluation documents, where it gives PERCENT.
 - Evidence threshold: THRESHOLD, chosen by evidence sentence F1 on the evaluation documents, where it gives PERCENT.
-- The checkpoint and the thresholds were chosen on these documents, which flatters the figures.
+- The checkpoint and the threshold and the evidence threshold were chosen on the evaluation documents, which flatters \
+the figures.
 
 Relations with 10 or more gold facts in the evaluation documents (1 relation with fewer not listed):
 
@@ -305,7 +297,7 @@ def trained(tiny_bert_dir, tmp_path_factory):
         save_strategy="epoch",
         load_best_model_at_end=True,
         tune_threshold=True,
-        trainer={"eval_dataset": of_hub([fictional(number) for number in range(15)])},
+        trainer={"eval_dataset": [fictional(number) for number in range(15)]},
         model_settings={
             "loss": "pmt",
             "loss_arguments": {"entropy": False},
@@ -317,7 +309,10 @@ def trained(tiny_bert_dir, tmp_path_factory):
     trainer.train()
     trainer.evaluate()
     trainer.save_model()
-    trainer.create_model_card(language="en", license="apache-2.0", tags="stories", finetuned_from="somebody/tiny-bert")
+    trainer.create_model_card(
+        language="en", license="apache-2.0", tags="stories", finetuned_from="somebody/tiny-bert", dataset="Stories",
+        dataset_tags="someone/stories", dataset_split="validation", dataset_revision=SHA,
+    )  # fmt: skip
     return trainer, folder
 
 
@@ -359,7 +354,7 @@ def test_the_code_of_the_card_runs_beside_the_saved_folder(trained, monkeypatch,
     (printed,) = capsys.readouterr().out.splitlines()
     assert eval(printed) == names["extract"](names["document"])["relations"]
     best = names["extract"](names["document"], threshold=0.01)["relations"][0]
-    assert (best["head_name"], best["relation"], best["tail_name"]) == ("Bo", "born_in", "Pell")
+    assert {best["head_name"], best["tail_name"]} == {"Ines", "Lisbon"}
     names = {"documents": [fictional(number) for number in range(2)]}
     exec(further.replace("num_train_epochs=3", "num_train_epochs=1, use_cpu=True, report_to='none'"), names)
     assert names["trainer"].state.global_step == 1
@@ -380,33 +375,6 @@ def test_relations_of_the_evaluation_are_those_of_the_scorer(trained):
         assert re.search(rf"^\| {name} \| {words} \| \d+ \| {row} \|$", card_of(folder), re.MULTILINE)
 
 
-facts = st.lists(st.builds(Relation, st.integers(0, 2), st.integers(0, 2), st.sampled_from("abc")), max_size=8)
-
-
-@given(st.lists(st.tuples(facts, facts), max_size=4))
-def test_counts_by_relation_are_the_scorer_s(pairs):
-    gold = [SimpleNamespace(relations=relations) for relations, _ in pairs]
-    counts = relation_counts(gold, [predicted for _, predicted in pairs])
-
-    def rows(relations, names):
-        return [dict(zip(names, (r.head, r.tail, r.relation), strict=True)) for r in relations]
-
-    references = [
-        {"title": str(i), "vertexSet": [[], [], []], "labels": rows(relations, "htr")}
-        for i, (relations, _) in enumerate(pairs)
-    ]
-    predictions = [
-        {"title": str(i), **row}
-        for i, (_, predicted) in enumerate(pairs)
-        for row in rows(predicted, ("h_idx", "t_idx", "r"))
-    ]
-    figures = score(predictions, references)
-    assert {key.split("/")[1] for key in figures if "/" in key} == counts.keys()
-    for name, (number, predicted, correct) in counts.items():
-        assert figures[f"relation/{name}/precision"] == (correct / predicted if predicted else 0.0)
-        assert figures[f"relation/{name}/recall"] == (correct / number if number else 0.0)
-
-
 # Which evaluation is reported
 
 
@@ -416,8 +384,8 @@ def tiny_run(tiny_bert_dir, folder, count=6, **settings):
     return trainer
 
 
-def write(trainer, folder):
-    trainer.create_model_card()
+def write(trainer, folder, **settings):
+    trainer.create_model_card(**{"dataset_tags": "someone/stories", **settings})
     return card_of(folder)
 
 
@@ -441,14 +409,15 @@ def test_figures_of_other_weights_or_thresholds_are_marked_and_not_indexed(tiny_
     trainer = trainer_for(tiny_bert_dir, tmp_path, 12, num_train_epochs=1, trainer={"callbacks": [EarlyLook()]})
     trainer.train()
     card = write(trainer, tmp_path)
-    assert "are of training step 2; the model is that of step 3, which has not been evaluated." in card
+    assert "are of training step 2; the model is that of step 3." in card
     assert ModelCard.load(tmp_path / "README.md").data.eval_results is None
     trainer.evaluate()
-    assert "has not been evaluated" not in write(trainer, tmp_path)
+    assert "training step 2" not in write(trainer, tmp_path)
+    assert ModelCard.load(tmp_path / "README.md").data.eval_results
     trainer.tune_threshold()
     card = write(trainer, tmp_path)
     assert "The figures on the evaluation documents were measured with other thresholds than these." in card
-    assert "chosen by F1 on the labelled documents, where it gives" in card
+    assert "chosen by F1 on the evaluation documents, where it gives" in card
     assert ModelCard.load(tmp_path / "README.md").data.eval_results is None
     trainer.evaluate()
     assert "other thresholds" not in write(trainer, tmp_path)
@@ -459,61 +428,102 @@ def test_figures_of_other_weights_or_thresholds_are_marked_and_not_indexed(tiny_
     assert section(write(trainer, tmp_path), "Evaluation").startswith("Unknown: ")
 
 
+def test_a_threshold_that_was_tuned_by_hand_is_marked(tiny_bert_dir, tmp_path):
+    trainer = tiny_run(tiny_bert_dir, tmp_path)
+    flattered = "The threshold was chosen on the evaluation documents, which flatters the figures."
+    trainer.tune_threshold([fictional(7), fictional(8)])
+    trainer.evaluate()
+    card = write(trainer, tmp_path)
+    assert "chosen by F1 on labelled documents, where it gives" in card and "flatters" not in card
+    trainer.tune_threshold()
+    trainer.evaluate()
+    assert flattered in write(trainer, tmp_path)
+    # The same documents, and one of them among others.
+    trainer.tune_threshold([fictional(7), fictional(3)])
+    trainer.evaluate()
+    assert flattered in write(trainer, tmp_path)
+    trainer.model.config.threshold = 0.5
+    trainer.evaluate()
+    card = write(trainer, tmp_path)
+    assert "flatters" not in card and "as the configuration had it" in card
+
+
 def test_other_documents_need_a_name_of_their_own(tiny_bert_dir, tmp_path):
     trainer = tiny_run(tiny_bert_dir, tmp_path)
     trainer.evaluate([fictional(2)])
+    trainer.predict([fictional(2)])
     assert section(write(trainer, tmp_path), "Evaluation").startswith("Unknown: ")
     trainer.evaluate()
     trainer.evaluate([fictional(2), fictional(8)], metric_key_prefix="test")
+    trainer.predict([fictional(2)], metric_key_prefix="guess")
     card = write(trainer, tmp_path)
     assert re.search(r"^\| evaluation \| 5 \| 9 \|.*\n\| test \| 2 \| 6 \|", card, re.MULTILINE)
-    splits = {result.dataset_split for result in ModelCard.load(tmp_path / "README.md").data.eval_results}
-    assert splits == {None, "test"}
+    assert "guess" not in card
 
 
-def test_several_evaluation_sets_go_by_their_names(tiny_bert_dir, tmp_path):
-    sets = {"dev": [fictional(2)], "news": of_hub([fictional(5), fictional(1)], config="late", split="test")}
+def results(folder):
+    found = ModelCard.load(folder / "README.md").data.eval_results or []
+    return {(r.dataset_type, r.dataset_name, r.dataset_split) for r in found}
+
+
+def test_several_evaluation_sets_go_by_their_names(tiny_bert_dir, tmp_path, caplog):
+    sets = {"dev": [fictional(2)], "news": [fictional(5), fictional(1)]}
     trainer = trainer_for(
         tiny_bert_dir, tmp_path, 4, num_train_epochs=2, eval_strategy="epoch", trainer={"eval_dataset": sets}
     )
     trainer.train()
-    card = write(trainer, tmp_path)
+    trainer.create_model_card()
+    card = card_of(tmp_path)
     assert re.search(r"^\| dev \| 1 \| 3 \|.*\n\| news \| 2 \| 5 \|", card, re.MULTILINE)
-    assert f"The news documents: data set someone/stories, configuration late, split test, revision {SHA}." in card
     assert "Evaluations during training on the dev documents:\n" in card
-    found = {
-        (result.dataset_type, result.dataset_config, result.dataset_split, result.dataset_revision)
-        for result in ModelCard.load(tmp_path / "README.md").data.eval_results
-    }
-    assert found == {("unknown", None, "dev", None), ("someone/stories", "late", "test", SHA)}
+    assert results(tmp_path) == set() and not caplog.text, "nobody has said what they are"
+    card = write(trainer, tmp_path)
+    assert results(tmp_path) == set() and "Pass one for each: dev, news." in caplog.text
+    card = write(trainer, tmp_path, dataset_tags=["x/old", "x/new"], dataset=["Old", "New"], dataset_split="test")
+    assert results(tmp_path) == {("x/old", "Old", None), ("x/new", "New", None)}
+    card = write(trainer, tmp_path, dataset_split=["validation", "test"], dataset_tags=["x/old", "x/new"])
+    assert results(tmp_path) == {("x/old", "Old", "validation"), ("x/new", "New", "test")}
+    assert "The news documents: New, data set x/new, split test." in card
 
 
-def test_a_resumed_run_reports_its_best_step_from_the_log(tiny_bert_dir, tmp_path):
+def test_a_resumed_run_says_which_step_its_figures_are_of(tiny_bert_dir, tmp_path):
     # The learning rate falls to nothing after the first epochs, so that the best step lies before the interruption.
     settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
     first = trainer_for(tiny_bert_dir, tmp_path, 9, num_train_epochs=2, **settings)
     first.train()
     state_file = tmp_path / "checkpoint-6" / "trainer_state.json"
     state = json.loads(state_file.read_text())
-    state |= {"best_metric": 2.0, "best_global_step": 3, "best_model_checkpoint": str(tmp_path / "checkpoint-3")}
+    # As an upload leaves it: without the folder.
+    state |= {"best_metric": 2.0, "best_global_step": 3, "best_model_checkpoint": "checkpoint-3"}
     state_file.write_text(json.dumps(state))
     again = trainer_for(tiny_bert_dir, tmp_path, 9, num_train_epochs=3, **settings)
     again.train(resume_from_checkpoint=True)
+    assert again.state.best_model_checkpoint == str(tmp_path / "checkpoint-3")
     card = write(again, tmp_path)
-    figures = next(entry for entry in again.state.log_history if "eval_f1" in entry and entry["step"] == 3)
-    assert again.state.global_step == 9
-    assert f"| evaluation |  |  | {100 * figures['eval_f1']:.1f} |" in card
+    assert "are of training step 9; the model is that of step 3." in card
     assert "- **Checkpoint:** that of step 3, the best by f1\n" in card
     assert "since the run was resumed" in card
     assert str(tmp_path) not in card
+    again.evaluate()
+    assert "training step 9" not in write(again, tmp_path)
 
 
-def test_many_evaluations_are_thinned_out(tiny_bert_dir, tmp_path):
-    trainer = tiny_run(tiny_bert_dir, tmp_path, 2, num_train_epochs=30, eval_strategy="epoch", logging_steps=1)
-    card = section(write(trainer, tmp_path), "Training")
-    rows = re.findall(r"^\| (\d+) \| \1 \|", card, re.MULTILINE)
-    assert "Evaluations during training (12 of 30):" in card
-    assert (len(rows), rows[0], rows[-1]) == (12, "1", "30")
+# What it was made from
+
+
+def test_a_continued_model_is_not_called_new(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir)
+    model.config._name_or_path = "someone/docre-base"
+    model.config.encoder._name_or_path = "google-bert/bert-base-cased"
+    trainer = DocRETrainer(model, arguments(tmp_path), [fictional(0)], processing_class=processor)
+    card = write(trainer, tmp_path)
+    assert "`atlop`, trained further from someone/docre-base, that knows" in card
+    assert "- **Encoder:** google-bert/bert-base-cased, bert, 2 layers" in card and "around" not in card
+    assert ModelCard.load(tmp_path / "README.md").data.base_model == "someone/docre-base"
+    model.config._name_or_path = ""
+    trainer = DocRETrainer(model, arguments(tmp_path), [fictional(0)], processing_class=processor)
+    assert "`atlop` around the encoder of google-bert/bert-base-cased that knows" in write(trainer, tmp_path)
+    assert ModelCard.load(tmp_path / "README.md").data.base_model == "google-bert/bert-base-cased"
 
 
 # Text stays text
@@ -577,23 +587,8 @@ def test_plain_text_is_shown_as_it_is(text):
 
 def test_hostile_names_and_texts_stay_text(tiny_bert_dir, tmp_path, monkeypatch):
     relations = {f"{text} {number}": f"words of {text}" for number, text in enumerate(HOSTILE)}
-    documents = []
-    for relation, text in zip(relations, HOSTILE, strict=True):
-        start = f"{text} first "
-        document = Document.from_text(
-            f"{start}lives with second .",
-            [
-                {
-                    "name": f"name {text}",
-                    "type": text[:5],
-                    "mentions": [{"start": len(text) + 1, "end": len(start) - 1}],
-                },
-                {"mentions": [{"start": len(start) + 11, "end": len(start) + 17}]},
-            ],
-            title=text,
-            sentences=[(0, len(start) + 19)],
-        )
-        documents.append(replace(document, relations=(Relation(0, 1, relation, evidence=(0,)),)))
+    document = Document.from_markup("[Ada](:PER) lives in [Oslo](:LOC).")
+    documents = [replace(document, relations=(Relation(0, 1, relation),)) for relation in relations]
     model = DocREForRelationExtraction.from_encoder(
         str(tiny_bert_dir), relations=relations, emb_size=16, block_size=4, entity_types=HOSTILE, use_entity_types=True
     )
@@ -605,8 +600,9 @@ def test_hostile_names_and_texts_stay_text(tiny_bert_dir, tmp_path, monkeypatch)
     trainer.evaluate()
     trainer.save_model()
     trainer.create_model_card(
-        model_name="a: |\n--- # <b>", license="x: [y]", tags=["- a\n---\n", "{b}"], dataset=HOSTILE[4], language="- e"
-    )
+        model_name="a: |\n--- # <b>", license="x: [y]", tags=["- a\n---\n", "{b}"], dataset=HOSTILE[4], language="- e",
+        dataset_tags=HOSTILE[0], dataset_split=HOSTILE[1],
+    )  # fmt: skip
     card = card_of(tmp_path / "m")
     data = ModelCard.load(tmp_path / "m" / "README.md").data
     assert (data.license, data.language) == ("x: [y]", ["- e"])
@@ -622,58 +618,52 @@ def test_hostile_names_and_texts_stay_text(tiny_bert_dir, tmp_path, monkeypatch)
     }
     assert sum(tag == "h2" for tag, _ in tags) == 8 and sum(tag == "table" for tag, _ in tags) == 4
     assert cells[0] == "a: | --- # <b>"
-    # Both tables have the id and the words; the first an example besides.
+    # Both tables have the id and the words.
     for relation, words in relations.items():
         assert [cells.count(shown(relation)), cells.count(shown(words))] == [2, 2]
-    examples = [cell for cell in cells if cell.startswith("name ") and "“" in cell]
-    assert len(examples) == len(HOSTILE)
-    for text in HOSTILE:
-        assert any(f"“{shown(text)} first lives with second .”" in example for example in examples)
     monkeypatch.chdir(tmp_path)
     exec(python_blocks(card)[0].replace('"a: |\\n--- # <b>"', '"m"'), {})
-
-
-def test_a_quote_in_the_example_leaves_the_code_whole(tiny_bert_dir, tmp_path, monkeypatch, capsys):
-    odd = fictional(0)
-    odd["sents"][0] = ["Ada", "``", "'was'", '"born"', "[in]", "```", "Orle", "\\"]
-    odd["vertexSet"][1][0]["pos"] = [6, 7]
-    trainer = trainer_for(
-        tiny_bert_dir, tmp_path / "odd", trainer={"train_dataset": [odd], "eval_dataset": None}, num_train_epochs=1
-    )
-    trainer.train()
-    trainer.save_model()
-    card = card_of(tmp_path / "odd")
-    use = re.search(r"^````python\n(.*?)^````$", card, re.DOTALL | re.MULTILINE)[1]
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(use, names)
-    assert names["document"].text == " ".join(odd["sents"][0])
 
 
 # Nothing of this machine, nothing that nobody knows
 
 
-def test_no_place_of_this_machine_is_in_the_card(tiny_encoder, tmp_path, monkeypatch):
-    import shutil
-
+def test_no_place_of_this_machine_is_in_what_is_saved(tiny_encoder, tmp_path, monkeypatch):
     private = tmp_path / "private-home"
     shutil.copytree(tiny_encoder("bert"), private / "secret-encoder")
     monkeypatch.chdir(private)
     trainer = trainer_for(
         "secret-encoder",
-        private / "secret-runs" / "model",
-        num_train_epochs=1,
+        private / "run",
+        num_train_epochs=2,
         freeze_layers=1,
-        frozen_cache_dir=str(private / "secret-cache"),
-        run_name=str(private / "secret-run"),
+        frozen_cache_dir=str(private / "cache"),
+        run_name=str(private / "name"),
         hub_token="secret-token",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        trainer={"eval_dataset": {"dev": [fictional(2)], "news": [fictional(1)]}},
     )
+    # The trainer works with a copy of its arguments here, and that one keeps what it needs.
+    assert trainer.args.metric_for_best_model == "dev_f1"
+    assert (trainer.args.hub_token, trainer.args.output_dir) == ("secret-token", str(private / "run"))
     trainer.train()
     trainer.evaluate()
     trainer.save_model()
-    card = card_of(private / "secret-runs" / "model")
-    assert "secret" not in card and "private-home" not in card and str(tmp_path) not in card
-    assert ModelCard.load(private / "secret-runs" / "model" / "README.md").data.base_model is None
+    trainer.save_state()
+    files = [path for path in (private / "run").iterdir() if path.is_file()]
+    assert {"README.md", "config.json", "training_args.bin", "trainer_state.json"} < {path.name for path in files}
+    for path in files:
+        content = path.read_bytes()
+        for place in ("secret", "private-home", str(tmp_path)):
+            assert place.encode() not in content, path.name
+    saved = torch.load(private / "run" / "training_args.bin", weights_only=False)
+    assert (saved.hub_token, saved.output_dir, saved.num_train_epochs) == (None, "run", 2)
+    state = json.loads((private / "run" / "trainer_state.json").read_text())
+    assert re.fullmatch(r"checkpoint-\d+", state["best_model_checkpoint"])
+    card = card_of(private / "run")
+    assert ModelCard.load(private / "run" / "README.md").data.base_model is None
     assert "- **Encoder:** bert, 2 layers, 32 wide\n" in card
     assert "| freeze_layers | 1 |" in card
 
@@ -682,25 +672,10 @@ def test_base_model_is_an_id_and_never_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "mine").mkdir(parents=True)
 
-    def found(model, encoder=""):
-        return hub_model(SimpleNamespace(name_or_path=model, encoder=SimpleNamespace(name_or_path=encoder)))
-
-    assert found("", "google-bert/bert-base-cased") == "google-bert/bert-base-cased"
-    assert found("someone/docre", "google-bert/bert-base-cased") == "someone/docre"
-    for folder in ("runs/mine", str(tmp_path), "/gone/away", "../mine", "./mine", "~/mine", "a/b/c", "C:\\mine"):
-        assert found(folder) is None
-        assert found("", folder) is None
-
-
-def test_origin_of_documents():
-    data = of_hub([fictional(0)], config="small", split="train")
-    assert hub_origin(data) == Origin("someone/stories", SHA, "small", "train")
-    assert hub_origin(data.select([0])) == Origin("someone/stories", SHA, "small", "train")
-    mixed = [f"hf://datasets/someone/stories@{SHA}/a.json", f"hf://datasets/someone/else@{SHA}/a.json"]
-    local = [f"hf://datasets/someone/stories@{SHA}/a.json", "/home/me/private.json"]
-    for files in (mixed, local, ["/home/me/private.json"], []):
-        assert hub_origin(of_hub([fictional(0)], files=files)) is None
-    assert hub_origin([fictional(0)]) is None and hub_origin(None) is None
+    for name in ("google-bert/bert-base-cased", "bert-base-cased"):
+        assert hub_id(name) == name
+    for folder in ("runs/mine", str(tmp_path), "/gone/away", "../mine", "./mine", "~/mine", "a/b/c", "C:\\mine", ""):
+        assert hub_id(folder) is None
 
 
 def test_what_a_caller_says_of_data_and_tasks(tiny_bert_dir, tmp_path):
@@ -737,13 +712,16 @@ def test_a_card_that_a_person_wrote_stays(tiny_bert_dir, tmp_path, caplog):
 
 
 def test_a_card_of_a_trainer_is_replaced_and_its_tags_stay(tiny_bert_dir, tmp_path):
-    (tmp_path / "README.md").write_text("---\ntags: [generated_from_trainer, harbours]\nlicense: mit\n---\n# Old")
+    (tmp_path / "README.md").write_text(
+        "---\ntags: [generated_from_trainer, docre, roberta, harbours]\nlicense: mit\n---\n# Old"
+    )
     trainer = tiny_run(tiny_bert_dir, tmp_path)
     assert card_of(tmp_path).endswith("# Old"), "training writes no card"
+    trainer.model.add_model_tags("mine")
     trainer.save_model()
     data = ModelCard.load(tmp_path / "README.md").data
     assert "# Old" not in card_of(tmp_path)
-    assert "harbours" in data.tags and len(data.tags) == len(set(data.tags))
+    assert data.tags == [*TAGS, "bert", "generated_from_trainer", "mine", "harbours"], "its encoder is another one now"
     assert data.license is None, "nobody has said so of this model"
 
 
@@ -760,7 +738,7 @@ def test_push_to_hub_uploads_the_card(tiny_bert_dir, tmp_path, monkeypatch):
         return SimpleNamespace(repo_id="someone/harbour")
 
     def upload_folder(*_args, **kwargs):
-        uploads.append((kwargs["repo_id"], card_of(kwargs["folder_path"] and tmp_path / "run")))
+        uploads.append((kwargs["repo_id"], card_of(Path(kwargs["folder_path"]))))
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
@@ -824,21 +802,6 @@ def test_citations_say_what_the_citation_file_says(repository):
             assert f"author = {{{' and '.join(authors)}}}" in paper
             assert f"pages = {{{fact['start']}--{fact['end']}}}" in paper and f"year = {{{fact['year']}}}" in paper
             assert fact["collection-title"] in " ".join(paper.split())
-
-
-def test_examples_are_short_sentences_with_both_entities():
-    long = fictional(0, "long")
-    long["sents"][0] = ["Ada", "was", *["certainly"] * 40, "born", "in", "Orle"]
-    long["vertexSet"][1][0]["pos"] = [44, 45]
-    documents = [Document.from_docred(item) for item in (long, fictional(3), fictional(2))]
-    examples = relation_examples(documents)
-    assert (examples["born_in"].head, examples["born_in"].sentence) == ("Dag", "Dag was born in Rusk .")
-    assert examples["rules"].sentence is None and examples["rules"].tail == "Umber"
-    assert relation_examples(documents[:1])["born_in"].sentence is None
-    assert example_markup(documents, []) == "[Dag]() was born in [Rusk]() ."
-    assert example_markup(documents, ["LOC"]) == "[Dag]() was born in [Rusk](:LOC) ."
-    assert example_markup([], []) is None
-    assert len(RELATIONS) == 3
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,22 @@ def test_a_recipe_leaves_a_model_that_loads_and_its_scores(recipe, tmp_path):
     assert again.training["learning_rate"] == 1e-3
 
 
+def test_the_recipe_beside_the_model_is_what_was_written_without_tokens(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("STORIES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    changes = ["--data.train=${STORIES}/stories.json", "--output_dir=${STORIES}/run", "--data.eval=stories.json"]
+    train_from_recipe(recipe, [*changes, "--hub_token=hf_secret", "--num_train_epochs=1", "--save_strategy=no"])
+    written = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "hf_secret" not in written and "hub_token" not in written
+    again = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (again.data["train"], again.data["eval"]) == ("${STORIES}/stories.json", "stories.json")
+    assert again.output_dir == "${STORIES}/run"
+    assert len(build_trainer(again).train_dataset) == 9
+    monkeypatch.delenv("STORIES")
+    with pytest.raises(RecipeError, match="export STORIES=FOLDER"):
+        load_recipe(tmp_path / "run" / "recipe.yaml")
+
+
 def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr("modeling_docre.recipes.logger.warning", said.append)

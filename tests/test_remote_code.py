@@ -183,12 +183,32 @@ def test_processor_and_headless_model_can_be_saved_with_code_alone(plain, with_c
 def test_saving_again_without_code_takes_the_keys_out(with_code, tmp_path):
     folder = shutil.copytree(with_code, tmp_path / "folder")
     pipe = pipeline("docre", model=str(folder))
+    (folder / "mine.py").write_text("")
     pipe.model.save_pretrained(folder)
-    assert keys_in(folder) == []
+    assert keys_in(folder) == [] and [path.name for path in folder.glob("*.py")] == ["mine.py"]
     pipe.save_pretrained(folder, include_code=True)
-    assert len(keys_in(folder)) == 3
+    assert len(keys_in(folder)) == 3 and len(list(folder.glob("*.py"))) == 1 + len(CODE_FILES)
     pipe.save_pretrained(folder)
-    assert keys_in(folder) == []
+    assert keys_in(folder) == [] and [path.name for path in folder.glob("*.py")] == ["mine.py"]
+
+
+def test_files_that_only_have_our_names_stay(plain, tmp_path):
+    (tmp_path / "text.py").write_text("mine = 1")
+    plain[0].save_pretrained(tmp_path)
+    assert (tmp_path / "text.py").read_text() == "mine = 1"
+
+
+def test_half_of_a_config_is_written_anew(plain, with_code, tmp_path):
+    folder = shutil.copytree(with_code, tmp_path / "folder")
+    (folder / "config.json").write_text('{"model_type": "doc')
+    plain[0].save_pretrained(folder, include_code=True)
+    assert read(folder, "config.json") == read(with_code, "config.json")
+
+
+def test_processes_beside_the_main_one_write_nothing(plain, tmp_path):
+    for saved in (plain[0], plain[0].model, plain[0].processor):
+        saved.save_pretrained(tmp_path / "folder", is_main_process=False, include_code=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_files_of_other_libraries_are_left_alone(plain, tmp_path):
@@ -298,6 +318,10 @@ try:
     pipe(document)
 except ValueError as error:
     found["other document"] = str(error)
+try:
+    pipeline("docre", model=pipe.model, processor=pipe.processor)
+except ValueError as error:
+    found["other model"] = str(error)
 print(json.dumps(found))
 """
     found = last_line(run_python(code, HF_HOME=str(tmp_path / "home")))
@@ -306,6 +330,8 @@ print(json.dumps(found))
     assert found["before"] == found["after"] == found["own"] == plain[1]
     assert found["own document"] == len(PLAIN["entities"])
     assert "Import modeling_docre before the pipeline is built" in found["other document"]
+    assert "of another copy of the library" in found["other model"]
+    assert "Import modeling_docre before the model is loaded" in found["other model"]
 
 
 @pytest.mark.slow
