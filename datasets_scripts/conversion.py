@@ -11,12 +11,11 @@ from typing import Any
 
 from datasets import Dataset
 
-from modeling_docre.data_files import is_document_file, iter_documents, write_documents
+from modeling_docre.data_files import file_kind, is_document_file, iter_documents, write_documents
 from modeling_docre.documents import Document, DocumentError, read_documents
 
 from .dataset_repo import write_dataset_repo
 from .docred import load_docre, reading_report, split_name
-from .json_files import has_suffix
 
 
 def convert(
@@ -70,7 +69,7 @@ def convert(
     ```
     """
     output = Path(output).expanduser()
-    is_file = has_suffix(output, (".json", ".jsonl"))
+    is_file = file_kind(output) in (".json", ".jsonl")
     if not is_file and output.is_dir() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not an empty folder: remove it, or choose another one.")
     if is_file and license != "unknown":

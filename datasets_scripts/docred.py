@@ -13,9 +13,10 @@ import datasets
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
+from modeling_docre.data_files import file_kind
 from modeling_docre.documents import Document, DocumentError
+from modeling_docre.output_files import open_output
 
-from .json_files import has_suffix, write_entries
 from .rows import FEATURES, DocumentSource, FileSource, Rows, TableSource, list_counts
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,8 @@ def _build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
         for _ in rows():  # interrupted before it was written: count again
             pass
     if not path.exists():
-        write_entries(path, lambda stream: json.dump(rows.report, stream))
+        with open_output(path) as stream:
+            json.dump(rows.report, stream)
     _log_repairs(f"{rows.source.name}, split {split}", rows.report)
     return _describe(dataset, rows.report)
 
@@ -281,6 +283,6 @@ def _refuse_missing_path(name: str) -> None:
         path.is_absolute()
         or name.startswith((".", "~"))
         or name.count("/") > 1
-        or has_suffix(path, (".json", ".jsonl"))
+        or file_kind(path) in (".json", ".jsonl")
     ):
         raise FileNotFoundError(f"There is no file or folder {str(path)!r} in {Path.cwd()}: check the path.")

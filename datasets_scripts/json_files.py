@@ -6,40 +6,18 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from modeling_docre.data_files import file_kind
 from modeling_docre.documents import DocumentError
 from modeling_docre.json_stream import JsonProblem, JsonWindow
 
 _CHUNK = 1 << 20
 _SPACE = " \t\r\n"
 _DOCRED = 'Documents have "title", "sents" (lists of words), "vertexSet" and, where labelled, "labels"'
-
-
-def open_text(path: Path, mode: str = "r") -> TextIO:
-    """
-    Open a UTF-8 file, through gzip where its name ends in `.gz`.
-
-    Args:
-        path (`Path`): The file.
-        mode (`str`, *optional*, defaults to `"r"`): `"r"` or `"w"`.
-
-    Returns:
-        `TextIO`: The open file.
-    """
-    # A byte order mark is what some editors put in front of UTF-8; it is no part of the JSON.
-    encoding = "utf-8-sig" if mode == "r" else "utf-8"
-    if path.suffix == ".gz":
-        return cast(TextIO, gzip.open(path, f"{mode}t", encoding=encoding))
-    return cast(TextIO, open(path, mode, encoding=encoding))
-
-
-def has_suffix(path: Path, suffix: str | tuple[str, ...]) -> bool:
-    """Whether a file's name ends in `suffix`, an additional `.gz` aside."""
-    return path.name.removesuffix(".gz").endswith(suffix)
 
 
 def iterate_entries(path: Path, *, strict: bool = True, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
@@ -59,7 +37,7 @@ def iterate_entries(path: Path, *, strict: bool = True, repairs: Counter[str]) -
         DocumentError: If the file is not UTF-8, not JSON (with line and column), or one object instead of a list.
     """
     try:
-        with open_text(path) as stream:
+        with _open_text(path) as stream:
             start = stream.read(_CHUNK)
             while start and not start.strip(_SPACE):
                 start = stream.read(_CHUNK)
@@ -73,7 +51,7 @@ def iterate_entries(path: Path, *, strict: bool = True, repairs: Counter[str]) -
             if first != "{":
                 shown = start.lstrip(_SPACE)[:40]
                 raise DocumentError(f"{path}: not JSON, it begins with {shown!r}. {_DOCRED}: write a list of them.")
-            if not has_suffix(path, ".jsonl") and not _is_json_lines(stream):
+            if file_kind(path) != ".jsonl" and not _is_json_lines(stream):
                 stream.seek(0)
                 raise DocumentError(f"{path}: {_explain_single(stream, path)}")
             stream.seek(0)
@@ -111,6 +89,12 @@ def explain_entry(entry: object) -> str | None:
     if "text" not in keys:
         return f"neither `sents` nor `text` among the keys {sorted(map(str, keys))[:12]}. {_DOCRED}."
     return None
+
+
+def _open_text(path: Path) -> TextIO:
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    # A byte order mark is what some editors put in front of UTF-8; it is no part of the JSON.
+    return cast(TextIO, opened(path, "rt", encoding="utf-8-sig"))
 
 
 def _iterate_list(stream: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
@@ -180,22 +164,3 @@ def _explain_single(stream: TextIO, path: Path) -> str:
     if lists and explained.startswith("neither"):
         return f"a dict instead of a list of documents. If they are in `{lists[0]}`, write that list alone to a file."
     return f"a dict instead of a list of documents: {explained}"
-
-
-def write_entries(path: Path, write: Callable[[TextIO], None]) -> None:
-    """
-    Write a file as a whole or not at all.
-
-    Args:
-        path (`Path`): The file; gzip where its name ends in `.gz`.
-        write (`Callable[[TextIO], None]`): Writes the content to the open file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: it says whether to compress.
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
-        with open_text(unfinished, "w") as stream:
-            write(stream)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

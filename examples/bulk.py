@@ -6,7 +6,6 @@ torchrun --nproc_per_node 4 examples/bulk.py ... writes OUT.jsonl.0, OUT.jsonl.1
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -14,6 +13,7 @@ from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
 
 from modeling_docre.extraction import extract_rows, load_pipeline
+from modeling_docre.output_files import open_output, write_lines
 
 source, split, output, *model = sys.argv[1:]
 documents = load_dataset(source, split=split, streaming=True)
@@ -21,6 +21,5 @@ if "RANK" in os.environ:
     documents = split_dataset_by_node(documents, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     output = f"{output}.{os.environ['RANK']}"
 pipe = load_pipeline(*model)
-with open(output, "w", encoding="utf-8") as stream:
-    for row in extract_rows(pipe, documents):
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+with open_output(output) as stream:
+    write_lines(extract_rows(pipe, documents), stream)

@@ -40,7 +40,7 @@ if __name__ == "__main__":
     ray.data.read_parquet(source).map_batches(
         Extract,
         fn_constructor_args=model,
-        batch_size=128,  # what the pipeline sorts by length at once
+        batch_size=64,  # what the pipeline sorts by length at once
         batch_format="pyarrow",
         num_gpus=1 if workers["GPU"] else 0,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers["GPU"] or workers["CPU"]),

@@ -43,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _message(error: Exception, options: argparse.Namespace) -> str:
     if not isinstance(error, (ValueError, TypeError, OSError, ImportError)):
-        return f"{type(error).__name__}: {error} (docre --traceback ... shows where it came from)"
-    return _translate(" ".join([str(error), *getattr(error, "__notes__", ())]), options)
+        said = f"{type(error).__name__}: {error} (docre --traceback ... shows where it came from)"
+    else:
+        said = str(error)
+    return _translate(" ".join([said, *getattr(error, "__notes__", ())]), options)
 
 
 def _translate(message: str, options: argparse.Namespace) -> str:

@@ -6,13 +6,15 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
-from .data_files import DataFileError, check_document_file, document_readers, file_kind, is_document_file, open_table
+from .data_files import check_document_file, document_readers, file_kind, is_document_file, title_of_file
 from .documents import Document, DocumentError
+from .extraction_parts import is_partial_folder
+from .output_files import DataFileError
+from .parquet_files import open_table
 
 logger = logging.get_logger(__name__)
 
@@ -29,12 +31,13 @@ class Corpus:
     Args:
         sources (sequence of `str` or `os.PathLike`):
             Files as [`iter_documents`] takes them, and folders, which are read with all folders in them, sorted by
-            name. What begins with a dot, has another ending, or is a table that comes with published data (such as
-            `rel_info.json`) is left out of folders and counted.
+            name; links to folders are followed, and no folder is read twice. What begins with a dot, has another
+            ending, or is a table that comes with published data (such as `rel_info.json`) is left out of folders and
+            counted, and so is the folder of an extraction that has not ended.
         strict (`bool`, *optional*, defaults to `True`):
             As for [`iter_documents`]. If not, what cannot be read of one file among several is also skipped: it
             becomes one empty document that has the file's name for its title.
-        without (sequence of `pathlib.Path`, *optional*): Files and folders that are no input: the output.
+        without (sequence of `os.PathLike`, *optional*): Files and folders that are no input: the output.
 
     Raises:
         DataFileError: when a source does not exist, or its name is none of a document file.
@@ -45,24 +48,25 @@ class Corpus:
         sources: Sequence[str | os.PathLike[str]],
         *,
         strict: bool = True,
-        without: Sequence[Path] = (),
+        without: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         if not sources:
             raise DataFileError("There is nothing to read: name a file or a folder.")
         self.sources = [str(source) for source in sources]
         self.strict = strict
-        self._without = {path.resolve() for path in without}
+        self._without = set(map(os.path.realpath, without))
+        self._names_without = set(map(os.path.basename, self._without))
         self.left_out = 0
         for source in self.sources:
             if not os.path.isdir(source):
                 check_document_file(source)
-                if Path(source).resolve() in self._without:
+                if os.path.realpath(source) in self._without:
                     raise DataFileError(f"{source} is read and written: choose another name for the output.")
 
     @property
-    def reads_stdin(self) -> bool:
-        """Whether the standard input is among the sources, which can be read only once."""
-        return "-" in self.sources
+    def reads_once(self) -> bool:
+        """Whether a source can be read only once: the standard input, or a pipe that has a name."""
+        return not all(os.path.isdir(source) or os.path.isfile(source) for source in self.sources)
 
     def files(self) -> Iterator[str]:
         """Find the files.
@@ -79,7 +83,7 @@ class Corpus:
                 yield source
                 continue
             empty = True
-            for file in self._walk(source):
+            for file in self._walk(source, {os.path.realpath(source)}):
                 empty = False
                 yield file
             if empty:
@@ -88,22 +92,29 @@ class Corpus:
                     ".parquet or .txt."
                 )
 
-    def _walk(self, folder: str) -> Iterator[str]:
+    def _walk(self, folder: str, known: set[str]) -> Iterator[str]:
+        """Find the files in a folder, without those in folders that are known already: links may lead in circles."""
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except PermissionError:
             raise DataFileError(f"{folder}: the folder may not be read. Change its permissions.") from None
         for entry in entries:
-            if self._without and Path(entry.path).resolve() in self._without:
+            path, name, link = entry.path, entry.name, entry.is_symlink()
+            # Following every name to its end would take most of the time.
+            if (link or name in self._names_without) and os.path.realpath(path) in self._without:
                 continue
-            hidden = entry.name.startswith(".")
-            if not hidden and entry.is_dir(follow_symlinks=False):
-                yield from self._walk(entry.path)
-            elif not hidden and entry.is_file() and is_document_file(entry.name) and entry.name not in _NO_DOCUMENTS:
-                yield entry.path
-            else:
-                self.left_out += 1
+            if not name.startswith("."):
+                if os.path.isdir(path) if link else entry.is_dir():
+                    real = os.path.realpath(path)
+                    if real not in known and not is_partial_folder(path):
+                        known.add(real)
+                        yield from self._walk(path, known)
+                        continue
+                elif (os.path.isfile(path) if link else entry.is_file()) and _may_hold_documents(name):
+                    yield path
+                    continue
+            self.left_out += 1
 
     def readers(self) -> Iterator[Callable[[], Document]]:
         """Find the documents without reading what is in them.
@@ -131,20 +142,30 @@ class Corpus:
         number = size = 0
         for file in self.files():
             status = os.stat(file)
-            digest.update(f"{os.path.abspath(file)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(os.path.abspath(file)))
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
             number += 1
             size += status.st_size
         return {"files": number, "bytes": size, "digest": digest.hexdigest()}
 
     def count(self) -> int | None:
-        """Count the documents, where that costs little: `None` where it would mean to decode the files."""
+        """Count the documents, where that costs little: `None` where it would mean to decode the files, or fails."""
+        if self.reads_once:
+            return None
+        try:
+            return self._count()
+        except (DataFileError, OSError, ModuleNotFoundError):
+            # Whoever reads the file says what is wrong with it, or skips it.
+            return None
+
+    def _count(self) -> int | None:
         total = 0
         for file in self.files():
             kind = file_kind(file)
             if kind == ".parquet":
                 with open_table(file) as table:
                     total += table.metadata.num_rows
-            elif kind == ".jsonl" and not file.endswith(".gz"):
+            elif kind == ".jsonl" and not file.lower().endswith(".gz"):
                 with open(file, "rb") as stream:
                     total += sum(not line.isspace() for line in stream)
             elif kind == ".txt":
@@ -152,6 +173,10 @@ class Corpus:
             else:
                 return None
         return total
+
+
+def _may_hold_documents(name: str) -> bool:
+    return is_document_file(name) and name not in _NO_DOCUMENTS
 
 
 def _read_or_skip(read: Callable[[], Document], file: str) -> Document:
@@ -163,7 +188,7 @@ def _read_or_skip(read: Callable[[], Document], file: str) -> Document:
 
 def _skip(file: str, error: DataFileError | DocumentError) -> Document:
     logger.warning(f"Skipped: {error}")
-    return Document(file, "", (), repairs=(("file that cannot be read to its end", 1),))
+    return Document(title_of_file(file), "", (), repairs=(("file that cannot be read to its end", 1),))
 
 
 __all__ = ["Corpus"]

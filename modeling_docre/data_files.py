@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -12,27 +13,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from .documents import Document, DocumentError
 from .json_stream import JsonProblem, JsonWindow
 from .output_files import DataFileError, open_output, write_lines, write_list
+from .parquet_files import table_entries
 
 _SUFFIXES = (".json", ".jsonl", ".parquet", ".txt")
 _KINDS = (
     "Pass .json (one document, or a list of them), .jsonl (a document on each line), .txt (text with inline markup "
     "like [Ada](:PER)), each of which may end in .gz, or .parquet (a document in each row)"
 )
-# Of a table with more columns, these alone are read.
-_COLUMNS = ("title", "text", "sentences", "entities", "relations", "sents", "vertexSet", "labels", "pairs")
-# Rows of a table that are in memory at once.
-_ROWS = 64
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
     """Return the suffix of a file, in lower case and without an additional `.gz`; `"-"` for a standard stream."""
     name = str(path)
-    return name if name == "-" else Path(name.removesuffix(".gz")).suffix.lower()
+    return name if name == "-" else Path(name[:-3] if _is_gzipped(name) else name).suffix.lower()
 
 
 def is_document_file(path: str | os.PathLike[str]) -> bool:
@@ -100,11 +98,11 @@ def document_readers(path: str | os.PathLike[str], *, strict: bool = True) -> It
     if kind == ".txt":
         yield partial(_read_markup, path, strict)
     elif kind in (".jsonl", "-"):
-        with _open_input(path) as stream:
+        with _open_binary(path) as stream:
             for number, line in _lines(stream):
                 yield partial(_read_line, line, number, path, strict)
     else:
-        for where, entry in _list_entries(path) if kind == ".json" else _table_entries(path):
+        for where, entry in _list_entries(path) if kind == ".json" else table_entries(path):
             yield partial(_read_entry, entry, where, strict)
 
 
@@ -126,6 +124,11 @@ def check_document_file(path: str | os.PathLike[str]) -> None:
         raise DataFileError(f"{name}: there is no such file (working directory: {os.getcwd()}).")
     if os.path.isdir(name):
         raise DataFileError(f"{name}: a folder, where a file should be. {_KINDS}.")
+
+
+def title_of_file(name: str) -> str:
+    """Return the name of a file as text: names are bytes, which need not be UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def write_documents(documents: Iterable[Document], path: str | os.PathLike[str]) -> int:
@@ -173,7 +176,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Any]:
         DataFileError: when the file cannot be read, or is not JSON; the message names line and column.
     """
     if file_kind(path) in (".jsonl", "-"):
-        with _open_input(path) as stream:
+        with _open_binary(path) as stream:
             return [_parse_line(line, number, path) for number, line in _lines(stream)]
     return [entry for _, entry in _list_entries(path)]
 
@@ -201,25 +204,32 @@ def read_docred_rows(path: str | os.PathLike[str]) -> list[Any]:
 
 @contextmanager
 def _open_input(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """Open a file, and word what goes wrong while it is read."""
+    """Open a file of text, and word what goes wrong while it is read."""
+    try:
+        with _open_binary(path) as stream:
+            # Not with the encoding of the terminal; some editors put a byte order mark in front of UTF-8.
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig")
+            try:
+                yield text
+            finally:
+                text.detach()
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path}: not a text file in UTF-8 ({error.reason}). Save it as UTF-8.") from None
+
+
+@contextmanager
+def _open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file without what gzip did to it, and word what goes wrong while it is read."""
     name = str(path)
     if "\0" in name:
         raise DataFileError(f"{name!r} is not the name of a file: it holds a null character. Leave that out.")
     try:
         if name == "-":
-            # Not with the encoding of the terminal, which may be another one.
-            stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig")
-            try:
-                yield stream
-            finally:
-                stream.detach()
+            yield sys.stdin.buffer
             return
-        # Some editors put a byte order mark in front of UTF-8.
-        opened = gzip.open if name.endswith(".gz") else open
-        with opened(name, "rt", encoding="utf-8-sig") as file:
-            yield cast(TextIO, file)
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{name}: not a text file in UTF-8 ({error.reason}). Save it as UTF-8.") from None
+        opened = gzip.open if _is_gzipped(name) else open
+        with opened(name, "rb") as file:
+            yield cast(BinaryIO, file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataFileError(f"{name}: broken gzip file ({error}). Fetch it again, or unpack it first.") from None
     except FileNotFoundError:
@@ -253,13 +263,29 @@ def _word(problem: JsonProblem, name: str) -> str:
     return f"{name}, line {problem.line}, column {problem.column}: not JSON ({problem.problem}).{remedy}"
 
 
-def _lines(stream: TextIO) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(stream, 1) if line.strip())
+def _is_gzipped(name: str) -> bool:
+    return name.lower().endswith(".gz")
 
 
-def _parse_line(line: str, number: int, path: str | os.PathLike[str]) -> Any:
-    entry = _parse(line, str(path), number)
-    if isinstance(entry, list):
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Number the lines that are not empty. They stay bytes, so that one that is not UTF-8 takes no other with it."""
+    for number, line in enumerate(stream, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip():
+            yield number, line
+
+
+def _parse_line(line: bytes, number: int, path: str | os.PathLike[str], *, strict: bool = True) -> Any:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        column = len(line[: error.start].decode()) + 1
+        raise DataFileError(
+            f"{_place(path, number)}, column {column}: not a text file in UTF-8 ({error.reason}). Save it as UTF-8."
+        ) from None
+    entry = _parse(text, str(path), number)
+    if strict and isinstance(entry, list):
         raise DataFileError(
             f"{_place(path, number)}: a list, where one document should be. JSON Lines holds a document on each "
             "line; a list of documents belongs into a file that ends in .json."
@@ -271,61 +297,18 @@ def _place(path: str | os.PathLike[str], number: int) -> str:
     return f"{'standard input' if str(path) == '-' else path}, line {number}"
 
 
-def _table_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
-    with open_table(path) as table:
-        columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
-        if not {"text", "sents"} & set(columns):
-            raise DataFileError(
-                f"{path}: the columns are {', '.join(table.schema_arrow.names[:12])}, where documents have `sents` "
-                "and `vertexSet`, or `text` and `entities`. Rename them."
-            )
-        number = 0
-        for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
-            for row in batch.to_pylist():
-                yield f"{path}, row {number}", {name: value for name, value in row.items() if value is not None}
-                number += 1
-
-
-@contextmanager
-def open_table(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open a Parquet file.
-
-    Args:
-        path (`str` or `os.PathLike`): The file.
-
-    Yields:
-        `pyarrow.parquet.ParquetFile`: The open file.
-
-    Raises:
-        ModuleNotFoundError: when pyarrow is not installed.
-        DataFileError: when it is no Parquet file, or broken.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"{path}: Parquet files need pyarrow: pip install 'modeling-docre[data]'.", name="pyarrow"
-        ) from None
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            yield table
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, EOFError) as error:
-        raise DataFileError(f"{path}: broken, or no Parquet file ({error}). Fetch or write it again.") from None
-    except PermissionError:
-        raise DataFileError(f"{path}: the file may not be read. Change its permissions.") from None
-
-
 def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
     with _open_input(path) as stream:
         # Space in front stays, so that places in messages are those in the file.
         markup = stream.read().rstrip()
-    return _read(str(path), strict, lambda: Document.from_markup(markup, title=Path(path).name, strict=strict))
+    return _read(
+        str(path), strict, lambda: Document.from_markup(markup, title=title_of_file(Path(path).name), strict=strict)
+    )
 
 
-def _read_line(line: str, number: int, path: str | os.PathLike[str], strict: bool) -> Document:
+def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool) -> Document:
     try:
-        entry = _parse(line, str(path), number) if not strict else _parse_line(line, number, path)
+        entry = _parse_line(line, number, path, strict=strict)
     except DataFileError:
         if strict:
             raise
@@ -365,18 +348,14 @@ def _parse(text: str, name: str, line: int) -> Any:
 
 
 __all__ = [
-    "DataFileError",
     "check_document_file",
     "document_readers",
     "file_kind",
     "is_document_file",
     "iter_documents",
-    "open_output",
-    "open_table",
     "read_docred_rows",
     "read_json",
     "read_rows",
+    "title_of_file",
     "write_documents",
-    "write_lines",
-    "write_list",
 ]

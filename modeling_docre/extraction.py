@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -11,23 +10,24 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from transformers import Pipeline, pipeline
 from transformers.utils import logging
 
 from . import __version__
 from .checkpoints import DEFAULT_MODEL
 from .corpus import Corpus
-from .documents import Document
+from .documents import Document, DocumentError
 from .extraction_formats import FORMATS, choose_format, write_answers
 from .extraction_parts import ExtractionParts, partial_folder
+from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
-from .output_files import DataFileError, open_output
-from .processes import Processes, join_processes, own_device
+from .output_files import DataFileError, open_output, output_file
+from .processes import Processes, join_processes, own_device, steady_memory
 from .processing_docre import DocREProcessor
 
 logger = logging.get_logger(__name__)
@@ -136,14 +136,26 @@ def extract_rows(
         `dict`: Plain JSON: `title`, `text`, and the pipeline's answer. [`Document.from_dict`] reads it again.
 
     Raises:
-        DocumentError: when a document is wrong.
+        DocumentError: when a document is wrong; the message says which one, by its number from 0.
     """
     size = pipe.read_ahead(options.get("batch_size"))
-    rest = iter(documents)
+    rest = enumerate(documents)
     while chunk := list(itertools.islice(rest, size)):
-        read = [item if isinstance(item, Document) else Document.from_dict(item) for item in chunk]
+        read = [_read(pipe, item, number) for number, item in chunk]
         for document, answer in zip(read, pipe(read, **options), strict=True):
             yield {"title": document.title, "text": document.text, **answer}
+
+
+def _read(pipe: Any, item: Document | Mapping[str, Any], number: int) -> Document:
+    """Read a document, and let the pipeline refuse what it would refuse, in its words."""
+    if isinstance(item, Document):
+        return item
+    document = None
+    with suppress(DocumentError):
+        document = Document.from_dict(item)
+    if document is None or not document.entities:
+        return cast(Document, pipe.preprocess(item, number).document)
+    return document
 
 
 def extract_files(
@@ -183,20 +195,20 @@ def extract_files(
         [`ExtractionReport`].
 
     Raises:
-        DataFileError: when a file cannot be read or written, or what is to be resumed is another run.
+        DataFileError: when a file cannot be read or written, what is to be resumed is another run, or the input
+            changes while it is read.
         DocumentError: when a document is wrong.
     """
     sources = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     format = choose_format(format, output)
+    if pipe.device.type == "cpu":
+        steady_memory()
     with join_processes() as processes:
-        target = None if output is None or str(output) == "-" else Path(output)
-        # What is no file (a pipe, /dev/null) is written to as it goes.
-        if target is not None and target.exists() and not target.is_file() and not target.is_dir():
-            target = None
+        target = output_file(output)
         without = [] if target is None else [target, partial_folder(target)]
         corpus = Corpus(sources, strict=strict, without=without)
         _check(corpus, target, resume, processes)
-        if target is None or corpus.reads_stdin:
+        if target is None or corpus.reads_once:
             report = ExtractionReport()
             with open_output(output) as stream:
                 write_answers(_extract_as_it_goes(pipe, corpus, options, report), stream, format, report.counts)
@@ -207,9 +219,9 @@ def extract_files(
 
 
 def _check(corpus: Corpus, target: Path | None, resume: bool, processes: Processes) -> None:
-    if target is not None and not corpus.reads_stdin:
+    if target is not None and not corpus.reads_once:
         return
-    what = "the standard input can be read only once" if target is not None else "the output is no file"
+    what = "the standard input, or a pipe, can be read only once" if target is not None else "the output is no file"
     if resume:
         raise DataFileError(f"There is nothing to go on from: {what}. Read files and write one, or do not resume.")
     if processes.size > 1:
@@ -239,14 +251,30 @@ def _extract_in_parts(
     def begin() -> None:
         if target.is_dir():
             raise DataFileError(f"{target} cannot be written (it is a folder).")
-        if resume and not parts.folder.is_dir():
-            logger.warning(f"There is no {parts.folder} to go on from; extraction starts at the beginning.")
-        parts.begin(_describe(pipe, corpus, options), resume=resume)
+        done = parts.begin(_describe(pipe, corpus, options), resume=resume)
+        if resume and not done:
+            logger.warning(f"{parts.folder} holds nothing to go on from; extraction starts at the beginning.")
 
-    processes.first(begin)
+    try:
+        processes.first(begin)
+        return _run_in_parts(parts, pipe, corpus, target, format, processes, options)
+    finally:
+        parts.release()
+
+
+def _run_in_parts(
+    parts: ExtractionParts,
+    pipe: Any,
+    corpus: Corpus,
+    target: Path,
+    format: str,
+    processes: Processes,
+    options: dict[str, Any],
+) -> ExtractionReport:
     try:
         with parts:
             report, chunks = _fill(parts, pipe, corpus, processes, options)
+            _check_unchanged(parts, corpus)
             _add_up(report, processes)
             if processes.rank == 0:
                 report.counts.update(parts.counts())
@@ -264,6 +292,23 @@ def _extract_in_parts(
             parts.remove()
         raise
     return report
+
+
+def _check_unchanged(parts: ExtractionParts, corpus: Corpus) -> None:
+    """Refuse what was read if it need not be what the run began with: each process reads the input by itself."""
+    known = parts.run()
+    try:
+        now = corpus.describe()
+    except (OSError, DataFileError):
+        now = None
+    if known is None or known["input"] != now:
+        # Not even for a later run that finds the first input again.
+        parts.void()
+        raise DataFileError(
+            f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
+            "that it is not sure which documents the answers belong to: they are not kept. Extract again when nothing "
+            "writes there, or from a copy."
+        )
 
 
 def _fill(
@@ -315,7 +360,7 @@ def _extract_chunk(pipe: Any, chunk: list[_Reader], options: dict[str, Any], rep
 
 def _progress(corpus: Corpus, pipe: Any, processes: Processes, done: int) -> Any:
     shown = processes.rank == 0 and sys.stderr.isatty() and logging.is_progress_bar_enabled()
-    total = None if not shown or corpus.reads_stdin or processes.size > 1 else corpus.count()
+    total = None if not shown or processes.size > 1 else corpus.count()
     # Others' documents are not known here.
     name = f"process 0 of {processes.size}" if processes.size > 1 else None
     return logging.tqdm(total=total, initial=done, unit=" documents", desc=name, disable=not shown)
@@ -328,22 +373,11 @@ def _describe(pipe: Any, corpus: Corpus, options: Mapping[str, Any]) -> dict[str
     return {
         "version": __version__,
         "input": corpus.describe(),
-        "model": _digest(pipe),
+        "model": digest_pipeline(pipe),
         "strict": corpus.strict,
         "documents in a chunk": pipe.read_ahead(options.get("batch_size")),
         **settings,
     }
-
-
-def _digest(pipe: Any) -> str:
-    config = {name: value for name, value in pipe.model.config.to_dict().items() if "version" not in name}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(pipe.processor.tokenizer.backend_tokenizer.to_str().encode())
-    for name, tensor in pipe.model.state_dict().items():
-        data = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name} {data.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(data.view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 __all__ = [

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
+import stat
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
+
+from transformers.utils import logging
 
 from .output_files import DataFileError
+
+logger = logging.get_logger(__name__)
 
 _RUN = "run.json"
 _PART = "part-"
 _JOURNAL = ".journal"
-
-
-class _Chunk(NamedTuple):
-    """Where the answers of one chunk lie."""
-
-    part: Path
-    start: int
-    end: int
+_LOCK = ".lock"
+_OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+({re.escape(_JOURNAL)})?|{re.escape(_LOCK)}")
+_AWAY = "Move it away, or choose another name for the output."
+# Numbers that are known of a chunk: its part, start and end of its answers in there, documents.
+_FIELDS = 4
 
 
 class ExtractionParts:
@@ -33,7 +36,8 @@ class ExtractionParts:
     Documents are done in chunks of a fixed number, numbered in the order of the input. A process appends the answers
     of a chunk to a file of its own, `part-00000`, and when these are on the disk a line to `part-00000.journal`,
     which says where they are and what was counted. So a chunk is done when its line is there: whatever a killed
-    process left behind the last one is cut off. `run.json` says of which input, model and settings the answers are.
+    process left behind the last one is cut off. `run.json` says of which input, model and settings the answers are; a
+    folder without it holds nothing. Whoever holds `.lock`, from [`begin`] to [`release`], is the only run.
 
     Args:
         output (`pathlib.Path`): The file that will be written.
@@ -43,8 +47,11 @@ class ExtractionParts:
     def __init__(self, output: Path, process: int = 0) -> None:
         self.folder = partial_folder(output)
         self._part = self.folder / f"{_PART}{process:05d}"
-        self._chunks: dict[int, _Chunk] = {}
-        self._counts: dict[int, Counter[str]] = {}
+        self._parts: list[Path] = []
+        # One after the other, for millions of documents; of a chunk that is not done, -1.
+        self._chunks = array("q")
+        self._counts: Counter[str] = Counter()
+        self._held: BinaryIO | None = None
         self._answers: BinaryIO | None = None
         self._journal: BinaryIO | None = None
         # Of this process' own part: bytes of journal and of answers that count.
@@ -52,25 +59,30 @@ class ExtractionParts:
 
     # Of the run: one process calls these.
 
-    def begin(self, run: Mapping[str, Any], *, resume: bool) -> None:
-        """Make the folder, or check that it is this run's.
+    def begin(self, run: Mapping[str, Any], *, resume: bool) -> int:
+        """Make the folder, or check that it is this run's, and take it for this run alone.
 
         Args:
             run (`Mapping[str, Any]`): What the answers depend on, as JSON.
             resume (`bool`): Whether to go on with what is there.
 
+        Returns:
+            `int`: How many documents are done.
+
         Raises:
-            DataFileError: when it holds answers and `resume` is `False`, or those of another run; when it cannot be
-                made.
+            DataFileError: when it holds answers and `resume` is `False`, or those of another run, or what is none;
+                when another run is at work there; when it cannot be made.
         """
         run = json.loads(json.dumps(run))
-        for part in self._parts():
+        self._take()
+        # A process whose run has ended may still be at work.
+        for part in self._find_parts():
             with open(part, "ab") as stream:
                 _lock(stream, part)
-        described = self.folder / _RUN
-        # It is written last: a folder without it holds nothing.
-        known = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else None
-        done = self._read_all() if known is not None else 0
+        known = self.run()
+        done = self._read_all()
+        if known is None and self._find_parts():
+            logger.warning(f"{self.folder} has no {_RUN} that can be read, so that what else is there is left out.")
         if done and not resume:
             raise DataFileError(
                 f"{self.folder} holds the answers to {done} documents, of a run that did not end. To go on after "
@@ -88,16 +100,64 @@ class ExtractionParts:
         elif known != run:
             # A strict run that goes on as one that skips.
             self._describe(run)
+        return done
+
+    def _take(self) -> None:
+        """Make the folder, and make it this run's alone until it is released or the process ends."""
+        path = self.folder / _LOCK
+        while self._held is None:  # again if another run removed the folder just now
+            try:
+                self.folder.mkdir(exist_ok=True)
+            except FileExistsError:
+                self._refuse_a_file()
+                continue
+            except OSError as error:
+                raise self._not_made(error) from None
+            try:
+                self._refuse_other_files()
+                stream = open(path, "ab")  # noqa: SIM115  # held until the run ends
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._not_made(error) from None
+            try:
+                _lock(stream, self.folder)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                        self._held = stream
+            finally:
+                if self._held is None:
+                    stream.close()
+
+    def _refuse_a_file(self) -> None:
+        with suppress(FileNotFoundError):
+            mode = os.lstat(self.folder).st_mode
+            if not (stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and self.folder.is_dir())):
+                raise DataFileError(
+                    f"{self.folder} is no folder, but the answers go there until all are done. {_AWAY}"
+                )
+
+    def _refuse_other_files(self) -> None:
+        others = sorted(name for name in os.listdir(self.folder) if not _OURS.fullmatch(name))
+        if others:
+            raise DataFileError(
+                f"{self.folder} holds what is not of an extraction ({', '.join(others[:3])}), but the answers go "
+                f"there until all are done. {_AWAY}"
+            )
+
+    def _not_made(self, error: OSError) -> DataFileError:
+        missing = "" if self.folder.parent.is_dir() else f": there is no folder {self.folder.parent}"
+        return DataFileError(f"{self.folder} cannot be made ({error.strerror}{missing}).")
 
     def _make(self, run: Mapping[str, Any]) -> None:
         try:
-            if self.folder.is_dir():
-                shutil.rmtree(self.folder)
-            self.folder.mkdir()
+            self.void()
+            for path in self._inside():
+                path.unlink()
             self._describe(run)
         except OSError as error:
-            missing = "" if self.folder.parent.is_dir() else f": there is no folder {self.folder.parent}"
-            raise DataFileError(f"{self.folder} cannot be made ({error.strerror}{missing}).") from None
+            self.remove()
+            raise self._not_made(error) from None
 
     def _describe(self, run: Mapping[str, Any]) -> None:
         unfinished = self.folder / f".{_RUN}"
@@ -107,11 +167,44 @@ class ExtractionParts:
             os.fsync(stream.fileno())
         unfinished.replace(self.folder / _RUN)
 
+    def _inside(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.name != _LOCK]
+
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, if it is this run's."""
+        if self._held is None:
+            return
+        with suppress(OSError):
+            self.void()
+            for path in self._inside():
+                path.unlink()
+            if os.name == "nt":
+                self.release()  # what is open cannot be removed there
+            # The last: from here on another run may take the folder, and then it stays.
+            (self.folder / _LOCK).unlink()
+            self.release()
+            self.folder.rmdir()
+        self.release()
+
+    def release(self) -> None:
+        """Leave the folder to other runs."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     # Of a part: each process calls these.
+
+    def run(self) -> dict[str, Any] | None:
+        """Read of what the answers are; `None` where nothing says so, and the folder holds none."""
+        try:
+            known = json.loads((self.folder / _RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return known if isinstance(known, dict) else None
+
+    def void(self) -> None:
+        """Let all answers count for nothing."""
+        (self.folder / _RUN).unlink(missing_ok=True)
 
     def __enter__(self) -> ExtractionParts:
         """Open the part of this process, without what is behind the last chunk that is done."""
@@ -137,11 +230,13 @@ class ExtractionParts:
 
     def is_done(self, chunk: int) -> bool:
         """Whether the answers of a chunk are there."""
-        return chunk in self._chunks
+        at = chunk * _FIELDS
+        return at < len(self._chunks) and self._chunks[at] >= 0
 
     def documents_done(self, process: int, processes: int) -> int:
         """Count the documents of one process' chunks that are there."""
-        return sum(counts["documents"] for chunk, counts in self._counts.items() if chunk % processes == process)
+        numbers = self._chunks[process * _FIELDS + _FIELDS - 1 :: processes * _FIELDS]
+        return sum(number for number in numbers if number > 0)
 
     def add(self, chunk: int, lines: list[str], counts: Mapping[str, int]) -> None:
         """Store the answers of a chunk; they are on the disk when this returns.
@@ -165,18 +260,14 @@ class ExtractionParts:
             _flush(self._journal)
         except OSError as error:
             raise DataFileError(f"{self._part} cannot be written ({error.strerror}).") from None
-        self._chunks[chunk] = _Chunk(self._part, start, end)
-        self._counts[chunk] = Counter(counts)
+        self._note(chunk, self._part, start, end, counts)
 
     # Of all parts, when all processes are done.
 
     def counts(self) -> Counter[str]:
         """Add up what was counted in all chunks that are done."""
         self._read_all()
-        total: Counter[str] = Counter()
-        for chunk in sorted(self._counts):
-            total.update(self._counts[chunk])
-        return total
+        return Counter(self._counts)
 
     def lines(self, chunks: int) -> Iterator[str]:
         """Read the answers in the order of the input.
@@ -191,16 +282,16 @@ class ExtractionParts:
             DataFileError: when a chunk is missing.
         """
         self._read_all()
-        missing = [chunk for chunk in range(chunks) if chunk not in self._chunks]
+        missing = sum(not self.is_done(chunk) for chunk in range(chunks))
         if missing:
             raise DataFileError(
-                f"{self.folder} lacks {len(missing)} of {chunks} chunks: another process has not done its part. Start "
+                f"{self.folder} lacks {missing} of {chunks} chunks: another process has not done its part. Start "
                 "the run again, and pass resume=True."
             )
         with ExitStack() as stack:
-            parts = {part: stack.enter_context(open(part, "rb")) for part in self._parts()}
+            parts = [stack.enter_context(open(part, "rb")) for part in self._parts]
             for number in range(chunks):
-                part, start, end = self._chunks[number]
+                part, start, end, _ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
                 parts[part].seek(start)
                 # No other character ends a line: an answer may hold some that `splitlines` takes for such.
                 for line in parts[part].read(end - start).decode().split("\n")[:-1]:
@@ -208,28 +299,48 @@ class ExtractionParts:
 
     def _read_all(self) -> int:
         """Read the journals of all parts, and return how many documents are done."""
-        self._chunks, self._counts, self._valid, self._size = {}, {}, 0, 0
-        for part in self._parts():
+        self._parts, self._chunks, self._counts = [], array("q"), Counter()
+        self._valid = self._size = 0
+        if self.run() is None:
+            return 0
+        for part in self._find_parts():
             journal = _journal_of(part)
+            if not journal.is_file():
+                continue
             size = part.stat().st_size
-            for line in journal.read_bytes().split(b"\n")[:-1] if journal.is_file() else ():
-                entry = _parse(line)
-                if entry is None or entry["end"] > size:
-                    break
-                self._chunks[entry["chunk"]] = _Chunk(part, entry["start"], entry["end"])
-                self._counts[entry["chunk"]] = Counter(entry["counts"])
-                if part == self._part:
-                    self._valid += len(line) + 1
-                    self._size = entry["end"]
-        return sum(counts["documents"] for counts in self._counts.values())
+            with open(journal, "rb") as lines:
+                for line in lines:
+                    entry = _parse(line)
+                    if entry is None or entry["end"] > size:
+                        break
+                    self._note(entry["chunk"], part, entry["start"], entry["end"], entry["counts"])
+                    if part == self._part:
+                        self._valid += len(line)
+                        self._size = entry["end"]
+        return self._counts["documents"]
 
-    def _parts(self) -> list[Path]:
+    def _note(self, chunk: int, part: Path, start: int, end: int, counts: Mapping[str, int]) -> None:
+        if self.is_done(chunk):
+            return
+        if part not in self._parts:
+            self._parts.append(part)
+        self._chunks.extend([-1] * ((chunk + 1) * _FIELDS - len(self._chunks)))
+        place = (self._parts.index(part), start, end, counts["documents"])
+        self._chunks[chunk * _FIELDS : (chunk + 1) * _FIELDS] = array("q", place)
+        self._counts.update(counts)
+
+    def _find_parts(self) -> list[Path]:
         return sorted(path for path in self.folder.glob(f"{_PART}*") if path.suffix != _JOURNAL)
 
 
 def partial_folder(output: Path) -> Path:
     """Return the folder of the answers that an output file will be made of."""
     return output.with_name(f"{output.name}.partial")
+
+
+def is_partial_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the answers of a run that has not ended."""
+    return str(path).endswith(".partial") and os.path.isfile(os.path.join(path, _RUN))
 
 
 def _journal_of(part: Path) -> Path:
@@ -242,6 +353,8 @@ def _flush(stream: BinaryIO) -> None:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
     try:
         entry = json.loads(line)
     except ValueError:
@@ -274,10 +387,12 @@ else:
         """Take a file for this process alone; the system frees it when the process ends, however it ends."""
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise DataFileError(
                 f"{part} is being written by another process: wait until that run ends, or end it first."
             ) from None
+        except OSError:  # disks of some clusters have no locks
+            pass
 
 
-__all__ = ["ExtractionParts", "partial_folder"]
+__all__ = ["ExtractionParts", "is_partial_folder", "partial_folder"]

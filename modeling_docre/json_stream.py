@@ -9,6 +9,8 @@ from typing import Any, TextIO
 _SPACE = " \t\r\n"
 # Characters that are read at once.
 _CHUNK = 1 << 20
+# Characters of the longest thing that a string's end does not end: two escapes of a surrogate pair, and some more.
+_UNDIVIDED = 16
 
 
 class JsonProblem(ValueError):
@@ -65,7 +67,11 @@ class JsonWindow:
                 value, end = json.JSONDecoder().raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 place = error.pos - self.at  # growing moves the window
-                # The value may be cut off by the window's end. Doubling keeps the repeated work linear.
+                # Whether the value may be cut off by the window's end; what is wrong elsewhere stays wrong.
+                cut = error.msg.startswith("Unterminated string") or error.pos >= len(self.text) - _UNDIVIDED
+                if not cut:
+                    raise self.error(error.msg, error.pos) from None
+                # Doubling keeps the repeated work linear.
                 if not self._grow(max(self.chunk, len(self.text))):
                     raise self.error(error.msg, self.at + place) from None
                 continue

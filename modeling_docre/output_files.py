@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
+
+# Errors that only writing gives.
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class DataFileError(ValueError):
@@ -36,31 +41,53 @@ def open_output(path: str | os.PathLike[str] | None) -> Iterator[TextIO]:
     """Open a file to write as a whole or not at all; `None` or `-` is the standard output.
 
     Args:
-        path (`str` or `os.PathLike`, *optional*): The file, gzipped where it ends in `.gz`.
+        path (`str` or `os.PathLike`, *optional*):
+            The file, gzipped where it ends in `.gz`. What is no file, as [`output_file`] says, is written to as it
+            goes.
 
     Yields:
         `TextIO`: The stream. The file appears under its name when the `with` block is left without an error.
 
     Raises:
-        DataFileError: when the file cannot be made.
+        DataFileError: when the file cannot be made, or there is no room for it.
     """
     if path is None or str(path) == "-":
         yield sys.stdout
         return
-    target = Path(path)
-    # What is no file (a pipe, /dev/null) cannot be replaced by one.
-    special = target.exists() and not target.is_file() and not target.is_dir()
-    unfinished = target if special else target.with_name(f".{target.name}.partial")
-    stream = _create(unfinished, target)
+    file = output_file(path)
+    target = Path(path) if file is None else file
+    unfinished = target if file is None else target.with_name(f".{target.name}.partial")
+    created = _create(unfinished, target)
     try:
-        with stream:
+        with _as_text(created, gzipped=target.suffix.lower() == ".gz") as stream:
             yield stream
-        if not special:
+        if file is not None:
             _write_through(unfinished)
             unfinished.replace(target)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise DataFileError(f"{target} cannot be written ({error.strerror}).") from None
     finally:
-        if not special:
+        if file is not None:
             unfinished.unlink(missing_ok=True)
+
+
+def output_file(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return the file that a name of an output means, which may not exist yet.
+
+    Args:
+        path (`str` or `os.PathLike`, *optional*): As for [`open_output`].
+
+    Returns:
+        `pathlib.Path`, *optional*: The file, behind symbolic links; `None` for what cannot be replaced by a file: the
+        standard output, a pipe, a device.
+    """
+    # Names in /dev may lead to files that a shell has opened: those are the shell's.
+    if path is None or str(path) == "-" or os.path.abspath(path).startswith("/dev/"):
+        return None
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    return None if target.exists() and not target.is_file() and not target.is_dir() else target
 
 
 def _write_through(path: Path) -> None:
@@ -69,16 +96,25 @@ def _write_through(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _create(unfinished: Path, target: Path) -> TextIO:
+@contextmanager
+def _as_text(file: BinaryIO, *, gzipped: bool) -> Iterator[TextIO]:
+    with file, ExitStack() as stack:
+        if gzipped:
+            # Without name and time in it, the same text is the same bytes.
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+            file = cast(BinaryIO, stack.enter_context(packed))
+        yield stack.enter_context(io.TextIOWrapper(file, encoding="utf-8"))
+
+
+def _create(unfinished: Path, target: Path) -> BinaryIO:
     try:
         if target.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        if target.suffix == ".gz":
-            return cast(TextIO, gzip.open(unfinished, "wt", encoding="utf-8"))
-        return open(unfinished, "w", encoding="utf-8")
+        # What a shell has opened to append to keeps what is in there.
+        return open(unfinished, "ab" if unfinished == target else "wb")
     except OSError as error:
         missing = "" if target.parent.is_dir() else f": there is no folder {target.parent}"
         raise DataFileError(f"{target} cannot be written ({error.strerror}{missing}).") from None
 
 
-__all__ = ["DataFileError", "open_output", "write_lines", "write_list"]
+__all__ = ["DataFileError", "open_output", "output_file", "write_lines", "write_list"]

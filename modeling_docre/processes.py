@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,4 +93,20 @@ def own_device() -> str | None:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-__all__ = ["Processes", "join_processes", "own_device"]
+# mallopt's M_MMAP_THRESHOLD, and the size of tensors from which on they have pages of their own.
+_MMAP_THRESHOLD, _LARGE = -3, 12 << 20
+
+
+def steady_memory() -> None:
+    """Keep the peak of a long run where it was after a few batches.
+
+    glibc learns to take large tensors from its heap, where ever fewer of the holes between small ones fit the next
+    batch's: the peak would go on rising for thousands of documents. With pages of their own they leave no holes. The
+    environment variable `MALLOC_MMAP_THRESHOLD_` has the last word.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
+
+
+__all__ = ["Processes", "join_processes", "own_device", "steady_memory"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from modeling_docre.data_files import document_readers
 from modeling_docre.extraction import extract_files, load_pipeline
 
 
@@ -43,10 +44,10 @@ def kill(model: str, source: str, output: str, kills: int, seed: int) -> None:
     journal = Path(f"{output}.partial", "part-00000.journal")
 
     def act() -> None:
-        extract_files(pipe, source, output, resume=True, batch_size=1, threshold=0.0)
+        extract_files(pipe, source, output, resume=True, batch_size=2, threshold=0.0)
 
     began = time.monotonic()
-    assert in_a_process(lambda: extract_files(pipe, source, f"{output}.straight", format="jsonl", batch_size=1)) == 0
+    assert in_a_process(lambda: extract_files(pipe, source, f"{output}.straight", format="jsonl", batch_size=2)) == 0
     whole = time.monotonic() - began
     moments = random.Random(seed)
     killed = 0
@@ -68,7 +69,19 @@ def peak(model: str, *arguments: str) -> None:
     for source in arguments:
 
         def act(source: str = source) -> None:
-            extract_files(pipe, source, f"{source}.out.jsonl", batch_size=1)
+            extract_files(pipe, source, f"{source}.out.jsonl", batch_size=2)
+            say("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+        assert in_a_process(act) == 0
+
+
+def read(*arguments: str) -> None:
+    """Print the peak memory of reading each of the sources, in MiB, each in a process of its own."""
+    for source in arguments:
+
+        def act(source: str = source) -> None:
+            for _ in document_readers(source):
+                pass
             say("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
         assert in_a_process(act) == 0
@@ -80,4 +93,4 @@ if __name__ == "__main__":
     if command == "kill":
         kill(*rest[:3], int(rest[3]), int(rest[4]))
     else:
-        peak(*rest)
+        {"peak": peak, "read": read}[command](*rest)

@@ -9,20 +9,29 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from modeling_docre import Document, DocumentError
+from modeling_docre import Document, DocumentError, extraction
 from modeling_docre.corpus import Corpus
-from modeling_docre.data_files import DataFileError, iter_documents
+from modeling_docre.data_files import iter_documents
 from modeling_docre.extraction import extract_files, extract_rows, load_pipeline
+from modeling_docre.extraction_parts import ExtractionParts, partial_folder
+from modeling_docre.model_digest import digest_pipeline
+from modeling_docre.output_files import DataFileError
+from modeling_docre.processes import Processes
 
 NUMBER = 40
-# Of one document at a time: the pipeline reads 16 ahead, so that forty documents are three chunks.
-OPTIONS = {"batch_size": 1, "threshold": 0.0}
+# Of two documents at a time: the pipeline reads 16 ahead, so that forty documents are three chunks.
+OPTIONS = {"batch_size": 2, "threshold": 0.0}
 NAMES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn", "Gus")
 
 
@@ -101,8 +110,9 @@ def test_an_interrupted_run_goes_on_to_the_same_output(pipe, corpus, tmp_path, c
     whole = extract_files(pipe, corpus, straight, format=format, **OPTIONS)
     interrupt(pipe, corpus, output, chunks, format=format)
     report = extract_files(pipe, corpus, output, format=format, resume=True, **OPTIONS)
-    unpack = gzip.decompress if name.endswith(".gz") else bytes
-    assert unpack(output.read_bytes()) == unpack(straight.read_bytes())
+    assert output.read_bytes() == straight.read_bytes()
+    if name.endswith(".gz"):
+        assert gzip.decompress(output.read_bytes()).count(b"\n") == NUMBER
     assert report.counts == whole.counts
     assert report.counts["documents"] == NUMBER
     assert report.counts["duplicate mention"] == NUMBER
@@ -130,8 +140,6 @@ def test_what_a_kill_left_half_written_is_cut_off(pipe, corpus, undisturbed, tmp
 
 
 def test_a_kill_while_the_output_is_put_together_loses_nothing(pipe, corpus, undisturbed, tmp_path, monkeypatch):
-    from modeling_docre import extraction
-
     output = tmp_path / "out.jsonl"
     with monkeypatch.context() as patch:
         patch.setattr(extraction.ExtractionParts, "remove", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -170,7 +178,7 @@ def test_another_run_is_not_gone_on_with(pipe, corpus, undisturbed, tmp_path, ti
     for changed, options, message in [
         (pipe, {**OPTIONS, "threshold": 0.5}, "threshold was 0.0 and is 0.5 now"),
         (pipe, {**OPTIONS, "top_k": 3}, "top_k was null and is 3 now"),
-        (pipe, {**OPTIONS, "batch_size": 2}, "documents in a chunk was 16 and is 32 now"),
+        (pipe, {**OPTIONS, "batch_size": 4}, "documents in a chunk was 16 and is 32 now"),
         (other, OPTIONS, "model changed since"),
     ]:
         with pytest.raises(DataFileError, match=f"of another run: {message}.*remove that folder"):
@@ -186,7 +194,7 @@ def test_a_bad_document_stops_a_run_that_can_go_on_without_it(docre, tiny_checkp
     lines[36] = '{"text": "cut'
     source, output = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
     source.write_text("\n".join(lines))
-    arguments = ("extract", source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 1, "--threshold", 0)
+    arguments = ("extract", source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
     ran = docre(*arguments)
     assert ran.code == 1
     assert "a.jsonl, line 37" in ran.err
@@ -221,6 +229,184 @@ def test_two_runs_for_one_output_are_refused(pipe, corpus, tmp_path):
             with pytest.raises(DataFileError, match="is being written by another process"):
                 extract_files(pipe, corpus, output, resume=resume, **OPTIONS)
     extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+
+
+def test_a_second_run_leaves_the_first_alone(pipe, corpus, undisturbed, tmp_path):
+    pytest.importorskip("fcntl")
+    output = tmp_path / "out.jsonl"
+    refused = []
+
+    class Meanwhile(Breaking):
+        """Starts the same run once more before each chunk."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            for resume in (True, False):
+                with pytest.raises(DataFileError, match="is being written by another process") as caught:
+                    extract_files(pipe, corpus, output, resume=resume, **OPTIONS)
+                refused.append(caught.value)
+            return super().__call__(*arguments, **options)
+
+    extract_files(Meanwhile(pipe, 99), corpus, output, **OPTIONS)
+    assert len(refused) == 6
+    assert output.read_bytes() == undisturbed.read_bytes()
+    assert not partial_folder(output).exists()
+
+
+def test_a_run_is_alone_before_its_first_process_has_opened_its_part(tmp_path):
+    pytest.importorskip("fcntl")
+    first, second = (ExtractionParts(tmp_path / "out.jsonl") for _ in range(2))
+    first.begin({}, resume=False)
+    with pytest.raises(DataFileError, match="is being written by another process"):
+        second.begin({}, resume=False)
+    second.remove()
+    second.release()
+    assert first.folder.is_dir()
+    first.remove()
+    second.begin({}, resume=False)
+    second.remove()
+    assert not first.folder.exists()
+
+
+class Changing(Breaking):
+    """A pipeline during whose first chunk somebody writes to the input."""
+
+    def __init__(self, pipe: Any, act: Callable[[], Any]) -> None:
+        super().__init__(pipe, 99)
+        self.act = act
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if self.chunks == 99:
+            self.act()
+        return super().__call__(*arguments, **options)
+
+
+@pytest.mark.parametrize("change", ["more", "fewer", "longer"])
+def test_input_that_changes_while_it_is_read_is_refused(pipe, tmp_path, change):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name in ("b", "c"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(20)))
+    act = {
+        "more": lambda: (folder / "a.jsonl").write_text(json.dumps(story(1))),
+        "fewer": (folder / "c.jsonl").unlink,
+        "longer": lambda: os.utime(folder / "b.jsonl", (1, 1)),
+    }[change]
+    said = "there is no such file" if change == "fewer" else "The input changed while it was read"
+    with pytest.raises(DataFileError, match=said) as caught:
+        extract_files(Changing(pipe, act), folder, tmp_path / "out.jsonl", **OPTIONS)
+    if change == "fewer":
+        with pytest.raises(DataFileError, match="input changed since"):
+            extract_files(pipe, folder, tmp_path / "out.jsonl", resume=True, **OPTIONS)
+    else:
+        assert not getattr(caught.value, "__notes__", [])
+        assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_each_process_reads_the_input_that_the_run_began_with(pipe, tmp_path):
+    folder, output = tmp_path / "docs", tmp_path / "out.jsonl"
+    folder.mkdir()
+    (folder / "b.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(40)))
+    first, second = (ExtractionParts(output, process) for process in range(2))
+    first.begin(extraction._describe(pipe, Corpus([folder]), OPTIONS), resume=False)
+    (folder / "a.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(40)))
+    with pytest.raises(DataFileError, match="The input changed while it was read"):
+        extraction._run_in_parts(second, pipe, Corpus([folder]), output, "jsonl", Processes(1, 2), OPTIONS)
+    first.release()
+    # Its answers are of other documents: whoever goes on begins at the beginning.
+    (folder / "a.jsonl").unlink()
+    report = extract_files(pipe, folder, output, resume=True, **OPTIONS)
+    assert report.documents == 40
+
+
+def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
+    folder = tmp_path / "out.jsonl.partial"
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(DataFileError, match=r"holds what is not of an extraction \(precious\.txt\).*Move it away"):
+        extract_files(pipe, corpus, tmp_path / "out.jsonl", **OPTIONS)
+    assert [path.name for path in folder.iterdir()] == ["precious.txt"]
+    (tmp_path / "file.jsonl.partial").write_text("mine")
+    with pytest.raises(DataFileError, match=r"file\.jsonl\.partial is no folder.*Move it away"):
+        extract_files(pipe, corpus, tmp_path / "file.jsonl", **OPTIONS)
+    assert (tmp_path / "file.jsonl.partial").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_folder_without_a_readable_description_holds_nothing(pipe, corpus, undisturbed, tmp_path, content):
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, corpus, output)
+    (partial_folder(output) / "run.json").write_text(content)
+    report = extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+    assert report.documents == NUMBER
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def test_an_output_behind_a_link_and_one_of_the_shells(docre, corpus, tiny_checkpoint, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real" / "out.jsonl")
+    arguments = ("extract", corpus, "--model", tiny_checkpoint, "--format", "jsonl")
+    # The second time it is there.
+    for _ in range(2):
+        assert docre(*arguments, "-o", tmp_path / "link.jsonl").code == 0
+        assert (tmp_path / "link.jsonl").is_symlink()
+        assert len(titles(tmp_path / "real" / "out.jsonl")) == NUMBER
+    command = [sys.executable, "-m", "modeling_docre.cli", *map(str, arguments), "-o", "/dev/stdout"]
+    (tmp_path / "shell.jsonl").write_text('{"title": "first"}\n')
+    with open(tmp_path / "shell.jsonl", "ab") as stream:
+        subprocess.run(command, check=True, stdout=stream, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    assert titles(tmp_path / "shell.jsonl") == ["first", *titles(tmp_path / "real" / "out.jsonl")]
+
+
+def test_a_disk_that_is_full_at_the_end_is_said_with_the_output(pipe, corpus, undisturbed, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A list takes a comma more for each line.
+    for output in (tmp_path / "out.json", tmp_path / "table.json"):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (undisturbed.stat().st_size, hard))
+            with pytest.raises(DataFileError, match=r"out\.json cannot be written \(File too large\)") as caught:
+                extract_files(pipe, corpus, tmp_path / "out.json", resume=output.name == "table.json", **OPTIONS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert f"The answers to {NUMBER} documents are kept" in "".join(caught.value.__notes__)
+    report = extract_files(pipe, corpus, tmp_path / "out.json", resume=True, **OPTIONS)
+    assert report.documents == 0
+    assert len(json.loads((tmp_path / "out.json").read_text())) == NUMBER
+
+
+def test_what_is_known_of_millions_of_chunks_takes_little_memory(tmp_path):
+    parts = ExtractionParts(tmp_path / "out.jsonl")
+    parts.begin({}, resume=False)
+    with parts:
+        parts.add(0, ["{}\n"], {"documents": 64, "relations": 7})
+    counts = {"documents": 64, "relations": 7, "mentions beyond the length limit": 1}
+    with open(parts.folder / "part-00000.journal", "w") as journal:
+        for chunk in range(20_000):
+            journal.write(json.dumps({"chunk": chunk, "start": 0, "end": 3, "counts": counts}) + "\n")
+    tracemalloc.start()
+    try:
+        assert parts.counts() == {name: 20_000 * count for name, count in counts.items()}
+        assert tracemalloc.get_traced_memory()[0] < 1_500_000
+    finally:
+        tracemalloc.stop()
+    assert parts.documents_done(1, 3) == 64 * 6667
+    assert next(parts.lines(20_000)) == "{}\n"
+    with pytest.raises(DataFileError, match="lacks 1 of 20001 chunks"):
+        next(parts.lines(20_001))
+    parts.remove()
+
+
+def test_a_tokenizer_that_is_written_in_python_is_part_of_the_run(pipe, tmp_path):
+    from transformers import ByT5Tokenizer
+
+    class Other:
+        """A pipeline with another tokenizer."""
+
+        def __init__(self, tokenizer: Any) -> None:
+            self.model, self.processor = pipe.model, SimpleNamespace(tokenizer=tokenizer)
+
+    digests = [digest_pipeline(Other(ByT5Tokenizer(extra_ids=number))) for number in (5, 5, 6)]
+    assert digests[0] == digests[1] != digests[2]
+    assert digest_pipeline(pipe) == digest_pipeline(load_pipeline(pipe.model.name_or_path, "cpu")) not in digests
 
 
 def test_a_full_disk_is_said_and_costs_nothing(pipe, corpus, undisturbed, tmp_path):
@@ -260,7 +446,7 @@ def test_where_nothing_can_be_resumed(pipe, corpus, tmp_path, caplog, monkeypatc
     with pytest.raises(DataFileError, match="is read and written"):
         extract_files(pipe, corpus, corpus)
     extract_files(pipe, corpus, tmp_path / "out.jsonl", resume=True, **OPTIONS)
-    assert "to go on from; extraction starts at the beginning" in caplog.text
+    assert "holds nothing to go on from; extraction starts at the beginning" in caplog.text
     assert len(titles(tmp_path / "out.jsonl")) == NUMBER
 
 
@@ -389,6 +575,102 @@ def test_documents_are_counted_where_that_is_cheap(folder, tmp_path):
     assert Corpus([folder]).count() is None
 
 
+def test_what_cannot_be_counted_is_read_all_the_same(docre, pipe, folder, tiny_checkpoint, tmp_path, monkeypatch):
+    (folder / "b" / "a.json.gz").unlink()
+    (folder / "e.parquet").write_bytes(b"no table")
+    assert Corpus([folder], strict=False).count() is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    ran = docre("extract", folder, "-o", tmp_path / "out.jsonl", "--model", tiny_checkpoint, "--skip-invalid")
+    assert ran.code == 0, ran.err
+    assert "file that cannot be read to its end: 1" in ran.err
+    monkeypatch.undo()
+    if not hasattr(os, "mkfifo"):
+        return
+    pipe_with_name = tmp_path / "named.jsonl"
+    os.mkfifo(pipe_with_name)
+    content = "".join(json.dumps(story(number)) + "\n" for number in range(3))
+    writer = threading.Thread(target=pipe_with_name.write_text, args=(content,), daemon=True)
+    assert Corpus([pipe_with_name]).count() is None
+    writer.start()
+    assert extract_files(pipe, pipe_with_name, tmp_path / "out.jsonl").counts["documents"] == 3
+    writer.join()
+
+
+def test_folders_behind_links_are_read_once(pipe, folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "x.jsonl").write_text(json.dumps(story(9)))
+    (folder / "far").symlink_to(elsewhere)
+    expected = len(list(Corpus([folder]).files()))
+    assert str(folder / "far" / "x.jsonl") in Corpus([folder]).files()
+    # Circles, what is there a second time, links to nothing and to themselves are left out, and counted.
+    (elsewhere / "circle").symlink_to(folder)
+    (folder / "twice").symlink_to(elsewhere)
+    (folder / "gone.json").symlink_to(tmp_path / "absent.json")
+    (folder / "itself.json").symlink_to(folder / "itself.json")
+    corpus = Corpus([folder])
+    assert len(list(corpus.files())) == expected
+    assert corpus.left_out == 5 + 4
+
+
+def test_an_output_under_another_name_is_no_input(pipe, folder, tmp_path):
+    output = tmp_path / "out.jsonl"
+    (folder / "old.jsonl").symlink_to(output)
+    for _ in range(2):
+        assert extract_files(pipe, folder, output).counts["documents"] == 8
+
+
+def test_runs_for_other_outputs_are_no_input(pipe, folder, tmp_path):
+    parts = ExtractionParts(folder / "other.jsonl")
+    parts.begin({}, resume=False)
+    # A folder that is only called like that of a run.
+    (folder / "kept.partial").mkdir()
+    (folder / "kept.partial" / "a.jsonl").write_text(json.dumps(story(7)))
+    report = extract_files(pipe, folder, tmp_path / "out.jsonl")
+    assert report.counts["documents"] == 8 + 1
+    assert report.counts["files that are no documents"] == 5 + 1
+    parts.remove()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_name_that_is_not_utf8(docre, tiny_checkpoint, tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name in (b"M\xfcller.txt", b"Z\xfcrich.json"):
+        with open(os.fsencode(folder) + b"/" + name, "wb") as stream:
+            stream.write(b"[Ada](:PER) was born.")
+    ran = docre("extract", folder, "-o", tmp_path / "out.jsonl", "--model", tiny_checkpoint, "--skip-invalid")
+    assert ran.code == 0, ran.err
+    assert [Path(title).name for title in titles(tmp_path / "out.jsonl")] == ["M\ufffdller.txt", "Z\ufffdrich.json"]
+
+
+def test_a_broken_page_of_a_table_is_named_or_skipped(pipe, folder, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = folder / "z.parquet"
+    parquet.write_table(arrow.Table.from_pylist([story(number) for number in range(400)]), path, use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 64] = b"\xff" * 64
+    path.write_bytes(data)
+    with pytest.raises(DataFileError, match=r"z\.parquet: broken, or no Parquet file"):
+        extract_files(pipe, folder, tmp_path / "out.jsonl")
+    report = extract_files(pipe, folder, tmp_path / "out.jsonl", strict=False)
+    assert report.counts["file that cannot be read to its end"] == 1
+    assert report.counts["documents"] >= 8 + 1
+
+
+def test_lines_before_the_place_where_a_gzip_file_ends_are_kept(folder):
+    rows = "".join(json.dumps(story(number, note=os.urandom(20).hex())) + "\n" for number in range(500)).encode()
+    packed = gzip.compress(rows)[: -len(rows) // 20]
+    (folder / "z.jsonl.gz").write_bytes(packed)
+    whole = zlib.decompressobj(31).decompress(packed).count(b"\n")
+    found = [read() for read in Corpus([folder / "z.jsonl.gz", folder / "a.jsonl"], strict=False).readers()]
+    assert 100 < whole < 500
+    assert len(found) == whole + 1 + 2
+    assert dict(found[whole].repairs) == {"file that cannot be read to its end": 1}
+
+
 def test_a_list_is_read_as_it_goes(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(
@@ -408,8 +690,15 @@ def test_rows_of_any_documents(pipe):
     assert all(len(row["relations"]) <= 1 for row in rows)
     assert rows[0]["text"] == story(0)["text"]
     assert rows[0]["entities"] == pipe(documents)[0]["entities"]
-    with pytest.raises(DocumentError, match="entities"):
-        list(extract_rows(pipe, [{"text": "Ada.", "entities": 5}]))
+    many = (story(number) if number != 70 else {"text": "Ada.", "entities": 5} for number in range(80))
+    with pytest.raises(DocumentError, match=r"^input 70: .*entities"):
+        list(extract_rows(pipe, many))
+    # As the pipeline does.
+    for alone in ({"text": "Ada lived."}, {"text": "Ada lived.", "entities": None}, "Ada lived."):
+        with pytest.raises(DocumentError, match=r"^input 1: the text comes without entities"):
+            list(extract_rows(pipe, [story(0), alone]))
+    (nobody,) = extract_rows(pipe, [{"text": "It rained.", "entities": []}])
+    assert nobody["relations"] == []
 
 
 def test_the_pipeline_names_no_argument_that_it_lacks(pipe):
@@ -434,17 +723,15 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes(pipe, corpus, undisturbed, tiny_checkpoint, tmp_path):
-    options = ("--model", tiny_checkpoint, "--batch-size", 1, "--threshold", 0)
-    output = tmp_path / "two.jsonl"
+def test_two_processes_write_what_one_writes(pipe, corpus, tiny_checkpoint, tmp_path):
+    options = ("--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
+    alone, output = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    command = [sys.executable, "-m", "modeling_docre.cli", "extract", *map(str, (corpus, "-o", alone, *options))]
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
     ran = subprocess.run(launcher(corpus, "-o", output, *options), capture_output=True, text=True, env=ENVIRONMENT)
     assert ran.returncode == 0, ran.stderr
-    one, two = (path.read_text(encoding="utf-8").split("\n")[:-1] for path in (undisturbed, output))
-    assert len(two) == NUMBER
-    for first, second in zip(map(json.loads, one), map(json.loads, two), strict=True):
-        scores = [[relation.pop("score") for relation in row["relations"]] for row in (first, second)]
-        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
-        assert first == second
+    assert len(titles(output)) == NUMBER
+    assert output.read_bytes() == alone.read_bytes()
     assert ran.stderr.count("documents: 40, relations: ") == 1
     assert ran.stderr.count("40 documents in ") == 1
     assert not output.with_name("two.jsonl.partial").exists()
@@ -457,7 +744,7 @@ def test_two_processes_write_what_one_writes(pipe, corpus, undisturbed, tiny_che
 def test_a_process_that_is_killed_ends_the_others_and_any_number_goes_on(pipe, tiny_checkpoint, tmp_path):
     source, output = tmp_path / "corpus.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(story(number)) + "\n" for number in range(3000)))
-    command = launcher(source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 1, "--threshold", 0)
+    command = launcher(source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
     journals = [tmp_path / "out.jsonl.partial" / f"part-0000{number}.journal" for number in range(2)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         deadline = time.monotonic() + 120
@@ -496,6 +783,39 @@ def test_memory_does_not_grow_with_the_documents(tiny_checkpoint, tmp_path):
     assert ran.returncode == 0, ran.stderr
     small, large = map(float, re.findall(r"peak ([\d.]+)", ran.stdout))
     assert large - small < 15, f"{small} MiB for 200 documents, {large} MiB for 1,000"
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_row_group(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    # One row group of 20 MB, and one of 100 MB.
+    files = []
+    for number in (2_000, 10_000):
+        files.append(tmp_path / f"{number}.parquet")
+        names = ["x" * 10_000 + str(row) for row in range(number)]
+        table = arrow.table({"title": names, "text": ["Ada."] * number, "entities": [[]] * number})
+        parquet.write_table(table, files[-1], compression="none", use_dictionary=False, row_group_size=number)
+    script = Path(__file__).with_name("bulk_script.py")
+    ran = subprocess.run([sys.executable, script, "read", *files], capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode == 0, ran.stderr
+    small, large = map(float, re.findall(r"peak ([\d.]+)", ran.stdout))
+    assert large - small < 35, f"{small} MiB for 2,000 rows, {large} MiB for 10,000"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_the_benchmark_kills_as_often_as_it_is_told(repository, tiny_checkpoint, tmp_path):
+    source = tmp_path / "corpus.json"
+    source.write_text(json.dumps([story(number) for number in range(400)]))
+    command = [sys.executable, repository / "benchmarks" / "bulk.py", source, "--model", tiny_checkpoint]
+    command += ["--batch-size", "1", "--kills", "2"]
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [int(number) for number in re.findall(r"(\d+) of 50 chunks are done", ran.stdout)] != []
+    assert re.search(r"killed 2 times .* the output equals that of the undisturbed run", ran.stdout)
+    peaks = [int(peak) for peak in re.findall(r"peak memory (\d+) MiB", ran.stdout)]
+    assert len(peaks) == 3 and min(peaks) > 50
 
 
 def as_parquet(folder: Path) -> Path:

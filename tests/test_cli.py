@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document, __version__
 from modeling_docre.data_files import iter_documents
@@ -247,6 +248,28 @@ def test_an_unexpected_error_is_one_line_unless_a_traceback_is_asked_for(docre, 
     assert "docre --traceback" in ran.err
     with pytest.raises(RuntimeError):
         docre("--traceback", *arguments)
+
+
+def test_an_unexpected_error_says_what_is_kept(docre, files, tiny_checkpoint, monkeypatch):
+    from modeling_docre.pipelines.pipeline_docre import DocREPipeline
+
+    # Eight documents one by one, which are a chunk.
+    forward, left = DocREPipeline.forward, list(range(8))
+
+    def short_of_memory(self, *arguments, **options):
+        if not left:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        left.pop()
+        return forward(self, *arguments, **options)
+
+    (files / "many.jsonl").write_text((files / "stories.jsonl").read_text() * 6)
+    monkeypatch.setattr(DocREPipeline, "forward", short_of_memory)
+    arguments = ("extract", files / "many.jsonl", "-o", files / "out.jsonl", "--model", tiny_checkpoint)
+    ran = docre(*arguments, "--batch-size", 1)
+    assert ran.code == 1
+    assert "OutOfMemoryError: CUDA out of memory" in ran.err
+    assert "The answers to 8 documents are kept" in ran.err
+    assert "pass --resume" in ran.err
 
 
 def test_the_installed_command_in_another_folder_with_another_encoding(files, tiny_checkpoint):

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from modeling_docre import Document, DocumentError, count_repairs
 from modeling_docre.data_files import (
-    DataFileError,
     is_document_file,
     iter_documents,
-    open_output,
     read_docred_rows,
     read_json,
     read_rows,
     write_documents,
 )
+from modeling_docre.json_stream import JsonProblem, JsonWindow
+from modeling_docre.output_files import DataFileError, open_output
 
 ADA = Document.from_markup(
     "[Ada](ada:PER) was born in [London](:LOC). [She](ada) was 12 years old in [Łódź](:LOC) 👩‍🔬.", title="Ada"
@@ -47,7 +47,9 @@ ONE = '{"text": "Ada lived.", "entities": []}'
 def write(folder: Path, name: str, content: str | bytes) -> Path:
     path = folder / name
     data = content.encode() if isinstance(content, str) else content
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") and not data.startswith(b"\x1f\x8b") else data)
+    path.write_bytes(
+        gzip.compress(data) if name.lower().endswith(".gz") and not data.startswith(b"\x1f\x8b") else data
+    )
     return path
 
 
@@ -66,6 +68,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
         ("a.jsonl", json.dumps(ADA.to_dict())),
         ("a.jsonl", "\n\n" + json.dumps(ADA.to_dict()) + "\r\n  \r\n"),
         ("a.jsonl.gz", json.dumps(ADA.to_dict(), ensure_ascii=False) + "\n"),
+        ("A.JSONL.GZ", json.dumps(ADA.to_dict(), ensure_ascii=False) + "\n"),
     ],
 )
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -118,7 +121,11 @@ def test_standard_input_is_json_lines_in_utf8(monkeypatch):
         ("a.jsonl", f"{ONE}\n[{ONE}]\n", r"a.jsonl, line 2: a list, where one document should be.*ends in \.json"),
         ("a.jsonl.gz", gzip.compress(ONE.encode() * 99, mtime=0)[:-20], "a.jsonl.gz: broken gzip file"),
         ("a.jsonl.gz", b"\x1f\x8b but no gzip", "a.jsonl.gz: broken gzip file"),
-        ("a.jsonl", '{"text": "Zoë"}'.encode("latin-1"), "a.jsonl: not a text file in UTF-8 .*Save it as UTF-8"),
+        (
+            "a.jsonl",
+            f"{ONE}\n".encode() + '{"text": "Zoë"}'.encode("latin-1"),
+            "a.jsonl, line 2, column 13: not a text file in UTF-8 .*Save it as UTF-8",
+        ),
         ("a.json", bytes(range(256)), "a.json: not a text file in UTF-8"),
         ("a.txt", "Zoë".encode("utf-16"), "a.txt: not a text file in UTF-8"),
         ("a.pdf", b"%PDF", r"a.pdf: nothing is known about files that end in '\.pdf'. Pass \.json"),
@@ -153,6 +160,42 @@ def test_a_wrong_document_is_named_with_its_file_and_place(tmp_path, name, conte
         list(iter_documents(write(tmp_path, name, content)))
 
 
+def test_a_line_that_is_not_utf8_takes_no_other_with_it(tmp_path):
+    lines = [json.dumps(ADA.to_dict(), ensure_ascii=False).encode()] * 1000
+    lines[500] = b'{"text": "Zo\xeb", "entities": []}'
+    path = write(tmp_path, "a.jsonl", b"\r\n".join(lines))
+    found = iter_documents(path)
+    assert [next(found) for _ in range(500)] == [ADA] * 500
+    with pytest.raises(DataFileError, match=r"a\.jsonl, line 501, column 13: not a text file in UTF-8"):
+        next(found)
+    documents = list(iter_documents(path, strict=False))
+    assert documents[:500] + documents[501:] == [ADA] * 999
+    assert count_repairs(documents) == {"line that is not JSON": 1}
+
+
+class Counting(io.StringIO):
+    """A text that knows how much of it was read."""
+
+    def read(self, size=-1):
+        self.taken = getattr(self, "taken", 0) + size
+        return super().read(size)
+
+
+@pytest.mark.parametrize("wrong", ['{"a" 1}', "{1}", "[1 2]", "oops", '{"a": "\\x"}', '{"a": "\\u12x4"}', "[1,]"])
+def test_what_is_wrong_early_is_said_without_reading_the_rest(wrong):
+    text = Counting(f"[{wrong}, " + "1, " * 100_000)
+    with pytest.raises(JsonProblem):
+        list(JsonWindow(text, 100).items())
+    assert text.taken <= 1000
+
+
+@pytest.mark.parametrize("chunk", range(1, 40))
+def test_json_is_the_same_however_it_is_cut(chunk):
+    value = [{"a\u2028": [1.5e3, -1e-5, True, None, '\U0001f469\\ "']}, -12, "x" * 50, [[], {}]]
+    for text in (json.dumps(value), json.dumps(value, indent=9), json.dumps(value, ensure_ascii=False)):
+        assert list(JsonWindow(io.StringIO(text), chunk).items()) == value
+
+
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(DataFileError, match="there is no such file"):
         list(iter_documents(tmp_path / "absent.jsonl"))
@@ -182,6 +225,14 @@ def test_without_strict_the_order_stays_and_all_is_counted(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_packed_bytes_are_the_same_every_time_and_everywhere(tmp_path, monkeypatch):
+    for name in ("a.jsonl.gz", "B.JSONL.GZ"):
+        write_documents([ADA, BO], tmp_path / name)
+        monkeypatch.setattr("time.time", lambda: 1.0)
+    assert gzip.decompress((tmp_path / "a.jsonl.gz").read_bytes()).count(b"\n") == 2
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "B.JSONL.GZ").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])

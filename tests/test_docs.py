@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import inspect
 import io
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
+# Where programs lie that are no part of the package.
+SCRIPTS = ("examples/", "benchmarks/")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
 
@@ -43,18 +48,38 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The calls of `docre` on a page, without what the shell does around them."""
+    """The calls of `docre` and of scripts on a page, without what a shell or a launcher does around them."""
     found = []
     for block in blocks(page):
         if block.language in ("bash", "console", "sh"):
             for line in block.code.replace("\\\n", " ").splitlines():
-                words = shlex.split(line.removeprefix("$ "), comments=True)
-                while words and re.match(r"[A-Z_]+=", words[0]):
-                    del words[0]
-                words = words[: min((words.index(sign) for sign in ("|", ">", "&&") if sign in words), default=None)]
-                if words[:1] == ["docre"]:
-                    found.append(words)
+                for call in split(shlex.split(line.removeprefix("$ "), comments=True), ("|", "&&", ";")):
+                    words = plain(call)
+                    if words[:1] == ["docre"] or (words and words[0].startswith(SCRIPTS)):
+                        found.append(words)
     return found
+
+
+def split(words: list[str], signs: tuple[str, ...]) -> list[list[str]]:
+    calls: list[list[str]] = [[]]
+    for word in words:
+        if word in signs:
+            calls.append([])
+        else:
+            calls[-1].append(word)
+    return calls
+
+
+def plain(words: list[str]) -> list[str]:
+    """What runs: `docre` or a script, with its arguments."""
+    words, *_ = split(words, (">", ">>", "<"))
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    if words[:1] not in (["python"], ["torchrun"]):
+        return words
+    if "modeling_docre.cli" in words:
+        return ["docre", *words[words.index("modeling_docre.cli") + 1 :]]
+    return next((words[at:] for at, word in enumerate(words) if word.startswith(SCRIPTS)), [])
 
 
 @each_page
@@ -79,9 +104,42 @@ def test_python_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
             printed = None
 
 
-@each_page
-def test_commands_exist_with_their_options(page):
+class Parsed(Exception):
+    """A script has read its arguments."""
+
+
+def read_arguments(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a script until it has read its arguments."""
+    script = ROOT / words[0]
+    source = script.read_text(encoding="utf-8")
+    if "parse_args" not in source:
+        names = re.search(r"^ *([\w, *]+) = sys\.argv\[1:\]$", source, re.MULTILINE)[1].split(", ")
+        needed = sum(not name.startswith("*") for name in names)
+        assert len(words) - 1 == needed or (len(words) - 1 > needed and needed < len(names))
+        return
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(*arguments: Any) -> None:
+        parse(*arguments)
+        raise Parsed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(sys, "argv", words)
+        patch.syspath_prepend(script.parent)
+        with pytest.raises(Parsed):
+            runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=lambda page: page.name)
+def test_commands_exist_with_their_options(page, monkeypatch):
     for words in commands(page):
+        if words[0] != "docre":
+            try:
+                read_arguments(words, monkeypatch)
+            except SystemExit:
+                pytest.fail(f"{page.name}: {shlex.join(words)}")
+            continue
         try:
             options, rest = _parser().parse_known_args(words[1:])
         except SystemExit:
@@ -109,7 +167,23 @@ def test_the_harness_finds_what_it_looks_for():
     # A page that is read wrongly would pass without being tested.
     assert PAGES[0] == ROOT / "README.md"
     assert sum(block.language == "python" for page in PAGES for block in blocks(page)) >= 5
-    assert {words[1] for page in PAGES for words in commands(page)} >= {"extract", "train", "evaluate", "convert"}
+    found = [words for page in PAGES for words in commands(page)]
+    assert {words[1] for words in found} >= {"extract", "train", "evaluate", "convert"}
+    assert {words[0] for words in found} >= {"docre", "examples/bulk_ray.py", "benchmarks/speed.py"}
+    assert ["docre", "extract", "-", "-o", "relations.jsonl"] in found
+    assert plain(shlex.split("torchrun --nproc_per_node 4 -m modeling_docre.cli extract a/")) == [
+        "docre", "extract", "a/",
+    ]  # fmt: skip
+    assert plain(shlex.split("A=1 python examples/train.py a.json > b")) == ["examples/train.py", "a.json"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["examples/bulk_ray.py one", "examples/predict.py a.txt --no-such-option 3", "benchmarks/speed.py --steps flying"],
+)
+def test_the_harness_refuses_what_a_script_would(wrong, monkeypatch):
+    with pytest.raises((SystemExit, AssertionError)):
+        read_arguments(wrong.split(), monkeypatch)
 
 
 def fields_of_the_configuration() -> str:
