@@ -50,7 +50,9 @@ def evidence_sentences(attention: Tensor, threshold: float) -> list[tuple[int, .
         `list[tuple[int, ...]]`: Sentence ids of each pair, ascending.
     """
     found: list[list[int]] = [[] for _ in range(len(attention))]
-    for row, sentence in (attention > threshold).nonzero().tolist():
+    # In float64, as the threshold was chosen: rounded to float32 it would keep out what it is to let in. Not every
+    # accelerator has that.
+    for row, sentence in (attention.cpu().double() > threshold).nonzero().tolist():
         found[row].append(sentence)
     return [tuple(sentences) for sentences in found]
 
@@ -66,7 +68,8 @@ def choose_evidence_threshold(
             Gold evidence of each. Triples without any are left out: nobody said where their evidence is.
 
     Returns:
-        `tuple[float, float]`, the threshold and its F1, both in [0, 1]; `None` when no triple has gold evidence.
+        `tuple[float, float]`, the threshold and its F1, both in [0, 1]; `None` when there is nothing to choose by: no
+        triple has gold evidence, or none looks at it.
     """
     scores: list[float] = []
     correct: list[bool] = []
@@ -81,7 +84,8 @@ def choose_evidence_threshold(
         return None
     # Sums of weights may round to a little above 1.
     shares = torch.tensor(scores, dtype=torch.float64).clamp(0.0, 1.0)
-    return best_threshold(shares, torch.tensor(correct, dtype=torch.bool), num_gold)
+    threshold, f1 = best_threshold(shares, torch.tensor(correct, dtype=torch.bool), num_gold)
+    return (threshold, f1) if f1 > 0.0 else None
 
 
 __all__ = ["choose_evidence_threshold", "evidence_sentences", "sentence_attention"]

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
@@ -43,6 +46,17 @@ def load_tokenizer(
     return tokenizer
 
 
+def _ask_for_tokenizer(name: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Raise what kept a tokenizer's file from being read, where that isn't that there is none."""
+    if not os.path.isdir(name):
+        try:
+            hf_hub_download(str(name), TOKENIZER_CONFIG_FILE, **kwargs)
+        except LocalEntryNotFoundError:  # the Hub could not be asked
+            raise
+        except EntryNotFoundError:
+            return
+
+
 class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
     """Turns documents into model inputs and model outputs into relations.
 
@@ -55,7 +69,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
     ```python
     processor = DocREProcessor.from_encoder("google-bert/bert-base-cased", config=model.config)
     features = processor(documents)
-    outputs = model(**processor.collate(features))
+    outputs = model(**processor.collate(features), output_sentence_attention=True)
     relations = processor.decode(outputs, documents)
     ```
     """
@@ -101,15 +115,19 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         try:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, config=config.encoder, **kwargs)
         except (OSError, ValueError) as error:
+            _ask_for_tokenizer(pretrained_model_name_or_path, **kwargs)
             raise OSError(f"{no_tokenizer} ({error})") from error
         # For some families transformers makes up a tokenizer without any word where there is no file.
         if not tokenizer.get_vocab().keys() >= set(marker_tokens(config)):
+            _ask_for_tokenizer(pretrained_model_name_or_path, **kwargs)
             raise OSError(f"{no_tokenizer} (The one that was found does not know the marker tokens.)")
         return cls(tokenizer, config)
 
     def _save(
         self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any
     ) -> None:
+        if not kwargs.pop("is_main_process", True):
+            return
         # The tokenizer, and the configuration where no model saved it before; with code where the model has it.
         if not (Path(save_directory) / "config.json").exists():
             self.config.save_pretrained(save_directory)

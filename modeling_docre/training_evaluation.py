@@ -238,7 +238,8 @@ class EvaluatingTrainer(Trainer):
         Raises:
             ValueError: If there are no labelled documents to choose on.
         """
-        documents, results = self._results_to_tune_on(eval_dataset, "Threshold", candidates=True)
+        dataloader = self._dataloader_to_tune_on(eval_dataset)
+        documents, results = self._results_to_tune_on(dataloader, "Threshold", candidates=True)
         threshold, f1 = choose_threshold(documents, results)
         self.model.config.threshold = threshold
         self.log({"threshold": threshold, "threshold_f1": f1})
@@ -254,34 +255,39 @@ class EvaluatingTrainer(Trainer):
                 Labelled documents to choose on. Defaults to the trainer's own; of several sets, the first.
 
         Returns:
-            `float` or `None`: The threshold; `None`, and the config stays, if no such relation is there.
+            `float` or `None`: The threshold; `None`, and the config stays, if no such relation is there, or none that
+            looks at its evidence.
 
         Raises:
             ValueError: If there are no labelled documents to choose on.
         """
-        documents, results = self._results_to_tune_on(eval_dataset, "Evidence threshold", attention=True)
+        dataloader = self._dataloader_to_tune_on(eval_dataset)
+        if not has_evidence(dataloader.dataset.documents):  # type: ignore[attr-defined]
+            return None
+        documents, results = self._results_to_tune_on(dataloader, "Evidence threshold", attention=True)
         chosen = tune_evidence(documents, results)
         if chosen is None:
-            if has_evidence(documents):
-                logger.warning(
-                    "No correctly predicted relation has gold evidence: evidence_threshold stays "
-                    f"{self.model.config.evidence_threshold}."
-                )
+            logger.warning(
+                "No correctly predicted relation has gold evidence that it looks at: evidence_threshold stays "
+                f"{self.model.config.evidence_threshold}."
+            )
             return None
         threshold, f1 = chosen
         self.model.config.evidence_threshold = threshold
         self.log({"evidence_threshold": threshold, "evidence_threshold_f1": f1})
         return threshold
 
-    def _results_to_tune_on(
-        self, eval_dataset: Any, description: str, **keep: bool
-    ) -> tuple[list[Document], list[DocumentResult]]:
+    def _dataloader_to_tune_on(self, eval_dataset: Any) -> DocumentDataLoader:
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(data, dict) and eval_dataset is None:
             data = next(iter(data.values()), None)
         if data is None:
             raise ValueError("Tuning a threshold needs labelled documents: pass eval_dataset=[...].")
-        dataloader = self.get_eval_dataloader(data)
+        return self.get_eval_dataloader(data)
+
+    def _results_to_tune_on(
+        self, dataloader: DocumentDataLoader, description: str, **keep: bool
+    ) -> tuple[list[Document], list[DocumentResult]]:
         documents: list[Document] = dataloader.dataset.documents  # type: ignore[attr-defined]
         results, _ = self._run_documents(dataloader, description, **keep)
         # Closes the progress bar, which `evaluate` would do otherwise.

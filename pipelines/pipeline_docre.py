@@ -32,6 +32,7 @@ _TOKENS = 512
 
 _FILTERS = ("threshold", "relations", "top_k", "head", "tail")
 _WITHOUT_ENTITIES = "the text comes without entities, and this model relates entities that are given. Mark them:\n"
+_OFFER = ", or pass strict=False to skip it with a count"
 _HOW_TO_PASS = (
     '    pipe({"text": "Ada lived in London.", "entities": [\n'
     '        {"type": "PER", "mentions": [{"start": 0, "end": 3}]},\n'
@@ -107,6 +108,11 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
     def __init__(self, model: Any, *, processor: Any = None, **kwargs: Any) -> None:
         name = getattr(model, "name_or_path", "")
         if not isinstance(model, DocREForRelationExtraction):
+            if type(model).__name__ == DocREForRelationExtraction.__name__:
+                raise ValueError(
+                    f"{name or 'The model'} is of another copy of the library than this pipeline: the code of a "
+                    "folder. Import modeling_docre before the model is loaded."
+                )
             raise ValueError(
                 f"{name or 'The model'} is a {type(model).__name__}, not a relation extraction model of this library. "
                 f'Start a new one around it and train it: DocREForRelationExtraction.from_encoder("{name}", ...).'
@@ -218,11 +224,9 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
             raise DocumentError(f"input {index}: {_WITHOUT_ENTITIES}{_HOW_TO_PASS}")
         elif isinstance(inputs, Mapping):
             try:
-                document = Document.from_dict(inputs)
+                document = read_dict(inputs, "pass Document.from_dict(..., strict=False) to skip it with a count")
             except DocumentError as error:
-                # The pipeline has no such argument: whoever wants to skip reads the document first.
-                advice = str(error).replace("pass strict=False", "pass Document.from_dict(..., strict=False)")
-                raise DocumentError(f"input {index}: {advice}") from None
+                raise DocumentError(f"input {index}: {error}") from None
         else:
             raise DocumentError(f"input {index}: {_not_a_document(inputs)}")
         # Gold relations play no part in extraction, so those that the model doesn't know don't matter here.
@@ -282,7 +286,24 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
     ) -> None:
         # Model and processor: the folder loads by `pipeline("docre", model=save_directory)`.
         self.model.save_pretrained(save_directory, *args, include_code=include_code, **kwargs)
-        self.processor.save_pretrained(save_directory)
+        self.processor.save_pretrained(save_directory, is_main_process=kwargs.get("is_main_process", True))
+
+
+def read_dict(data: Mapping[str, Any], instead: str = "") -> Document:
+    """Read a document for a caller who cannot pass `strict=False`, which the library's messages offer.
+
+    Args:
+        data (`Mapping`): A document, as [`Document.from_dict`] takes it.
+        instead (`str`, *optional*): What to offer in its place; nothing when left out.
+
+    Raises:
+        DocumentError: when it cannot be read.
+    """
+    try:
+        return Document.from_dict(data)
+    except DocumentError as error:
+        advice = f", or {instead}" if instead else ""
+        raise DocumentError(str(error).replace(_OFFER, advice)) from None
 
 
 def _give_memory_back() -> None:

@@ -17,8 +17,9 @@ try:
 except ModuleNotFoundError:
     raise ModuleNotFoundError("The page needs gradio: pip install 'modeling-docre[demo]'.", name="gradio") from None
 
-from modeling_docre import Document, DocumentError
+from modeling_docre import DocREProcessor, Document, DocumentError
 from modeling_docre.extraction import load_pipeline
+from modeling_docre.pipelines.pipeline_docre import read_dict
 
 if __package__:
     from .drawing import draw_graph
@@ -35,11 +36,18 @@ EXAMPLES = (
     ("A railway, longer than one window", "railway.txt"),
     ("Eine Malerin, auf Deutsch", "painter-de.txt"),
 )
-# Everybody waits for the longest document in the queue; these take a few seconds on two cores.
+# Everybody waits for the largest document in the queue. Each limit stands for something that costs time or memory and
+# that the others leave open: attention is kept by mention and token, and summed by pair and sentence; answers repeat
+# names with every relation. What a character costs depends on the script, and a token is what the model reads.
 MAX_CHARACTERS = 20_000
+MAX_TOKENS = 6_000
 MAX_ENTITIES = 100
-# The lowest place of the slider: what lies below is noise, and there is much of it.
+MAX_MENTIONS = 500
+MAX_SENTENCES = 1_000
+MAX_NAME = 500
+# The slider, unless the model's own threshold lies outside. What is below is noise, and there is much of it.
 LOWEST_THRESHOLD = 0.05
+HIGHEST_THRESHOLD = 0.99
 # One document at a time uses all cores; more at once would only take turns on them. The rest waits in the queue, with
 # a place that it is told, and beyond this length is told to come back.
 MAX_WAITING = 64
@@ -67,7 +75,7 @@ TOO_FEW = (
 )
 LEAD = """<div class="docre-page"><h2>From a document to its relations</h2>
 <p class="docre-lead">Mark who and what a text is about. The model says which relations hold between them, across
-sentences, how sure it is, and where the text says so.</p></div>"""
+sentences, how sure it is, and where it looked.</p></div>"""
 HELP = """<div class="docre-page"><p class="docre-help"><code>[words](key:TYPE)</code> marks a mention. Mentions with
 the same key are one entity; without a key the words are the key. The model knows the types {types}; a mention may go
 without one.</p></div>"""
@@ -95,13 +103,13 @@ def build_demo(pipe: Any = None) -> gr.Blocks:
         """
         try:
             options = {} if threshold is None else {"threshold": threshold}
-            return pipe(read(document), **options)
+            return pipe(read(document, pipe.processor), **options)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     def show(markup: str, threshold: float) -> str:
         try:
-            document = read(markup)
+            document = read(markup, pipe.processor)
             if len(document.entities) < 2:
                 raise DocumentError(TOO_FEW)
         except DocumentError as error:
@@ -124,9 +132,9 @@ def build_demo(pipe: Any = None) -> gr.Blocks:
             button = gr.Button("Extract relations", variant="primary", scale=1, min_width=180)
             slider = gr.Slider(
                 lowest,
-                0.99,
+                max(HIGHEST_THRESHOLD, own),
                 value=own,
-                step=0.01,
+                step=0.001,
                 label="Threshold",
                 info=f"Show relations whose probability is above this. The model's own is {own:g}.",
                 scale=3,
@@ -149,17 +157,19 @@ def build_demo(pipe: Any = None) -> gr.Blocks:
         result.change(None, [slider], None, js=sift, api_visibility="private")
         demo.load(None, None, None, js=(HERE / "page.js").read_text(encoding="utf-8"), api_visibility="private")
         gr.api(extract, api_name="extract", **running)
-    return demo.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    # Not open: a request past the queue would run beside the others.
+    return demo.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
 
 
-def read(document: str | Mapping[str, Any]) -> Document:
+def read(document: str | Mapping[str, Any], processor: DocREProcessor) -> Document:
     """Read what a visitor sent, within the limits of a page that many share.
 
     Args:
         document (`str` or `Mapping`): Text with inline markup, or a dict as the pipeline takes it.
+        processor ([`DocREProcessor`]): That of the model, which counts tokens.
 
     Raises:
-        DocumentError: when there is no text, it is too long, has too many entities, or cannot be read.
+        DocumentError: when there is no text, no entity is marked, one of the limits is passed, or it cannot be read.
     """
     if not isinstance(document, str | Mapping):
         raise DocumentError(f"A document is a text with markup or a dict, not a {type(document).__name__}.")
@@ -167,24 +177,33 @@ def read(document: str | Mapping[str, Any]) -> Document:
         raise DocumentError(EMPTY)
     size = len(document if isinstance(document, str) else json.dumps(document, ensure_ascii=False))
     # A dict says where each mention is, which takes more room than brackets.
-    most = MAX_CHARACTERS if isinstance(document, str) else 10 * MAX_CHARACTERS
-    if size > most:
-        raise DocumentError(
-            f"The document has {size:,} characters, and this page reads at most {most:,}. {_ELSEWHERE}"
-        )
-    found = Document.from_markup(document) if isinstance(document, str) else Document.from_dict(document)
-    if len(found.text) > MAX_CHARACTERS:
-        raise DocumentError(
-            f"The text has {len(found.text):,} characters; this page reads at most {MAX_CHARACTERS:,}. {_ELSEWHERE}"
-        )
-    if len(found.entities) > MAX_ENTITIES:
-        raise DocumentError(
-            f"{len(found.entities)} entities are marked; this page relates at most {MAX_ENTITIES}. {_ELSEWHERE}"
-        )
+    _check_limit(size, MAX_CHARACTERS if isinstance(document, str) else 10 * MAX_CHARACTERS, "characters", "document")
+    found = Document.from_markup(document) if isinstance(document, str) else read_dict(document)
+    if not found.entities and not _says_none(document):
+        raise DocumentError(TOO_FEW)
+    mentions = [mention for entity in found.entities for mention in entity.mentions]
+    names = [entity.name for entity in found.entities] + [found.text[item.start : item.end] for item in mentions]
+    _check_limit(len(found.text), MAX_CHARACTERS, "characters")
+    _check_limit(len(found.entities), MAX_ENTITIES, "entities")
+    _check_limit(len(mentions), MAX_MENTIONS, "mentions")
+    _check_limit(len(found.sentence_spans), MAX_SENTENCES, "sentences")
+    _check_limit(max(map(len, names), default=0), MAX_NAME, "characters", "longest name")
+    # Last, since it costs the most.
+    _check_limit(len(processor(found, strict=False)[0]["input_ids"]), MAX_TOKENS, "tokens")
     return found
 
 
-_ELSEWHERE = "Send a part of it, or run it on your own machine, where there is no limit: docre extract FILE."
+def _says_none(document: str | Mapping[str, Any]) -> bool:
+    """Whether a dict says that there are no entities, rather than nothing of them."""
+    return isinstance(document, Mapping) and any(document.get(key) is not None for key in ("entities", "vertexSet"))
+
+
+def _check_limit(count: int, most: int, what: str, where: str = "text") -> None:
+    if count > most:
+        raise DocumentError(
+            f"The {where} has {count:,} {what}; this page takes at most {most:,}. Send a part of it, or run it where "
+            "there is no limit, on your own machine: docre extract FILE."
+        )
 
 
 def _page(content: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -66,8 +67,8 @@ def test_no_pairs_and_no_sentences_are_fine():
 
 
 def test_evidence_is_strictly_above_the_threshold_and_ascending():
-    attention = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.1, 0.1], [0.0, 0.25, 0.75]])
-    assert evidence_sentences(attention, 0.2) == [(0, 2), (), (1, 2)]
+    attention = torch.tensor([[0.5, 0.125, 0.3], [0.1, 0.1, 0.1], [0.0, 0.25, 0.75]])
+    assert evidence_sentences(attention, 0.125) == [(0, 2), (), (1, 2)]
     assert evidence_sentences(attention, 0.0) == [(0, 1, 2), (0, 1, 2), (1, 2)]
     assert evidence_sentences(attention[:0], 0.2) == []
 
@@ -91,14 +92,29 @@ def test_no_other_evidence_threshold_is_better(triples):
     attention = [row for row, _ in triples]
     gold = [sorted(sentences) for _, sentences in triples]
     chosen = choose_evidence_threshold(attention, gold)
-    if not any(gold):
+    # 0 lets in every sentence that is looked at; below it there is no threshold.
+    best = max(sentence_f1(attention, gold, cut) for cut in (0.0, 0.05, 0.15, 0.22, 0.3, 0.5, 0.8, 1.0))
+    if best == 0.0:
         assert chosen is None
         return
     threshold, f1 = chosen
-    assert f1 == pytest.approx(sentence_f1(attention, gold, threshold) if f1 else 0.0)
-    # 0 lets in every sentence that is looked at; below it there is no threshold.
-    best = max(sentence_f1(attention, gold, cut) for cut in (0.0, 0.05, 0.15, 0.22, 0.3, 0.5, 0.8, 1.0))
+    assert f1 == pytest.approx(sentence_f1(attention, gold, threshold))
     assert f1 == pytest.approx(best)
+
+
+def test_where_nobody_looks_at_the_evidence_there_is_nothing_to_choose():
+    assert choose_evidence_threshold([[0.0, 1.0], [0.3]], [[0], [4]]) is None
+    assert choose_evidence_threshold([], []) is None
+
+
+def test_the_chosen_threshold_lets_in_what_it_was_chosen_to_let_in():
+    # Two neighbouring float32 numbers: the middle between them, rounded to float32, would be one of them.
+    for low in (0.3, 0.1, 0.044, 0.7):
+        above = torch.nextafter(torch.tensor(low), torch.tensor(1.0))
+        shares_of = torch.tensor([[low, float(above)]])
+        threshold, f1 = choose_evidence_threshold(shares_of.tolist(), [[1]])
+        assert f1 == 1.0
+        assert evidence_sentences(shares_of, threshold) == [(1,)]
 
 
 def test_a_share_that_rounds_above_one_is_taken():
@@ -308,12 +324,32 @@ def test_without_gold_evidence_there_is_no_figure_and_nothing_to_choose(tiny_ber
     assert trainer.model.config.evidence_threshold == 0.05
     assert "train_evidence_threshold" not in output.metrics
     assert not any("evidence" in name for name in trainer.evaluate())
+    trainer.model.forward = None
+    assert trainer.tune_evidence_threshold() is None, "no document is read for it"
+
+
+def test_a_model_that_is_always_wrong_has_nothing_to_choose_and_says_so(tiny_bert_dir, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("modeling_docre"), "propagate", True)
+    trainer = trainer_for(tiny_bert_dir, tmp_path)
+    trainer.model.config.threshold = 1.0
+    assert trainer.tune_evidence_threshold() is None
+    assert trainer.model.config.evidence_threshold == 0.05
+    assert "evidence_threshold stays 0.05" in caplog.text
+
+
+def test_tuning_does_not_switch_evidence_on(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir, evidence_threshold=None)
+    own = {"model": model, "processing_class": processor}
+    output = trainer_for(tiny_bert_dir, tmp_path, tune_threshold=True, trainer=own).train()
+    assert model.config.evidence_threshold is None
+    assert "train_evidence_threshold" not in output.metrics
+    assert "train_threshold" in output.metrics
 
 
 def test_a_model_without_evidence_is_evaluated_without_it(tiny_bert_dir, tmp_path):
     model, processor = make(tiny_bert_dir, evidence_threshold=None)
     trainer = trainer_for(tiny_bert_dir, tmp_path, trainer={"model": model, "processing_class": processor})
-    assert {relation.evidence for relations in trainer.predict(DOCUMENTS).predictions for relation in relations} <= {
-        ()
-    }
+    model.config.threshold = 0.0
+    assert {item.evidence for relations in trainer.predict(DOCUMENTS).predictions for item in relations} == {()}
     assert not any("evidence" in name for name in trainer.evaluate())

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ RECENT = tuple(map(int, gradio.__version__.split(".")[:2])) >= (6, 24)
 MARKUP = (
     "[Ada](ada:PER) was born in [London](:LOC), [England](:LOC). [She](ada) ruled the [City of [Paris](:LOC)](c:ORG)."
 )
+TWO = "[Ada](a:PER) lived in [London](b:LOC)."
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"' onload='x' &lt; ${alert(3)} {{x}} ]]> -->"
 
 
@@ -306,25 +308,93 @@ def test_coverage_says_what_was_read_and_what_was_not():
         (["a"], "not a list"),
         ("[Ada](ada met [Bob](:PER).", r"Write \[words\]\(key:TYPE\)"),
         ({"text": "Ada", "entities": [{"mentions": [{"start": 0, "end": 9}]}]}, "outside the text"),
+        ("Ada lived in London.", "fewer are marked"),
+        ({"text": "Ada lived in London."}, "fewer are marked"),
+        ({"text": "Ada lived in London.", "entities": None}, "fewer are marked"),
         ("x" * (app.MAX_CHARACTERS + 1), "20,001 characters.*docre extract FILE"),
         ({"text": "x" * (app.MAX_CHARACTERS + 1), "entities": []}, "20,001 characters.*docre extract FILE"),
+        ({"text": "x", "entities": [], "more": "y" * 10 * app.MAX_CHARACTERS}, "document has .* characters.*200,000"),
+        (f"{TWO} " + "中" * app.MAX_TOKENS, r"6,\d\d\d tokens.*at most 6,000.*docre extract FILE"),
+        (f"{TWO} " + "x " * app.MAX_TOKENS, r"6,\d\d\d tokens.*at most 6,000.*docre extract FILE"),
+        (" ".join(f"[e{number}](:PER)" for number in range(101)), "101 entities.*at most 100.*docre extract FILE"),
+        (" ".join(f"[e](k{number % 9})" for number in range(501)), "501 mentions.*at most 500.*docre extract FILE"),
+        (TWO + "\n\nx" * app.MAX_SENTENCES, "1,001 sentences.*at most 1,000.*docre extract FILE"),
+        ({"sents": [["x"], *[[]] * app.MAX_SENTENCES], "vertexSet": []}, "1,001 sentences.*at most 1,000"),
+        (f"{TWO} [{'x' * 501}](c)", "longest name has 501 characters.*at most 500.*docre extract FILE"),
         (
-            {"text": "x", "entities": [], "more": "y" * 10 * app.MAX_CHARACTERS},
-            "characters, and this page reads at most",
+            {"text": "a b", "entities": [{"name": "x" * 501, "mentions": [{"start": 0, "end": 1}]}]},
+            "longest name has 501 characters",
         ),
-        (" ".join(f"[e{number}](:PER)" for number in range(101)), "101 entities are marked.*at most 100"),
     ],
-    ids=["empty", "blank", "nothing", "list", "markup", "offsets", "long", "long-dict", "large-dict", "entities"],
+    ids=[
+        *("empty", "blank", "nothing", "list", "markup", "offsets", "plain", "plain-dict", "plain-row"),
+        *("long", "long-dict", "large-dict", "tokens-without-spaces", "tokens", "entities", "mentions", "sentences"),
+        *("empty-sentences", "mention-name", "entity-name"),
+    ],
 )
-def test_what_cannot_be_read_is_refused_with_the_remedy(document, says):
-    with pytest.raises(DocumentError, match=says):
-        app.read(document)
+def test_what_cannot_be_read_is_refused_with_the_remedy(document, says, pipe, serve):
+    with pytest.raises(DocumentError, match=says) as caught:
+        app.read(document, pipe.processor)
+    assert "strict" not in str(caught.value), "a visitor has no such argument"
+    with pytest.raises(AppError) as answered:
+        Client(serve(pipe), verbose=False).predict(document, api_name="/extract")
+    assert str(caught.value) in str(answered.value)
 
 
-def test_the_largest_document_is_read():
-    words = " ".join(f"[e{number}](:PER)" for number in range(app.MAX_ENTITIES))
-    found = app.read(words + "." + "x" * (app.MAX_CHARACTERS - len(words) - 1))
+def test_advice_is_what_its_reader_can_follow(pipe):
+    broken = {"text": "Ada", "entities": [{"mentions": [{"start": 0, "end": 9}]}]}
+    with pytest.raises(DocumentError) as of_page:
+        app.read(broken, pipe.processor)
+    with pytest.raises(DocumentError) as of_pipeline:
+        pipe(broken)
+    offer = ", or pass Document.from_dict(..., strict=False) to skip it with a count"
+    assert offer in str(of_pipeline.value)
+    assert str(of_pipeline.value).removeprefix("input 0: ").replace(offer, "") == str(of_page.value)
+
+
+def test_a_document_that_says_it_has_no_entities_has_no_relations(pipe):
+    document = {"text": "Ada lived in London.", "entities": []}
+    assert pipe(app.read(document, pipe.processor))["relations"] == []
+
+
+def largest(name: str) -> str:
+    """A document at its limits of tokens, entities and mentions, and near that of sentences."""
+    mentions = [f"[{name}](k{number % app.MAX_ENTITIES}:PER)" for number in range(app.MAX_MENTIONS)]
+    # A mention is three tokens, with its markers; two are the ends of the document.
+    words = ["x"] * (app.MAX_TOKENS - 3 * app.MAX_MENTIONS - 2)
+    words[::5] = ["x\n\n"] * len(words[::5])
+    return " ".join(mentions + words).replace("\n ", "\n")
+
+
+def test_the_largest_document_is_read(embedded):
+    found = app.read(largest("y"), embedded.processor)
+    assert len(embedded.processor(found)[0]["input_ids"]) == app.MAX_TOKENS
     assert len(found.entities) == app.MAX_ENTITIES
+    assert sum(len(entity.mentions) for entity in found.entities) == app.MAX_MENTIONS
+    assert 0.9 * app.MAX_SENTENCES <= len(found.sentence_spans) <= app.MAX_SENTENCES
+    text = "x" * (app.MAX_CHARACTERS - len(TWO) - 1)
+    assert len(app.read(f"{TWO} {text}", embedded.processor).text) > 0.99 * app.MAX_CHARACTERS
+
+
+MEASURED = """
+import resource, sys
+from modeling_docre.extraction import load_pipeline
+from modeling_docre.spaces_app import app
+pipe = load_pipeline(None, "cpu")
+answer = pipe(app.read(sys.stdin.read(), pipe.processor), threshold=app.LOWEST_THRESHOLD)
+print(answer["coverage"]["pairs_scored"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
+def test_the_largest_document_fits_into_a_small_machine(embedded):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED], input=largest("y"), capture_output=True, text=True, timeout=300, check=True
+    )
+    pairs, kilobytes = map(int, done.stdout.split())
+    assert pairs == app.MAX_ENTITIES * (app.MAX_ENTITIES - 1)
+    assert kilobytes < 1.5 * 2**20
 
 
 def shown(demo: Any, *inputs: Any) -> str:
@@ -368,7 +438,8 @@ def test_the_model_runs_once_whatever_the_threshold_is(pipe, embedded):
 
 def test_the_examples_are_read_and_have_relations(embedded):
     documents = {
-        name: app.read((app.HERE / "examples" / name).read_text(encoding="utf-8")) for _, name in app.EXAMPLES
+        name: app.read((app.HERE / "examples" / name).read_text(encoding="utf-8"), embedded.processor)
+        for _, name in app.EXAMPLES
     }
     assert len(documents) >= 4
     assert sorted(documents) == sorted(path.name for path in (app.HERE / "examples").iterdir())
@@ -400,6 +471,28 @@ def test_the_endpoint_answers_as_the_pipeline_does(pipe, serve):
     assert [name for name in endpoints if name != "/load_example"] == ["/extract"], "the page's own events are private"
 
 
+def test_nobody_passes_the_queue(pipe, serve):
+    request = urllib.request.Request(
+        f"{serve(pipe)}gradio_api/run/extract",
+        json.dumps({"data": [MARKUP]}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert "join the queue" in refused.value.read().decode()
+
+
+def test_the_slider_reaches_the_model_s_own_threshold(tiny_checkpoint):
+    for own in (0.995, 1.0, 0.02, 0.3137):
+        strict = load_pipeline(str(tiny_checkpoint), "cpu")
+        strict.model.config.threshold = own
+        demo = app.build_demo(strict)
+        (slider,) = [block for block in demo.blocks.values() if isinstance(block, gradio.Slider)]
+        assert slider.preprocess(slider.value) == own
+        assert slider.minimum <= own <= slider.maximum
+        demo.close(verbose=False)
+
+
 def test_twenty_at_once_are_all_answered(pipe, serve):
     url = serve(pipe)
     texts = [f"[Ada](:PER) came to [Place{number}](:LOC) in [{1900 + number}](:TIME)." for number in range(20)]
@@ -424,7 +517,8 @@ class Slow:
     """A pipeline that waits for a signal."""
 
     def __init__(self, pipe: Any) -> None:
-        self.pipe, self.model, self.go, self.most, self.running = pipe, pipe.model, threading.Event(), 0, 0
+        self.pipe, self.model, self.processor = pipe, pipe.model, pipe.processor
+        self.go, self.most, self.running = threading.Event(), 0, 0
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         self.running += 1
@@ -569,8 +663,14 @@ def test_the_space_pins_the_versions_that_the_tests_ran_on(repository):
     assert required == {name: pins[name] for name in ("torch", "transformers")}
 
 
-def test_the_space_describes_its_limits_rightly():
+def test_the_space_describes_its_limits_rightly(repository):
     card = " ".join((app.HERE / "README.md").read_text(encoding="utf-8").split())
-    assert f"at most {app.MAX_CHARACTERS:,} characters and {app.MAX_ENTITIES} entities" in card
+    how_to = " ".join((repository / "docs" / "how-to" / "demo.md").read_text(encoding="utf-8").split())
+    limits = (
+        f"at most {app.MAX_CHARACTERS:,} characters, {app.MAX_TOKENS:,} tokens, {app.MAX_ENTITIES} entities, "
+        f"{app.MAX_MENTIONS} mentions, {app.MAX_SENTENCES:,} sentences, and names of {app.MAX_NAME} characters"
+    )
+    assert limits in card
+    assert limits in how_to
     assert f"up to {app.MAX_WAITING} wait" in card
     assert f"from {app.LOWEST_THRESHOLD} on" in card

@@ -139,6 +139,22 @@ def test_type_press_read_sift_and_take_along(page, pipe, tmp_path):
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
+def test_a_model_surer_than_the_slider_s_end_has_a_page_that_works(browser, tiny_checkpoint):
+    for own in (0.995, 0.3137):
+        pipe = load_pipeline(str(tiny_checkpoint), "cpu")
+        pipe.model.config.threshold = own
+        demo = build_demo(pipe)
+        address = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)[1]
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_function("window.docre !== undefined")
+        assert float(page.locator("#docre-threshold input[type=number]").input_value()) == own
+        extract(page, MARKUP)
+        assert visible_rows(page) == expected_rows(pipe(Document.from_markup(MARKUP)))
+        page.close()
+        demo.close(verbose=False)
+
+
 def test_hostile_text_is_text(page):
     extract(page, HOSTILE)
     set_threshold(page, LOWEST_THRESHOLD)
