@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from .data_files import check_document_file, document_readers, file_kind, is_document_file, title_of_file
+from .data_files import check_document_file, document_readers, file_kind, is_document_file, readable
 from .documents import Document, DocumentError
 from .extraction_parts import is_partial_folder
 from .output_files import DataFileError
@@ -187,8 +187,9 @@ def _read_or_skip(read: Callable[[], Document], file: str) -> Document:
 
 
 def _skip(file: str, error: DataFileError | DocumentError) -> Document:
-    logger.warning(f"Skipped: {error}")
-    return Document(title_of_file(file), "", (), repairs=(("file that cannot be read to its end", 1),))
+    # A name that is not UTF-8 could not be written to a log.
+    logger.warning(f"Skipped: {readable(str(error))}")
+    return Document(readable(file), "", (), repairs=(("file that cannot be read to its end", 1),))
 
 
 __all__ = ["Corpus"]

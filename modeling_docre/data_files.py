@@ -126,8 +126,8 @@ def check_document_file(path: str | os.PathLike[str]) -> None:
         raise DataFileError(f"{name}: a folder, where a file should be. {_KINDS}.")
 
 
-def title_of_file(name: str) -> str:
-    """Return the name of a file as text: names are bytes, which need not be UTF-8."""
+def readable(name: str) -> str:
+    """Return the name of a file, or a message with one, as text: names are bytes, which need not be UTF-8."""
     return os.fsencode(name).decode(errors="replace")
 
 
@@ -302,7 +302,7 @@ def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
         # Space in front stays, so that places in messages are those in the file.
         markup = stream.read().rstrip()
     return _read(
-        str(path), strict, lambda: Document.from_markup(markup, title=title_of_file(Path(path).name), strict=strict)
+        str(path), strict, lambda: Document.from_markup(markup, title=readable(Path(path).name), strict=strict)
     )
 
 
@@ -356,6 +356,6 @@ __all__ = [
     "read_docred_rows",
     "read_json",
     "read_rows",
-    "title_of_file",
+    "readable",
     "write_documents",
 ]

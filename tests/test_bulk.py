@@ -633,7 +633,7 @@ def test_runs_for_other_outputs_are_no_input(pipe, folder, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
-def test_a_name_that_is_not_utf8(docre, tiny_checkpoint, tmp_path):
+def test_a_name_that_is_not_utf8(docre, tiny_checkpoint, tmp_path, caplog):
     folder = tmp_path / "docs"
     folder.mkdir()
     for name in (b"M\xfcller.txt", b"Z\xfcrich.json"):
@@ -642,6 +642,7 @@ def test_a_name_that_is_not_utf8(docre, tiny_checkpoint, tmp_path):
     ran = docre("extract", folder, "-o", tmp_path / "out.jsonl", "--model", tiny_checkpoint, "--skip-invalid")
     assert ran.code == 0, ran.err
     assert [Path(title).name for title in titles(tmp_path / "out.jsonl")] == ["M\ufffdller.txt", "Z\ufffdrich.json"]
+    (ran.out + ran.err + caplog.text).encode()
 
 
 def test_a_broken_page_of_a_table_is_named_or_skipped(pipe, folder, tmp_path):
