@@ -15,6 +15,8 @@ from datasets.distributed import split_dataset_by_node
 from modeling_docre.extraction import extract_rows, load_pipeline
 from modeling_docre.output_files import open_output, write_lines
 
+if not 4 <= len(sys.argv) <= 5:
+    sys.exit(__doc__)
 source, split, output, *model = sys.argv[1:]
 documents = load_dataset(source, split=split, streaming=True)
 if "RANK" in os.environ:

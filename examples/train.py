@@ -12,13 +12,19 @@ import argparse
 import json
 from pathlib import Path
 
-from modeling_docre import DocREForRelationExtraction, DocREProcessor, DocRETrainer, DocRETrainingArguments
+from modeling_docre import (
+    DEFAULT_MODEL,
+    DocREForRelationExtraction,
+    DocREProcessor,
+    DocRETrainer,
+    DocRETrainingArguments,
+)
 from modeling_docre.data_files import iter_documents
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("train", metavar="TRAIN", help="labelled documents to learn from: .json, .jsonl or .parquet")
 parser.add_argument("dev", metavar="DEV", help="labelled documents to evaluate on, and to choose thresholds on")
-parser.add_argument("--encoder", default="google-bert/bert-base-cased", help="folder or Hub id (default: %(default)s)")
+parser.add_argument("--encoder", default=DEFAULT_MODEL, help="folder or Hub id, such as google-bert/bert-base-cased")
 parser.add_argument("--relation-names", metavar="FILE", help='JSON with words for the relations: {"P17": "country"}')
 parser.add_argument("--output", default="my-model", help="folder to write (default: %(default)s)")
 parser.add_argument("--epochs", type=float, default=30, help="passes over TRAIN (default: %(default)s)")

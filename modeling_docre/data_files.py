@@ -65,7 +65,7 @@ def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iter
             and may end in `.gz`.
         strict (`bool`, *optional*, defaults to `True`):
             Raise for nonsense in a document; otherwise skip and count it. An entry that cannot be read at all becomes
-            an empty document with a repair that says so, so that the order stays.
+            an empty document with a repair that says so and its place for a title, so that the order stays.
 
     Yields:
         [`Document`].
@@ -312,7 +312,7 @@ def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: b
     except DataFileError:
         if strict:
             raise
-        return Document("", "", (), repairs=(("line that is not JSON", 1),))
+        return Document(readable(_place(path, number)), "", (), repairs=(("line that is not JSON", 1),))
     return _read_entry(entry, _place(path, number), strict)
 
 
@@ -325,7 +325,7 @@ def _read(where: str, strict: bool, read: Callable[[], Document]) -> Document:
         return read()
     except DocumentError as error:
         if not strict:
-            return Document("", "", (), repairs=(("unreadable document", 1),))
+            return Document(readable(where), "", (), repairs=(("unreadable document", 1),))
         raise DocumentError(f"{where}: {str(error).removeprefix('document: ')}") from None
 
 

@@ -20,7 +20,9 @@ _ESCAPED = "[]()\\"
 _SPECIAL = re.compile(r"[\[\]\\]")
 _LINK = re.compile(r"\s*\w+://")
 _NO_BRACKET = re.compile(r"[^\[\]()\n\\]+\([^\[\]()\s:]*:[A-Z]\w*\)")
-_TYPE = re.compile(r"[A-Z]{2,}")  # a key of this form, written for different words, is a type without its colon
+# A key of this form, written for different words, is a type without its colon; one of these is, whatever the words.
+_TYPE = re.compile(r"[A-Z]{2,}")
+_USUAL_TYPES = {"PER", "LOC", "ORG", "TIME", "NUM", "MISC"}
 _LEGEND = "Write [words](key:TYPE), and \\[ or \\] for a plain bracket"
 
 Target = tuple[int, str, "str | None"]  # end in the string, key, type
@@ -89,10 +91,10 @@ def parse_markup(string: str) -> tuple[str, list[dict[str, Any]]]:
     for place, _, _, key, _ in sorted(found):
         if _TYPE.fullmatch(key) and entities[key]["type"] is None:
             names = {text[mention["start"] : mention["end"]].strip() for mention in entities[key]["mentions"]}
-            if len(names) > 1 and key not in names:
+            if (len(names) > 1 or key in _USUAL_TYPES) and key not in names:
                 shown = ", ".join(map(repr, sorted(names)[:3]))
-                problem = f"the key {key!r} makes one entity of {shown}; did you mean the type (:{key})?"
-                raise _error(string, place, problem, "Write a key in small letters if they are one")
+                problem = f"{key!r} is the key of {shown}, where the type would be (:{key})"
+                raise _error(string, place, problem, "Write a key in small letters if it is one")
     return text, list(entities.values())
 
 

@@ -212,7 +212,8 @@ def test_without_strict_the_order_stays_and_all_is_counted(tmp_path):
     outside = {**ADA.to_dict(), "entities": [*ADA.to_dict()["entities"], {"mentions": [{"start": 0, "end": 999}]}]}
     lines = [json.dumps(outside), '{"text": "cut', "[]", '{"text": ""}', json.dumps(BO.to_dict())]
     documents = list(iter_documents(write(tmp_path, "a.jsonl", "\n".join(lines)), strict=False))
-    assert [document.title for document in documents] == ["Ada", "", "", "", "Bo"]
+    places = [f"{tmp_path / 'a.jsonl'}, line {number}" for number in (2, 3, 4)]
+    assert [document.title for document in documents] == ["Ada", *places, "Bo"]
     assert [len(document.entities) for document in documents] == [4, 0, 0, 0, 2]
     assert count_repairs(documents) == {
         "mention outside the text": 1,

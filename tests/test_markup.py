@@ -78,7 +78,8 @@ def test_escapes():
         ("So [](osk:PER)", 3, "without words"),
         ("So [ ](osk:PER)", 3, "without words"),
         ("[a](k:PER) [b](k:LOC)", 11, "the key 'k' has the type 'PER' already, and here 'LOC'"),
-        ("So [Ada](PER) met [Bob](PER).", 3, "did you mean the type (:PER)?"),
+        ("So [Ada](PER) met [Bob](PER).", 3, "'PER' is the key of 'Ada', 'Bob', where the type would be (:PER)"),
+        ("So [Ada](:PER) met [Rome](LOC).", 19, "'LOC' is the key of 'Rome', where the type would be (:LOC)"),
         ("see [this](https://example.org)", 4, "a link, not a mention"),
     ],
 )
