@@ -72,6 +72,55 @@ def adaptive_thresholding_loss(
     return _reduce(positive_part + among_negatives - threshold[:, 0], reduction)
 
 
+def adaptive_focal_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma: float = 1.0,
+    offset: float = 1.0,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""
+    Adaptive focal loss (AFL) of KD-DocRE, equations 9 to 11: every relation that holds is compared with the threshold
+    class alone, and weighs more the less it is predicted; the others are treated as in
+    [`adaptive_thresholding_loss`]. With \\(p_r = \sigma(s_r - s_0)\\),
+
+    $$-\sum_{r \in P} \big(\text{offset} + (1 - p_r)^\gamma\big) \log p_r
+      - \log \frac{e^{s_0}}{\sum_{r' \in N \cup \{0\}} e^{s_{r'}}}$$
+
+    The defaults are the authors' code. The paper's form is `offset=0.0, gamma=0.5`, where relations that are already
+    predicted well are hardly trained on.
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Scores; class 0 is the threshold class.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Multi-hot relations. Column 0 is not read.
+        gamma (`float`, *optional*, defaults to `1.0`):
+            How fast the extra weight falls with the probability.
+        offset (`float`, *optional*, defaults to `1.0`):
+            Weight of the plain log-likelihood beside it.
+        reduction (`str`, *optional*, defaults to `"mean"`):
+            `"none"`, `"sum"` or `"mean"` over pairs.
+
+    Returns:
+        `torch.Tensor`: shape `(num_pairs,)` for `"none"`, else a scalar; at least float32.
+
+    Raises:
+        ValueError: On shapes that do not fit, an unknown `reduction` or a negative `gamma`.
+    """
+    if gamma < 0:
+        raise ValueError(f"`gamma` must not be negative, or errors would weigh less than what is right: got {gamma}.")
+    logits, positives = _check(logits, labels)
+    threshold, relations = logits[:, :1], logits[:, 1:]
+    margins = relations - threshold
+    # A power of the log-sigmoid and not of 1 - p, whose slope is infinite at 0 where gamma is below 1.
+    weights = offset + torch.exp(gamma * functional.logsigmoid(-margins))
+    focal = _masked_sum(-weights * functional.logsigmoid(margins), positives)
+    among_negatives = torch.cat([threshold, relations.masked_fill(positives, -torch.inf)], dim=1).logsumexp(dim=1)
+    return _reduce(focal + among_negatives - threshold[:, 0], reduction)
+
+
 def pairwise_moving_threshold_loss(
     logits: Tensor,
     labels: Tensor,
@@ -166,6 +215,95 @@ def pairwise_moving_threshold_loss(
     if reference_broadcast:
         positive_share, negative_share = _reduce(positive_share, "mean"), _reduce(negative_share, "mean")
     return _reduce(pairwise + positive_entropy * positive_share + negative_entropy * negative_share, reduction)
+
+
+def none_class_ranking_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    shift: float = 0.0,
+    regularizer: bool = True,
+    log_floor: float = 1e-8,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""
+    None-class ranking loss of NCRL (Zhou and Lee, 2022), as in the authors' code: the logistic loss of every margin
+    \\(m_r = s_r - s_0\\), and one more, the regularizer, that ranks the threshold class against the mean of all
+    relations, \\(m_0 = s_0 - \overline{s_r}\\), by whether the pair has none.
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Scores; class 0 is the threshold class.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Multi-hot relations. Column 0 is not read.
+        shift (`float`, *optional*, defaults to `0.0`):
+            Probability by which what does not hold is shifted towards "does not hold", so that easy negatives cost
+            nothing: \\(\min(1, 1 - p + \text{shift})\\) takes the place of \\(1 - p\\). In the regularizer too. The
+            authors' script names no value; 0.05 is usual for this device.
+        regularizer (`bool`, *optional*, defaults to `True`):
+            Whether to add the term of the threshold class.
+        log_floor (`float`, *optional*, defaults to `1e-8`):
+            Least probability that is taken the logarithm of. Beyond, a margin costs 18.4 and has no gradient, as
+            published; 0.0 has neither limit, and is exact for all margins.
+        reduction (`str`, *optional*, defaults to `"mean"`):
+            `"none"`, `"sum"` or `"mean"` over pairs.
+
+    Returns:
+        `torch.Tensor`: shape `(num_pairs,)` for `"none"`, else a scalar; at least float32.
+
+    Raises:
+        ValueError: On shapes that do not fit, an unknown `reduction`, or a `shift` or `log_floor` outside [0, 1).
+    """
+    for name, value in (("shift", shift), ("log_floor", log_floor)):
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"`{name}` is a probability from 0 to below 1, got {value}.")
+    logits, positives = _check(logits, labels)
+    threshold, relations = logits[:, :1], logits[:, 1:]
+    margins, holds = relations - threshold, positives
+    if regularizer and relations.shape[1]:
+        margins = torch.cat([threshold - relations.mean(dim=1, keepdim=True), margins], dim=1)
+        holds = torch.cat([~positives.any(dim=1, keepdim=True), positives], dim=1)
+    if log_floor:
+        # The published arithmetic, roundings included; the floor hides what 1 - p loses.
+        p = torch.sigmoid(margins)
+        log_p = p.clamp(min=log_floor).log()
+        log_q = (1 - p + shift).clamp(min=log_floor, max=1.0).log()
+    else:
+        log_p, log_q = functional.logsigmoid(margins), functional.logsigmoid(-margins)
+        if shift:
+            log_q = (log_q.exp() + shift).clamp(max=1.0).log()
+    return _reduce(-torch.where(holds, log_p, log_q).sum(dim=1), reduction)
+
+
+def balanced_softmax_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""
+    Balanced softmax loss of DocuNet (Zhang et al., 2021), as in the authors' code. All classes are alike, and class 0,
+    "no relation", holds where no other does: with \\(P\\) the classes that hold and \\(N\\) the others,
+
+    $$\log\Big(1 + \sum_{c \in N} e^{s_c}\Big) + \log\Big(1 + \sum_{c \in P} e^{-s_c}\Big)$$
+
+    so that 0 is the threshold (`decision="zero"`).
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Scores.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Multi-hot relations. Column 0 is not read.
+        reduction (`str`, *optional*, defaults to `"mean"`):
+            `"none"`, `"sum"` or `"mean"` over pairs.
+
+    Returns:
+        `torch.Tensor`: shape `(num_pairs,)` for `"none"`, else a scalar; at least float32.
+
+    Raises:
+        ValueError: On shapes that do not fit or an unknown `reduction`.
+    """
+    logits, positives = _check(logits, labels)
+    holds = torch.cat([~positives.any(dim=1, keepdim=True), positives], dim=1)
+    zero = logits.new_zeros(len(logits), 1)
+    above = torch.cat([zero, logits.masked_fill(holds, -torch.inf)], dim=1).logsumexp(dim=1)
+    below = torch.cat([zero, (-logits).masked_fill(~holds, -torch.inf)], dim=1).logsumexp(dim=1)
+    return _reduce(above + below, reduction)
 
 
 def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from modeling_docre import losses
+from modeling_docre.contrastive import supervised_contrastive_loss
 from modeling_docre.decisions import predict
 
 CASES = ("mixed", "all_na", "no_na", "single", "extreme")
@@ -80,6 +81,69 @@ def test_sampled_pairwise_moving_threshold(golden_dir, monkeypatch):
                 shared_mask=True,
                 reference_broadcast=True,
             )
+
+
+def test_adaptive_focal(golden_dir):
+    vectors = load(golden_dir, "afl.npz")
+    for case in cases_of(vectors):
+        for variant in variants_of(vectors, case):
+            if not np.isnan(vectors[f"{case}/{variant}/grad"]).any():  # the published gradient overflows there
+                check(losses.adaptive_focal_loss, vectors, case, variant, gamma=float(variant.removeprefix("gpos")))
+
+
+def test_none_class_ranking(golden_dir):
+    vectors = load(golden_dir, "ncrl.npz")
+    for case in cases_of(vectors):
+        for variant in variants_of(vectors, case):
+            shift, regularizer, *summed = variant.split("_")
+            check(
+                losses.none_class_ranking_loss,
+                vectors,
+                case,
+                variant,
+                shift=float(shift.removeprefix("shift")),
+                regularizer=regularizer == "reg",
+                **({"reduction": "sum"} if summed else {}),
+            )
+
+
+def test_balanced_softmax(golden_dir):
+    vectors = load(golden_dir, "docunet_balanced.npz")
+    for case in cases_of(vectors):
+        check(losses.balanced_softmax_loss, vectors, case, "balanced")
+
+
+@pytest.mark.parametrize("path", ["labels_with_na", "labels_na_zeroed"])
+def test_published_contrastive_loss_of_pemscl(golden_dir, path):
+    vectors = load(golden_dir, "pemscl_supcon.npz")
+    cases = sorted({key.split("/")[0] for key in vectors.files})
+    assert cases
+    for case in cases:
+        features = torch.tensor(vectors[f"{case}/features"], requires_grad=True)
+        labels = torch.tensor(vectors[f"{case}/labels"])
+        if path == "labels_na_zeroed":
+            labels[:, 0] = 0
+        temperature = float(vectors[f"{case}/tau"])
+        loss = supervised_contrastive_loss(features, labels, temperature=temperature, reference=True)
+        loss = loss * temperature / float(vectors[f"{case}/tau_base"])
+        loss.backward()
+        assert loss.item() == pytest.approx(float(vectors[f"{case}/{path}/loss"]), abs=1e-6)
+        expected = vectors[f"{case}/{path}/grad_raw_features"]
+        np.testing.assert_allclose(features.grad.numpy(), expected, rtol=0, atol=1e-7)
+
+
+def test_published_contrastive_loss_of_vaediff(golden_dir):
+    vectors = load(golden_dir, "vaediff_supcon.npz")
+    cases = sorted({key.split("/")[0] for key in vectors.files})
+    assert cases
+    for case in cases:
+        features = torch.tensor(vectors[f"{case}/features"], requires_grad=True)
+        labels = torch.tensor(vectors[f"{case}/labels"])
+        # Temperature 1 over a base of 0.5.
+        loss = 2 * supervised_contrastive_loss(features, labels, form="vaediff")
+        loss.backward()
+        assert loss.item() == pytest.approx(float(vectors[f"{case}/loss"]), abs=1e-6)
+        np.testing.assert_allclose(features.grad.numpy(), vectors[f"{case}/grad"], rtol=0, atol=1e-7)
 
 
 def test_label_prediction(golden_dir):

@@ -5,12 +5,24 @@ import torch
 
 from modeling_docre import losses
 from modeling_docre.losses import (
+    adaptive_focal_loss,
     adaptive_thresholding_loss,
+    balanced_softmax_loss,
     binary_cross_entropy_loss,
+    none_class_ranking_loss,
     pairwise_moving_threshold_loss,
 )
 
-ALL_LOSSES = [adaptive_thresholding_loss, pairwise_moving_threshold_loss, binary_cross_entropy_loss]
+ALL_LOSSES = [
+    adaptive_thresholding_loss,
+    adaptive_focal_loss,
+    pairwise_moving_threshold_loss,
+    none_class_ranking_loss,
+    balanced_softmax_loss,
+    binary_cross_entropy_loss,
+]
+# Focal weights and a floor under logarithms make another slope.
+CURVED_LOSSES = [adaptive_focal_loss, none_class_ranking_loss]
 SAMPLED_LOSSES = [adaptive_thresholding_loss, pairwise_moving_threshold_loss]
 
 
@@ -110,7 +122,52 @@ def binary_cross_entropy_loop(logits, labels):
     return values
 
 
+def adaptive_focal_loop(logits, labels, gamma=1.0, offset=1.0):
+    values = []
+    for row, (positives, negatives) in zip(logits, positives_and_negatives(labels), strict=True):
+        value = -torch.log(torch.exp(row[0]) / sum(torch.exp(row[r]) for r in [0, *negatives]))
+        for r in positives:
+            p = torch.exp(row[r]) / (torch.exp(row[r]) + torch.exp(row[0]))
+            value = value - (offset + (1 - p) ** gamma) * torch.log(p)
+        values.append(value)
+    return values
+
+
+def none_class_ranking_loop(logits, labels, shift=0.0, regularizer=True):
+    values = []
+    for row, (positives, _) in zip(logits, positives_and_negatives(labels), strict=True):
+        terms = [(row[r] - row[0], r in positives) for r in range(1, len(row))]
+        if regularizer:
+            terms.append((row[0] - sum(row[1:]) / (len(row) - 1), not positives))
+        value = row.sum() * 0.0
+        for margin, holds in terms:
+            p = 1 / (1 + torch.exp(-margin))
+            if holds:
+                value = value - torch.log(p)
+            elif 1 - p + shift < 1:  # beyond, it costs nothing and pulls nowhere
+                value = value - torch.log(1 - p + shift)
+        values.append(value)
+    return values
+
+
+def balanced_softmax_loop(logits, labels):
+    values = []
+    for row, (positives, negatives) in zip(logits, positives_and_negatives(labels), strict=True):
+        holds, others = (positives, [0, *negatives]) if positives else ([0], negatives)
+        above, below = sum(torch.exp(row[c]) for c in others), sum(torch.exp(-row[c]) for c in holds)
+        values.append(torch.log(1 + above) + torch.log(1 + below))
+    return values
+
+
 LOOPS = [
+    (adaptive_focal_loss, {}, adaptive_focal_loop, {}),
+    (adaptive_focal_loss, {"gamma": 2.0}, adaptive_focal_loop, {"gamma": 2.0}),
+    (adaptive_focal_loss, {"gamma": 0.5, "offset": 0.0}, adaptive_focal_loop, {"gamma": 0.5, "offset": 0.0}),
+    (none_class_ranking_loss, {}, none_class_ranking_loop, {}),
+    (none_class_ranking_loss, {"regularizer": False}, none_class_ranking_loop, {"regularizer": False}),
+    (none_class_ranking_loss, {"shift": 0.05}, none_class_ranking_loop, {"shift": 0.05}),
+    (none_class_ranking_loss, {"log_floor": 0.0}, none_class_ranking_loop, {}),
+    (balanced_softmax_loss, {}, balanced_softmax_loop, {}),
     (adaptive_thresholding_loss, {}, adaptive_thresholding_loop, {}),
     (binary_cross_entropy_loss, {}, binary_cross_entropy_loop, {}),
     (pairwise_moving_threshold_loss, {}, pairwise_moving_threshold_loop, {}),
@@ -277,7 +334,7 @@ def test_half_precision_logits_are_computed_in_float32(loss, dtype):
         assert loss(logits.float(), labels).item() == expected.item()
 
 
-@pytest.mark.parametrize("loss", ALL_LOSSES)
+@pytest.mark.parametrize("loss", [loss for loss in ALL_LOSSES if loss not in CURVED_LOSSES])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_extreme_margins_give_the_linear_loss_and_finite_gradients(loss, dtype):
     # One relation that is as wrong as can be, one that is as right, and the same for a pair without relations.
@@ -288,6 +345,61 @@ def test_extreme_margins_give_the_linear_loss_and_finite_gradients(loss, dtype):
         assert value.tolist() == pytest.approx([1e4 * factor] * 2, rel=5e-3)
         assert gradient.isfinite().all()
         assert gradient[0, 1].item() == -1.0 and gradient[1, 1].item() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("loss", "arguments", "value", "slopes"),
+    [
+        # A wrong relation weighs offset + 1 where it holds; all gradients are finite where a power of 0 has none.
+        (adaptive_focal_loss, {}, (2e4, 1e4), (-2.0, 1.0)),
+        (adaptive_focal_loss, {"gamma": 0.5}, (2e4, 1e4), (-2.0, 1.0)),
+        (adaptive_focal_loss, {"gamma": 0.5, "offset": 0.0}, (1e4, 1e4), (-1.0, 1.0)),
+        (none_class_ranking_loss, {"regularizer": False, "log_floor": 0.0}, (1e4, 1e4), (-1.0, 1.0)),
+        (none_class_ranking_loss, {"regularizer": False}, (18.42, 18.42), (0.0, 0.0)),
+        (none_class_ranking_loss, {"regularizer": False, "shift": 0.05}, (18.42, 2.996), (0.0, 0.0)),
+    ],
+)
+def test_extreme_margins_of_curved_losses(loss, arguments, value, slopes, dtype):
+    logits = torch.tensor([[0.0, -1e4, -1e4, -1e4], [0.0, 1e4, -1e4, -1e4]], dtype=dtype)
+    labels = torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0]])
+    got, gradient = value_and_gradient(loss, logits, labels, reduction="none", **arguments)
+    assert got.tolist() == pytest.approx(list(value), rel=5e-3)
+    assert gradient.isfinite().all()
+    assert (gradient[0, 1].item(), gradient[1, 1].item()) == slopes
+
+
+def test_focal_weight_falls_with_the_probability():
+    labels = torch.tensor([[0, 1]])
+    plain = adaptive_focal_loss(torch.tensor([[0.0, 2.0]]), labels, gamma=1.0, offset=0.0)
+    focal = adaptive_focal_loss(torch.tensor([[0.0, 2.0]]), labels, gamma=2.0, offset=0.0)
+    assert 0 < focal < plain
+
+
+def test_none_class_ranking_without_more_is_the_pairwise_loss_without_entropy():
+    logits, labels = make_batch()
+    torch.testing.assert_close(
+        none_class_ranking_loss(logits, labels, regularizer=False),
+        pairwise_moving_threshold_loss(logits, labels, entropy=False),
+    )
+
+
+def test_balanced_softmax_depends_on_the_size_of_logits_not_on_their_order_alone():
+    logits, labels = make_batch()
+    assert (balanced_softmax_loss(logits + 1, labels) - balanced_softmax_loss(logits, labels)).abs() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "message"),
+    [
+        (adaptive_focal_loss, {"gamma": -1.0}, "`gamma` must not be negative"),
+        (none_class_ranking_loss, {"shift": 1.0}, "`shift` is a probability"),
+        (none_class_ranking_loss, {"log_floor": -1e-8}, "`log_floor` is a probability"),
+    ],
+)
+def test_arguments_out_of_range(loss, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        loss(*make_batch(), **arguments)
 
 
 @pytest.mark.parametrize("loss", SAMPLED_LOSSES)
