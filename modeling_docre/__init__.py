@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from .auto_docre import AutoModelForDocRE, register
 from .checkpoints import DEFAULT_MODEL
-from .configuration_docre import METHODS, DocREConfig, Method
+from .configuration_docre import DocREConfig
 from .documents import Document, DocumentError, Entity, Mention, Relation, count_repairs, read_documents
+from .methods import METHODS, Method
 from .modeling_docre import DocREForRelationExtraction, DocREModel, DocREPreTrainedModel
 from .pipelines.pipeline_docre import DocREPipeline
 from .processing_docre import DocREProcessor

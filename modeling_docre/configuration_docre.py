@@ -1,37 +1,22 @@
-"""`DocREConfig`, and the table of methods: a method is a row, not a fork."""
+"""`DocREConfig`: the settings of every model."""
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .decisions import DECISIONS
+from .methods import HEADS, LOSSES, METHODS, find_method
 from .remote_code import without_code_keys
 
-
-class Method(NamedTuple):
-    """One row of the table of methods: what fills a fresh [`DocREConfig`]."""
-
-    name: str
-    head: str
-    loss: str
-    decision: str
-    training: str = ""
-    """What happens in training beyond the main loss."""
-
-
-METHODS: tuple[Method, ...] = (
-    Method("atlop", head="bilinear", loss="atl", decision="threshold-class"),
-    Method("atlop-bce", head="bilinear", loss="bce", decision="probability"),
-)
-
-HEADS = ("bilinear",)
-LOSSES = ("atl", "pmt", "bce")
-DECISIONS = ("threshold-class", "zero", "probability")
-MARKER_STYLES = ("asterisk", "typed", "tags")
+MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
+AXIAL_ORDERS = ("parallel", "sequential")
+AXIAL_FORMS = ("code", "paper")
 WINDOW_MODES = ("cover", "reference")
 CONTEXT_REDUCTIONS = ("mean", "sum")
 
@@ -56,18 +41,6 @@ _OFFSET_POSITIONS = frozenset(
 _DEFAULT_WINDOW = 512
 
 
-def find_method(name: str) -> Method:
-    """Return the row of the table of methods called `name`.
-
-    Raises:
-        ValueError: when there is no such method; the message lists those that exist.
-    """
-    for method in METHODS:
-        if method.name == name:
-            return method
-    raise ValueError(f"There is no method {name!r}. Methods: {', '.join(m.name for m in METHODS)}.")
-
-
 def encoder_window(encoder_config: PreTrainedConfig) -> int:
     """Return how many tokens the encoder reads at once, special tokens counted."""
     limit = getattr(encoder_config, "max_position_embeddings", None)
@@ -89,9 +62,17 @@ class DocREConfig(PreTrainedConfig):
             The configuration of the encoder, of any family that `AutoModel` builds.
         method (`str`, *optional*, defaults to `"atlop"`):
             Row of the table of methods that the other settings started from; see [`DocREConfig.for_method`].
-        head (`str`, *optional*, defaults to `"bilinear"`): Pair head.
-        loss (`str`, *optional*, defaults to `"atl"`): Main loss: `"atl"`, `"pmt"` or `"bce"`.
+        head (`str`, *optional*, defaults to `"bilinear"`):
+            Pair head: `"bilinear"` scores pairs one by one, `"axial"` (KD-DocRE) and `"unet"` (DocuNet) in view of all
+            pairs of the document.
+        loss (`str`, *optional*, defaults to `"atl"`):
+            Main loss: adaptive thresholding (`"atl"`), adaptive focal (`"afl"`), pairwise moving threshold (`"pmt"`),
+            none-class ranking (`"ncrl"`), balanced softmax (`"balanced"`) or binary cross-entropy (`"bce"`).
         loss_arguments (`dict`, *optional*): Keyword arguments of the loss function.
+        contrastive_weight (`float`, *optional*, defaults to `0.0`):
+            Weight of the supervised contrastive loss that is added to the main one; 0 leaves it out.
+        contrastive_arguments (`dict`, *optional*):
+            Keyword arguments of [`supervised_contrastive_loss`]: `temperature`, `form`, `reference`.
         decision (`str`, *optional*, defaults to `"threshold-class"`):
             When a relation is predicted: its logit is above the threshold class's (`"threshold-class"`), above 0
             (`"zero"`), or its probability is above one global probability (`"probability"`).
@@ -105,7 +86,9 @@ class DocREConfig(PreTrainedConfig):
             Probability that a training document hides all its entity types, so that the model also serves untyped
             entities.
         marker_style (`str`, *optional*, defaults to `"asterisk"`):
-            `"asterisk"` puts `*` around mentions (published), `"typed"` `<e:TYPE>`/`</e:TYPE>`, `"tags"` `<e>`/`</e>`.
+            `"asterisk"` puts `*` around mentions (published), `"typed"` `<e:TYPE>`/`</e:TYPE>`, `"tags"` `<e>`/`</e>`,
+            `"unused"` the tokens `[unused1]`/`[unused51]`, `[unused3]`/`[unused53]`, ... of BERT's vocabulary by the
+            place of the type in `entity_types`, and the next two for others (DocuNet).
         emb_size (`int`, *optional*, defaults to `768`): Width of the projected head and tail vectors.
         block_size (`int`, *optional*, defaults to `64`):
             Width of one block of the grouped bilinear (papers call it "k = 64 groups"; it is the block width).
@@ -113,6 +96,24 @@ class DocREConfig(PreTrainedConfig):
             How attention heads are combined in localized context pooling: `"mean"` (ATLOP) or `"sum"` (KD-DocRE).
         context_eps (`float`, *optional*, defaults to `1e-5`):
             Added to the denominator of the pooled attention (1e-5 in ATLOP, 1e-10 in KD-DocRE).
+        axial_layers (`int`, *optional*, defaults to `6`): Layers of the axial head.
+        axial_heads (`int`, *optional*, defaults to `8`): Attention heads of the axial head.
+        axial_order (`str`, *optional*, defaults to `"parallel"`):
+            Whether the axial head's two axes read the same cells (`"parallel"`, published) or the second what the
+            first gave (`"sequential"`).
+        axial_form (`str`, *optional*, defaults to `"code"`):
+            Layers as in KD-DocRE's code, or as in its equation 7 (`"paper"`, with one layer and one head there).
+        unet_channels (`int`, *optional*, defaults to `3`): Channels of the image that the U-Net head reads.
+        unet_width (`int`, *optional*, defaults to `256`): Channels of the U-Net's first level; an even number.
+        unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
+        pad_to (`int`, *optional*):
+            Least size of the axial and the U-Net head's entity tables; `None` is the batch's largest document. 42 is
+            published.
+        mask_padding (`bool`, *optional*, defaults to `True`):
+            Keep the padding of entity tables from having an influence. Published code lets it.
+        include_diagonal_in_mean (`bool`, *optional*, defaults to `False`):
+            Give the pair of an entity with itself logits of 0, and count it in the mean of the loss, as the published
+            KD-DocRE and VaeDiff-DocRE do.
         max_relations_per_pair (`int`, *optional*, defaults to `4`): Cap on relations of one pair; `None` is no cap.
         threshold (`float`, *optional*):
             Tuned probability above which a relation is predicted. `None` is the decision's own rule.
@@ -145,6 +146,8 @@ class DocREConfig(PreTrainedConfig):
     head: str = "bilinear"
     loss: str = "atl"
     loss_arguments: dict[str, Any] = field(default_factory=dict)
+    contrastive_weight: float = 0.0
+    contrastive_arguments: dict[str, Any] = field(default_factory=dict)
     decision: str = "threshold-class"
     relations: list[str] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
@@ -156,6 +159,16 @@ class DocREConfig(PreTrainedConfig):
     block_size: int = 64
     context_head_reduce: str = "mean"
     context_eps: float = 1e-5
+    axial_layers: int = 6
+    axial_heads: int = 8
+    axial_order: str = "parallel"
+    axial_form: str = "code"
+    unet_channels: int = 3
+    unet_width: int = 256
+    unet_outputs: int = 256
+    pad_to: int | None = None
+    mask_padding: bool = True
+    include_diagonal_in_mean: bool = False
     max_relations_per_pair: int | None = 4
     threshold: float | None = None
     evidence_threshold: float | None = 0.05
@@ -235,15 +248,31 @@ class DocREConfig(PreTrainedConfig):
         some = ", ".join(self.relations[:5])
         return f": it knows {len(self.relations)} ({some}{', ...' if len(self.relations) > 5 else ''})."
 
+    def check_decision(self) -> None:
+        """Check that the loss trains what the decision reads; to be called where a loss is computed.
+
+        Raises:
+            ValueError: when it does not.
+        """
+        if self.decision not in LOSSES[self.loss]:
+            decisions = " or ".join(f'decision="{name}"' for name in LOSSES[self.loss])
+            losses = ", ".join(repr(name) for name, fits in LOSSES.items() if self.decision in fits)
+            raise ValueError(
+                f"loss={self.loss!r} does not train what decision={self.decision!r} reads: pass {decisions}, or one "
+                f"of the losses {losses}."
+            )
+
     def _check(self) -> None:
         for name, allowed in (
             ("method", tuple(m.name for m in METHODS)),
             ("head", HEADS),
-            ("loss", LOSSES),
+            ("loss", tuple(LOSSES)),
             ("decision", DECISIONS),
             ("marker_style", MARKER_STYLES),
             ("window_mode", WINDOW_MODES),
             ("context_head_reduce", CONTEXT_REDUCTIONS),
+            ("axial_order", AXIAL_ORDERS),
+            ("axial_form", AXIAL_FORMS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
@@ -253,10 +282,28 @@ class DocREConfig(PreTrainedConfig):
             raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
         if self.block_size < 1 or self.emb_size < 1 or self.emb_size % self.block_size:
             raise ValueError(f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}.")
+        self._check_head()
         self._check_numbers()
         for pair in self.pair_types or ():
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise ValueError(f"pair_types has {pair!r}; each entry is a [head type, tail type].")
+
+    def _check_head(self) -> None:
+        for name in ("axial_heads", "unet_channels", "unet_width", "unet_outputs", "pad_to"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} is not positive.")
+        if self.axial_layers < 0:
+            raise ValueError(f"axial_layers={self.axial_layers} is negative.")
+        if self.head == "axial" and self.get_text_config().hidden_size % max(self.axial_heads, 1):
+            raise ValueError(
+                f"axial_heads={self.axial_heads} does not divide the encoder's hidden size of "
+                f"{self.get_text_config().hidden_size}."
+            )
+        if self.unet_width % 2:
+            raise ValueError(f"unet_width={self.unet_width} is odd; the U-Net's last level has half of it.")
+        if self.contrastive_weight < 0:
+            raise ValueError(f"contrastive_weight={self.contrastive_weight} is negative; pass 0 for no such loss.")
 
     def _check_numbers(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
@@ -308,14 +355,21 @@ class DocREConfig(PreTrainedConfig):
         ```
         """
         row = find_method(method)
-        fields: dict[str, Any] = {"head": row.head, "loss": row.loss, "decision": row.decision}
+        fields: dict[str, Any] = {"head": row.head, "loss": row.loss, **copy.deepcopy(dict(row.settings))}
+        decisions = LOSSES.get(settings.get("loss", row.loss), ())
+        # A loss of another kind brings its own decision along.
+        fields["decision"] = row.decision if row.decision in decisions or not decisions else decisions[0]
         if isinstance(relations, str):
             raise ValueError(f"relations={relations!r} is one string; pass a list, relations=[{relations!r}].")
         if relations is not None:
             fields["relations"] = list(relations)
             if isinstance(relations, Mapping):
                 fields["relation_names"] = dict(relations)
+        arguments = settings.get("contrastive_arguments")
+        if arguments is not None:
+            # The row's form of the loss stays, unless another is asked for.
+            settings["contrastive_arguments"] = {**fields.get("contrastive_arguments", {}), **arguments}
         return cls(method=method, **{**fields, **settings})
 
 
-__all__ = ["METHODS", "THRESHOLD_CLASS", "DocREConfig", "Method", "encoder_window", "find_method"]
+__all__ = ["THRESHOLD_CLASS", "DocREConfig", "encoder_window"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .attention import at_least_float32
 from .configuration_docre import DocREConfig
 from .encoding import localized_context
 
@@ -30,6 +31,27 @@ class PairFactors(NamedTuple):
     def outer(self, block_size: int) -> Tensor:
         """Return the grouped outer product, ordered by group, head index, tail index."""
         return grouped_outer(self.head, self.tail, block_size)
+
+    def similarity(self, rows: Tensor, block_size: int) -> Tensor:
+        """Cosines between the outer products of chosen pairs and those of all, from the factors alone.
+
+        The product of two outer products is, group by group, that of the heads' times that of the tails'.
+
+        Args:
+            rows (`torch.Tensor` of shape `(num_rows,)`): The chosen pairs.
+            block_size (`int`): Width of a group.
+
+        Returns:
+            `torch.Tensor` of shape `(num_rows, num_pairs)`.
+        """
+        head, tail = (at_least_float32(factor).unflatten(1, (-1, block_size)) for factor in self)
+        length = (head.square().sum(2) * tail.square().sum(2)).sum(1).clamp(min=1e-24).sqrt()
+        total = head.new_zeros(len(rows), len(head))
+        with torch.autocast(head.device.type, enabled=False):
+            for group in range(head.shape[1]):
+                of_heads = head[rows, group] @ head[:, group].t()
+                total = total + of_heads * (tail[rows, group] @ tail[:, group].t())
+        return total / length[rows, None] / length
 
 
 def grouped_outer(head: Tensor, tail: Tensor, block_size: int) -> Tensor:
@@ -91,11 +113,63 @@ def _tiles(factor: Tensor, block_size: int) -> Iterator[tuple[slice, slice, slic
             yield slice(first, first + step), slice(left, left + columns), cells
 
 
-class BilinearHead(nn.Module):
-    """Pair head of ATLOP, PEMSCL and NCRL.
+class GroupedBilinear(nn.Linear):
+    """A linear layer on the grouped outer product of two vectors, which it never holds as a whole.
 
-    `z_head = tanh(W_head [e_head; c] + b)`, `z_tail` likewise with its own weights, then one linear layer on the
-    grouped outer product of the two (ATLOP, equations 3 to 5 and section 3.2).
+    Args:
+        width (`int`): Width of each of the two vectors.
+        out_features (`int`): Outputs.
+        block_size (`int`): Width of a group.
+        bias (`bool`, *optional*, defaults to `True`): Whether to add a bias.
+    """
+
+    def __init__(self, width: int, out_features: int, block_size: int, *, bias: bool = True) -> None:
+        super().__init__(width * block_size, out_features, bias=bias)
+        self.block_size = block_size
+
+    def forward(self, factors: PairFactors) -> Tensor:  # type: ignore[override]
+        """Return `(num_pairs, out_features)`."""
+        bias = self.weight.new_zeros(self.out_features) if self.bias is None else self.bias
+        tensors: tuple[Tensor, ...] = (*factors, self.weight, bias)
+        device = factors.head.device.type
+        if torch.is_autocast_enabled(device):
+            tensors = tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+        return _GroupedBilinear.apply(*tensors, self.block_size)
+
+
+def project_pairs(
+    head_layer: nn.Linear, tail_layer: nn.Linear, entities: Tensor, features: Tensor, pairs: Tensor
+) -> PairFactors:
+    """Join both entities of each pair with the pair's features: `z = tanh(W [entity; features] + b)`.
+
+    Args:
+        head_layer (`nn.Linear`): From hidden + features to `emb_size`, for the head.
+        tail_layer (`nn.Linear`): The same for the tail.
+        entities (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
+        features (`torch.Tensor` of shape `(num_pairs, features)`): Of each pair, such as its context.
+        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+
+    Returns:
+        [`PairFactors`], both `(num_pairs, emb_size)`.
+    """
+    document, head, tail = pairs.unbind(1)
+    return PairFactors(
+        _project(head_layer, entities, features, document, head),
+        _project(tail_layer, entities, features, document, tail),
+    )
+
+
+def _project(layer: nn.Linear, entities: Tensor, features: Tensor, document: Tensor, entity: Tensor) -> Tensor:
+    # The entity's part of the product is the same in every pair, so it is computed once per entity.
+    hidden = entities.shape[-1]
+    of_entity = nn.functional.linear(entities.to(layer.weight.dtype), layer.weight[:, :hidden])
+    of_features = nn.functional.linear(features.to(layer.weight.dtype), layer.weight[:, hidden:], layer.bias)
+    return torch.tanh(of_entity[document, entity] + of_features)
+
+
+class BilinearHead(nn.Module):
+    """Pair head of ATLOP, PEMSCL and NCRL: one linear layer on the grouped outer product of the two entities, each
+    joined with the pair's context (ATLOP, equations 3 to 5 and section 3.2).
 
     Args:
         config ([`DocREConfig`]): `emb_size`, `block_size`, `context_head_reduce` and `context_eps` are read.
@@ -104,14 +178,18 @@ class BilinearHead(nn.Module):
     def __init__(self, config: DocREConfig) -> None:
         super().__init__()
         hidden = config.get_text_config().hidden_size
-        self.block_size = config.block_size
         self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
         self.head_projection = nn.Linear(2 * hidden, config.emb_size)
         self.tail_projection = nn.Linear(2 * hidden, config.emb_size)
-        self.classifier = nn.Linear(config.emb_size * config.block_size, config.num_classes)
+        self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
 
     def pair_embeddings(
-        self, hidden_states: Tensor, entity_embeddings: Tensor, entity_attention: Tensor, pairs: Tensor
+        self,
+        hidden_states: Tensor,
+        entity_embeddings: Tensor,
+        entity_attention: Tensor,
+        num_entities: Tensor,
+        pairs: Tensor,
     ) -> PairFactors:
         """Represent each pair.
 
@@ -119,6 +197,7 @@ class BilinearHead(nn.Module):
             hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
             entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
             entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
+            num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document; not read by this head.
             pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
 
         Returns:
@@ -127,32 +206,11 @@ class BilinearHead(nn.Module):
         context = localized_context(
             hidden_states, entity_attention, pairs, reduce=self.context_reduce, eps=self.context_eps
         )
-        document, head, tail = pairs.unbind(1)
-        return PairFactors(
-            self._project(self.head_projection, entity_embeddings, context, document, head),
-            self._project(self.tail_projection, entity_embeddings, context, document, tail),
-        )
-
-    @staticmethod
-    def _project(layer: nn.Linear, entities: Tensor, context: Tensor, document: Tensor, entity: Tensor) -> Tensor:
-        # The entity's half of the product is the same in every pair, so it is computed once per entity.
-        hidden = entities.shape[-1]
-        of_entity = nn.functional.linear(entities.to(layer.weight.dtype), layer.weight[:, :hidden])
-        of_context = nn.functional.linear(context.to(layer.weight.dtype), layer.weight[:, hidden:], layer.bias)
-        return torch.tanh(of_entity[document, entity] + of_context)
+        return project_pairs(self.head_projection, self.tail_projection, entity_embeddings, context, pairs)
 
     def classify(self, pair_embeddings: PairFactors) -> Tensor:
         """Return logits `(num_pairs, num_classes)` of pair embeddings."""
-        tensors: tuple[Tensor, ...] = (*pair_embeddings, self.classifier.weight, self.classifier.bias)
-        device = pair_embeddings.head.device.type
-        if torch.is_autocast_enabled(device):
-            tensors = tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
-        return _GroupedBilinear.apply(*tensors, self.block_size)
-
-    def set_class_bias(self, values: Tensor) -> None:
-        """Set the bias of every class, `(num_classes,)`: a model that starts from label frequencies learns faster."""
-        with torch.no_grad():
-            self.classifier.bias.copy_(values)
+        return self.classifier(pair_embeddings)
 
 
-__all__ = ["BilinearHead", "PairFactors", "grouped_outer"]
+__all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "grouped_outer", "project_pairs"]

@@ -171,12 +171,55 @@ PEMSCL = """\
     year = {2023},
 }"""
 
-HEADS = {"bilinear": ("grouped bilinear with localized context pooling (Zhou et al., 2021)", ATLOP)}
+KD_DOCRE = """\
+@inproceedings{tan2022kddocre,
+    title = {Document-level relation extraction with adaptive focal loss and knowledge distillation},
+    author = {Tan, Qingyu and He, Ruidan and Bing, Lidong and Ng, Hwee Tou},
+    booktitle = {Findings of the Association for Computational Linguistics: ACL 2022},
+    pages = {1672--1681},
+    year = {2022},
+}"""
+
+DOCUNET = """\
+@inproceedings{zhang2021docunet,
+    title = {Document-level relation extraction as semantic segmentation},
+    author = {Zhang, Ningyu and Chen, Xiang and Xie, Xin and Deng, Shumin and Tan, Chuanqi and Chen, Mosha and
+        Huang, Fei and Si, Luo and Chen, Huajun},
+    booktitle = {Proceedings of the Thirtieth International Joint Conference on Artificial Intelligence},
+    pages = {3999--4006},
+    year = {2021},
+}"""
+
+NCRL = """\
+@inproceedings{zhou2022ncrl,
+    title = {None class ranking loss for document-level relation extraction},
+    author = {Zhou, Yang and Lee, Wee Sun},
+    booktitle = {Proceedings of the Thirty-First International Joint Conference on Artificial Intelligence},
+    pages = {4538--4544},
+    year = {2022},
+}"""
+
+VAEDIFF = """\
+@inproceedings{tran2025vaediff,
+    title = {{VaeDiff-DocRE}: end-to-end data augmentation framework for document-level relation extraction},
+    author = {Tran, Khai Phan and Hua, Wen and Li, Xue},
+    booktitle = {Proceedings of the 31st International Conference on Computational Linguistics},
+    year = {2025},
+}"""
+
+HEADS = {
+    "bilinear": ("grouped bilinear with localized context pooling (Zhou et al., 2021)", ATLOP),
+    "axial": ("axial attention over the entity table (Tan et al., 2022)", KD_DOCRE),
+    "unet": ("U-Net over the entity table (Zhang et al., 2021)", DOCUNET),
+}
 """By pair head: what it is, and its paper."""
 
 LOSSES = {
     "atl": ("adaptive thresholding (Zhou et al., 2021)", ATLOP),
     "pmt": ("pairwise moving threshold (Guo et al., 2023)", PEMSCL),
+    "afl": ("adaptive focal (Tan et al., 2022)", KD_DOCRE),
+    "ncrl": ("none-class ranking (Zhou and Lee, 2022)", NCRL),
+    "balanced": ("balanced softmax (Zhang et al., 2021)", DOCUNET),
     "bce": ("binary cross-entropy", None),
 }
 """By loss: what it is, and its paper, if it takes one."""
@@ -187,13 +230,14 @@ def citations(config: DocREConfig, version: str) -> str:
     What to cite.
 
     Args:
-        config ([`DocREConfig`]): The pair head and the loss.
+        config ([`DocREConfig`]): The pair head and the losses.
         version (`str`): The version of this library.
 
     Returns:
         `str`: BibTeX of the library and of the papers.
     """
-    papers = [HEADS[config.head][1], LOSSES[config.loss][1]]
+    contrastive = {"pemscl": PEMSCL, "vaediff": VAEDIFF}[config.contrastive_arguments.get("form", "pemscl")]
+    papers = [HEADS[config.head][1], LOSSES[config.loss][1], contrastive if config.contrastive_weight else None]
     return "\n\n".join(dict.fromkeys([SOFTWARE.replace("VERSION", version), *filter(None, papers)]))
 
 

@@ -18,16 +18,29 @@ from transformers.utils import ModelOutput
 
 from .attention import AttentionRows
 from .configuration_docre import DocREConfig
+from .contrastive import supervised_contrastive_loss
 from .encoding import all_pairs, encode, pool_entities
 from .evidence import sentence_attention
-from .head_bilinear import BilinearHead
-from .losses import adaptive_thresholding_loss, binary_cross_entropy_loss, pairwise_moving_threshold_loss
+from .head_axial import AxialHead
+from .head_bilinear import BilinearHead, PairFactors
+from .head_unet import UNetHead
+from .losses import (
+    adaptive_focal_loss,
+    adaptive_thresholding_loss,
+    balanced_softmax_loss,
+    binary_cross_entropy_loss,
+    none_class_ranking_loss,
+    pairwise_moving_threshold_loss,
+)
 from .remote_code import Shareable
 
-HEAD_CLASSES: dict[str, type[BilinearHead]] = {"bilinear": BilinearHead}
+HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
 LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "atl": adaptive_thresholding_loss,
+    "afl": adaptive_focal_loss,
     "pmt": pairwise_moving_threshold_loss,
+    "ncrl": none_class_ranking_loss,
+    "balanced": balanced_softmax_loss,
     "bce": binary_cross_entropy_loss,
 }
 
@@ -61,7 +74,9 @@ class DocRERelationOutput(ModelOutput):
         pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document in batch, head entity, tail entity.
         entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
         losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.
-        pair_embeddings (`torch.Tensor`, *optional*): On request; `(num_pairs, emb_size * block_size)` here.
+        pair_embeddings (`torch.Tensor`, *optional*):
+            On request: what the classifier reads, `(num_pairs, emb_size * block_size)` of the bilinear and the U-Net
+            head, `(num_pairs, hidden)` of the axial one.
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
         sentence_attention (`torch.Tensor` of shape `(num_pairs, sentences)`, *optional*):
             On request: how much of the pair's context comes from each sentence; see [`sentence_attention`].
@@ -92,15 +107,15 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, BilinearHead):
-            # torch's own initialisation of linear layers, as the published code trains from.
-            for layer in (module.head_projection, module.tail_projection, module.classifier):
-                bound = 1 / math.sqrt(layer.in_features)
-                init.uniform_(layer.weight, -bound, bound)
-                init.uniform_(layer.bias, -bound, bound)
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            # torch's own initialisation, as the published code trains from. Encoders have their own.
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
         elif module is getattr(self, "type_pair_bias", None):
             init.zeros_(module.weight)
-        elif not isinstance(module, nn.Linear):
+        else:
             super()._init_weights(module)
 
     @classmethod
@@ -281,7 +296,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
     def __init__(self, config: DocREConfig) -> None:
         super().__init__(config)
         self.docre = DocREModel(config)
-        self.head = HEAD_CLASSES[config.head](config)
+        self.head: Any = HEAD_CLASSES[config.head](config)
         self.type_pair_bias: nn.Embedding | None = None
         if config.use_entity_types:
             self.type_pair_bias = nn.Embedding((len(config.entity_types) + 1) ** 2, config.num_classes)
@@ -362,7 +377,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
     def set_class_bias(self, values: Tensor) -> None:
         """Set the classifier's bias, `(num_classes,)`, such as the labels' log-odds before training."""
-        self.head.set_class_bias(values)
+        with torch.no_grad():
+            self.head.classifier.bias.copy_(values)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the encoder's word embeddings."""
@@ -420,8 +436,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             [`DocRERelationOutput`].
 
         Raises:
-            ValueError: when `mentions` or `pairs` name an entity that is not there, or sentence attention is wanted
-                of tokens without `sentence_ids`.
+            ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
+                tokens without `sentence_ids`, or the config's loss does not train what its decision reads.
         """
         if output_sentence_attention and sentence_ids is None:
             raise ValueError(
@@ -438,21 +454,25 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         pairs = pairs.long()
         _check_entities("pairs", pairs, states.num_entities)
         embeddings = self.head.pair_embeddings(
-            states.last_hidden_state, states.entity_embeddings, states.entity_attention, pairs
+            states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
         )
         logits = self.head.classify(embeddings)
         if self.type_pair_bias is not None:
             types = self.docre.entity_type_table(entity_types, states.num_entities)
             head_type, tail_type = types[pairs[:, 0], pairs[:, 1]], types[pairs[:, 0], pairs[:, 2]]
             logits = logits + self.type_pair_bias(head_type * (len(self.config.entity_types) + 1) + tail_type)
-        losses = None if labels is None else self._losses(logits, labels, num_items_in_batch)
+        if self.config.include_diagonal_in_mean:
+            logits = logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
+        losses = None
+        if labels is not None:
+            losses = self._losses(logits, labels, embeddings, pairs, states.num_entities, num_items_in_batch)
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
             pairs=pairs,
             entities_read=states.entities_read,
             losses=losses,
-            pair_embeddings=embeddings.outer(self.config.block_size) if output_pair_embeddings else None,
+            pair_embeddings=self._as_tensor(embeddings) if output_pair_embeddings else None,
             entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,
             sentence_attention=(
                 self._sentence_attention(states, sentence_ids, pairs) if output_sentence_attention else None
@@ -471,16 +491,49 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             eps=config.context_eps,
         )
 
-    def _losses(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
+    def _as_tensor(self, embeddings: Tensor | PairFactors) -> Tensor:
+        return embeddings.outer(self.config.block_size) if isinstance(embeddings, PairFactors) else embeddings
+
+    def _losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        embeddings: Tensor | PairFactors,
+        pairs: Tensor,
+        num_entities: Tensor,
+        num_items_in_batch: Tensor | int | None,
+    ) -> dict[str, Tensor]:
         function, config = LOSS_FUNCTIONS[self.config.loss], self.config
+        config.check_decision()
         arguments = dict(config.loss_arguments)
         if not self.training:
             # Drawing labels belongs to training: an evaluation would change from call to call.
             arguments.pop("negative_label_rate", None)
+        losses = {}
+        if config.contrastive_weight:
+            losses["contrastive"] = config.contrastive_weight * self._contrastive(embeddings, labels)
+        if config.include_diagonal_in_mean:
+            # Those that are among the pairs have their logits of 0 already.
+            missing = max(0, int(num_entities.sum()) - int((pairs[:, 1] == pairs[:, 2]).sum()))
+            logits = torch.cat([logits, logits.new_zeros(missing, logits.shape[1])])
+            labels = torch.cat([labels, labels.new_zeros(missing, labels.shape[1])])
         if num_items_in_batch is None:
-            return {config.loss: function(logits, labels, reduction="mean", **arguments)}
+            return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
         total = function(logits, labels, reduction="sum", **arguments)
-        return {config.loss: total / num_items_in_batch}
+        # A mean over anchors counts as much as its batch has pairs.
+        share = len(logits) / num_items_in_batch
+        return {config.loss: total / num_items_in_batch, **{name: loss * share for name, loss in losses.items()}}
+
+    def _contrastive(self, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:
+        arguments = self.config.contrastive_arguments
+        # The published arithmetic is over all rows; else those without relation are no anchors.
+        anchors = torch.arange(len(labels), device=labels.device)
+        if not arguments.get("reference"):
+            anchors = anchors[(labels[:, 1:] > 0).any(1)]
+        if not isinstance(embeddings, PairFactors):
+            return supervised_contrastive_loss(embeddings, labels, anchors=anchors, **arguments)
+        similarity = embeddings.similarity(anchors, self.config.block_size)
+        return supervised_contrastive_loss(None, labels, similarity=similarity, anchors=anchors, **arguments)
 
 
 def _load_encoder(encoder: str | PreTrainedModel) -> Any:

@@ -30,7 +30,14 @@ def marker_tokens(config: DocREConfig) -> list[str]:
         return ["*"]
     if config.marker_style == "tags":
         return ["<e>", "</e>"]
+    if config.marker_style == "unused":
+        places = range(len(config.entity_types) + 1)
+        return [_unused_marker(place, closing) for place in places for closing in (False, True)]
     return [f"<{slash}e:{name}>" for name in ["", *config.entity_types] for slash in ("", "/")]
+
+
+def _unused_marker(place: int, closing: bool) -> str:
+    return f"[unused{2 * place + 1 + 50 * closing}]"
 
 
 def load_tokenizer(
@@ -267,6 +274,10 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             return "*"
         if self.config.marker_style == "tags":
             return f"<{slash}e>"
+        if self.config.marker_style == "unused":
+            types = self.config.entity_types
+            # Unknown types take the tokens behind those of the known ones.
+            return _unused_marker(types.index(mention.type) if mention.type in types else len(types), closing)
         known = mention.type if mention.type in self.config.entity_types else ""
         return f"<{slash}e:{known}>"
 

@@ -281,7 +281,10 @@ class DocRETrainer(RecordingTrainer):
         if self.args.normalise == "micro-batch":
             self._weigh(batch_samples, device)
             return None
-        pairs = sum(len(batch["pairs"]) for batch in batch_samples if batch["document_index"][0] >= 0)
+        batches = [batch for batch in batch_samples if batch["document_index"][0] >= 0]
+        pairs = sum(len(batch["pairs"]) for batch in batches)
+        if self.model.config.include_diagonal_in_mean:
+            pairs += sum(int(batch["num_entities"].sum()) for batch in batches)
         num_items = torch.tensor(pairs, device=device)
         if self.args.world_size > 1:
             num_items = self.accelerator.gather(num_items).sum()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .configuration_docre import DocREConfig
+from .contrastive import supervised_contrastive_loss
 from .documents import Document, DocumentError
 from .modeling_docre import LOSS_FUNCTIONS, DocREForRelationExtraction
 from .processing_docre import DocREProcessor
@@ -25,6 +26,10 @@ REFUSED = {
 
 # What makes other features or labels of the same document.
 SHARED_SETTINGS = ("relations", "entity_types", "marker_style")
+
+
+# What the model passes to the losses itself.
+_FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
 
 
 def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
@@ -76,7 +81,8 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
         args ([`DocRETrainingArguments`]): The settings.
 
     Raises:
-        ValueError: If it doesn't, or the loss does not know one of `config.loss_arguments`.
+        ValueError: If it doesn't, the loss does not train what the decision reads, or does not know one of its
+            arguments.
     """
     config = model.config
     for name in SHARED_SETTINGS:
@@ -87,6 +93,7 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
                 "something else to each. Build the processor from the model's config: "
                 "DocREProcessor.from_encoder(ENCODER, config=model.config)."
             )
+    config.check_decision()
     check_loss_arguments(config)
     if config.loss_arguments.get("reference_broadcast") and args.normalise != "micro-batch":
         raise ValueError(
@@ -97,7 +104,7 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
 
 def check_loss_arguments(config: DocREConfig) -> None:
     """
-    Checks the names in `config.loss_arguments`.
+    Checks the names in `config.loss_arguments` and `config.contrastive_arguments`.
 
     Args:
         config ([`DocREConfig`]): The model's settings.
@@ -105,13 +112,16 @@ def check_loss_arguments(config: DocREConfig) -> None:
     Raises:
         ValueError: If the loss doesn't take an argument of that name.
     """
-    parameters = inspect.signature(LOSS_FUNCTIONS[config.loss]).parameters
-    known = [name for name in parameters if name not in ("logits", "labels", "generator", "reduction")]
-    for name in config.loss_arguments:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(known) or 'none'}."
-            raise ValueError(f"loss_arguments has {name!r}, which the loss {config.loss!r} doesn't take. {hint}")
+    for field, function, name in (
+        ("loss_arguments", LOSS_FUNCTIONS[config.loss], repr(config.loss)),
+        ("contrastive_arguments", supervised_contrastive_loss, "'contrastive'"),
+    ):
+        known = [key for key in inspect.signature(function).parameters if key not in _FILLED_IN]
+        for argument in getattr(config, field):
+            if argument not in known:
+                near = difflib.get_close_matches(argument, known, n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(known) or 'none'}."
+                raise ValueError(f"{field} has {argument!r}, which the loss {name} doesn't take. {hint}")
 
 
 def check_training_relations(documents: Sequence[Document], config: DocREConfig, argument: str) -> None:

@@ -6,7 +6,8 @@ import pytest
 import transformers
 
 from modeling_docre import METHODS, DocREConfig
-from modeling_docre.configuration_docre import encoder_window, find_method
+from modeling_docre.configuration_docre import encoder_window
+from modeling_docre.methods import find_method
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda row: row.name)

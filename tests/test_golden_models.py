@@ -104,7 +104,7 @@ def test_states_on_the_way(golden_dir, relations, family):
     model.head.pair_embeddings = lambda *args: hidden.append(args) or original(*args)
     with torch.no_grad():
         run(model, arrays, "short")
-    states, entities, attention, pairs = hidden[0]
+    states, entities, attention, _, pairs = hidden[0]
     real = torch.tensor(arrays["short/attention_mask"]).bool()
     torch.testing.assert_close(states[real], torch.tensor(arrays["short/sequence_output"])[real], **TOLERANCE)
     for name, column in (("hs", 1), ("ts", 2)):

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from modeling_docre import DocREConfig, head_bilinear
 from modeling_docre.encoding import all_pairs
@@ -78,7 +77,7 @@ def test_logits_and_gradients_by_loops(reduce, eps):
         if by_loops:
             logits = score_by_loops(head, *inputs, pairs, reduce, eps)
         else:
-            logits = head.classify(head.pair_embeddings(*inputs, pairs))
+            logits = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
         logits.cos().sum().backward()
         gradients = {f"input {n}": tensor.grad for n, tensor in enumerate(inputs)}
         gradients |= {name: parameter.grad for name, parameter in head.named_parameters()}
@@ -109,7 +108,7 @@ def test_slices_do_not_change_values_or_gradients(monkeypatch, budget):
         monkeypatch.setattr(head_bilinear, "_OUTER_BUDGET", size)
         head = make_head(torch.float32)
         inputs = [tensor.requires_grad_() for tensor in documents(torch.float32)]
-        logits = head.classify(head.pair_embeddings(*inputs, all_pairs(COUNTS)))
+        logits = head.classify(head.pair_embeddings(*inputs, COUNTS, all_pairs(COUNTS)))
         logits.pow(2).sum().backward()
         results.append([logits, *(tensor.grad for tensor in inputs), *(p.grad for p in head.parameters())])
     for one, other in zip(*results, strict=True):
@@ -129,7 +128,7 @@ def test_half_precision_gradients_do_not_lose_slices(monkeypatch):
 def test_no_pairs():
     head = make_head()
     inputs = [tensor.requires_grad_() for tensor in documents()]
-    factors = head.pair_embeddings(*inputs, torch.zeros(0, 3).long())
+    factors = head.pair_embeddings(*inputs, COUNTS, torch.zeros(0, 3).long())
     logits = head.classify(factors)
     assert logits.shape == (0, 4) and factors.outer(BLOCK).shape == (0, WIDTH * BLOCK)
     logits.sum().backward()
@@ -140,11 +139,11 @@ def test_rows_follow_the_pairs_and_nothing_else():
     head, inputs = make_head(), documents()
     with torch.no_grad():
         pairs = all_pairs(COUNTS)
-        logits = head.classify(head.pair_embeddings(*inputs, pairs))
+        logits = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
         everything = {tuple(pair): row for pair, row in zip(pairs.tolist(), logits, strict=True)}
         shuffled = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(3))][:7]
         for subset in (shuffled, pairs[4:5], torch.cat([pairs[2:3], pairs[2:3]])):
-            logits = head.classify(head.pair_embeddings(*inputs, subset))
+            logits = head.classify(head.pair_embeddings(*inputs, COUNTS, subset))
             for pair, row in zip(subset.tolist(), logits, strict=True):
                 torch.testing.assert_close(row, everything[tuple(pair)], atol=1e-13, rtol=0)
 
@@ -154,17 +153,18 @@ def test_swapping_documents_swaps_their_logits():
     pairs = all_pairs(COUNTS)
     order = torch.tensor([2, 0, 1])  # new position of each document
     with torch.no_grad():
-        before = head.classify(head.pair_embeddings(*inputs, pairs))
-        moved = [torch.empty_like(tensor).index_copy(0, order, tensor) for tensor in inputs]
-        after = head.classify(head.pair_embeddings(*moved, torch.cat([order[pairs[:, :1]], pairs[:, 1:]], 1)))
+        before = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
+        *moved, counts = [torch.empty_like(one).index_copy(0, order, one) for one in (*inputs, COUNTS)]
+        moved_pairs = torch.cat([order[pairs[:, :1]], pairs[:, 1:]], 1)
+        after = head.classify(head.pair_embeddings(*moved, counts, moved_pairs))
     torch.testing.assert_close(after, before, atol=1e-13, rtol=0)
 
 
 def test_head_and_tail_are_not_interchangeable():
     head, inputs = make_head(), documents()
     with torch.no_grad():
-        one = head.classify(head.pair_embeddings(*inputs, torch.tensor([[0, 1, 2]])))
-        other = head.classify(head.pair_embeddings(*inputs, torch.tensor([[0, 2, 1]])))
+        one = head.classify(head.pair_embeddings(*inputs, COUNTS, torch.tensor([[0, 1, 2]])))
+        other = head.classify(head.pair_embeddings(*inputs, COUNTS, torch.tensor([[0, 2, 1]])))
     assert (one - other).abs().max() > 1e-3
 
 
@@ -206,9 +206,9 @@ def test_the_outer_product_of_a_whole_batch_never_exists(monkeypatch):
 def test_autocast_runs_the_classifier_in_half_precision_and_stays_close():
     head, inputs = make_head(torch.float32), documents(torch.float32)
     pairs = all_pairs(COUNTS)
-    exact = head.classify(head.pair_embeddings(*inputs, pairs))
+    exact = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = head.classify(head.pair_embeddings(*inputs, pairs))
+        logits = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
     assert logits.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), exact, atol=0.05, rtol=0)
     logits.float().sum().backward()
@@ -227,10 +227,3 @@ def test_second_derivatives_are_refused_rather_than_wrong():
     (gradient,) = torch.autograd.grad(logits.pow(2).sum(), head, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
-
-
-def test_class_bias():
-    head = make_head(torch.float32)
-    head.set_class_bias(torch.tensor([0.0, -1.0, -2.0, -3.0]))
-    assert head.classifier.bias.tolist() == [0.0, -1.0, -2.0, -3.0]
-    assert isinstance(head.classifier.bias, nn.Parameter) and head.classifier.bias.requires_grad

@@ -795,11 +795,11 @@ def test_citations_say_what_the_citation_file_says(repository):
         own, *papers = entries
         assert f"version = {{{known['version']}}}" in own and f"title = {{{known['title']}}}" in own
         assert known["authors"] == [{"name": "The modeling-docre authors"}] and "{{The modeling-docre authors}}" in own
-        assert len(papers) == {"atl": 1, "pmt": 2, "bce": 1}[loss]
+        assert len(papers) == {"atl": 1, "bce": 1}.get(loss, 2)
         for paper in papers:
             (fact,) = [item for item in known["references"] if f"title = {{{item['title']}}}" in paper]
             authors = [f"{person['family-names']}, {person['given-names']}" for person in fact["authors"]]
-            assert f"author = {{{' and '.join(authors)}}}" in paper
+            assert f"author = {{{' and '.join(authors)}}}" in " ".join(paper.split())
             assert f"pages = {{{fact['start']}--{fact['end']}}}" in paper and f"year = {{{fact['year']}}}" in paper
             assert fact["collection-title"] in " ".join(paper.split())
 

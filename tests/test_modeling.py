@@ -405,7 +405,7 @@ def test_types_change_logits_only_where_the_model_has_them(tiny_bert_dir):
         plain = states.entity_embeddings - model.docre.type_embeddings.weight[0]
         embeddings = plain + model.docre.type_embeddings.weight[types]
         factors = model.head.pair_embeddings(
-            states.last_hidden_state, embeddings, states.entity_attention, typed.pairs
+            states.last_hidden_state, embeddings, states.entity_attention, states.num_entities, typed.pairs
         )
         expected = model.head.classify(factors)
         for row, (document, head, tail) in enumerate(typed.pairs.tolist()):

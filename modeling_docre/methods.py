@@ -1,0 +1,106 @@
+"""The table of methods: a method is a row, not a fork."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+class Method(NamedTuple):
+    """One row of the table of methods: what fills a fresh [`DocREConfig`]."""
+
+    name: str
+    head: str
+    loss: str
+    decision: str
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """Other fields in which the method differs from their defaults."""
+    training: str = ""
+    """What happens in training beyond the main loss."""
+
+
+# Of KD-DocRE's code, which VaeDiff-DocRE took over.
+_AXIAL = {"emb_size": 1024, "context_head_reduce": "sum", "context_eps": 1e-10}
+
+METHODS: tuple[Method, ...] = (
+    Method("atlop", head="bilinear", loss="atl", decision="threshold-class"),
+    Method("atlop-bce", head="bilinear", loss="bce", decision="probability"),
+    Method("ncrl", head="bilinear", loss="ncrl", decision="threshold-class"),
+    Method(
+        "pemscl",
+        head="bilinear",
+        loss="pmt",
+        decision="threshold-class",
+        # What the paper takes for DocRED; 0.1 and 0.2 for Re-DocRED.
+        settings={"emb_size": 1024, "contrastive_weight": 2.0, "contrastive_arguments": {"temperature": 2.0}},
+        training="supervised contrastive loss",
+    ),
+    Method("kd-docre", head="axial", loss="afl", decision="threshold-class", settings=_AXIAL),
+    Method(
+        "vaediff",
+        head="axial",
+        loss="pmt",
+        decision="threshold-class",
+        settings={**_AXIAL, "contrastive_weight": 2.0, "contrastive_arguments": {"form": "vaediff"}},
+        training="supervised contrastive loss",
+    ),
+    Method("docunet", head="unet", loss="balanced", decision="zero"),
+)
+
+HEADS = ("bilinear", "axial", "unet")
+# What each loss trains: where a relation's logit has to lie above.
+LOSSES: dict[str, tuple[str, ...]] = {
+    "atl": ("threshold-class",),
+    "afl": ("threshold-class",),
+    "pmt": ("threshold-class",),
+    "ncrl": ("threshold-class",),
+    "balanced": ("zero", "probability"),
+    "bce": ("probability", "zero"),
+}
+
+# In words, for people.
+_HEAD_NAMES = {"bilinear": "bilinear", "axial": "axial attention", "unet": "U-Net"}
+_LOSS_NAMES = {
+    "atl": "adaptive thresholding",
+    "afl": "adaptive focal",
+    "pmt": "pairwise moving threshold + entropy",
+    "ncrl": "none-class ranking",
+    "balanced": "balanced softmax",
+    "bce": "binary cross-entropy",
+}
+_DECISION_NAMES = {"threshold-class": "threshold class", "zero": "constant 0", "probability": "one probability"}
+
+
+def find_method(name: str) -> Method:
+    """Return the row of the table of methods called `name`.
+
+    Raises:
+        ValueError: when there is no such method; the message lists those that exist.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    raise ValueError(f"There is no method {name!r}. Methods: {', '.join(m.name for m in METHODS)}.")
+
+
+def methods_table() -> list[tuple[str, ...]]:
+    """Return the table of methods for people, with its header: method, pair head, loss, decision, in training."""
+    rows = [
+        (
+            f"`{row.name}`",
+            _with_id(_HEAD_NAMES[row.head], row.head),
+            _with_id(_LOSS_NAMES[row.loss], row.loss),
+            _DECISION_NAMES[row.decision],
+            row.training,
+        )
+        for row in METHODS
+    ]
+    return [("method", "pair head", "loss", "decision", "beside the loss"), *rows]
+
+
+def _with_id(words: str, name: str) -> str:
+    return words if words == name else f"{words} (`{name}`)"
+
+
+__all__ = ["HEADS", "LOSSES", "METHODS", "Method", "find_method", "methods_table"]
