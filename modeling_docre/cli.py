@@ -134,6 +134,22 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
     convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
 
+    importing = _command(
+        commands, "import", _import, "make a model of a checkpoint that the authors of a method published",
+        "docre import atlop.pt --method atlop --encoder google-bert/bert-base-cased -o my-atlop",
+    )  # fmt: skip
+    importing.add_argument("file", metavar="FILE", help=".pt, .bin or .safetensors: a state dict")
+    importing.add_argument("--method", required=True, help="the method it is of; docre methods lists them")
+    importing.add_argument(
+        "--encoder", required=True, help="Hub id or folder of the encoder; its config.json is enough"
+    )
+    importing.add_argument("-o", "--output", required=True, metavar="OUT", help="folder to save the model to")
+    importing.add_argument(
+        "--relations", metavar="FILE", help="JSON of relation ids in class order, or rel2id.json; DocRED's without it"
+    )
+
+    _command(commands, "methods", _methods, "list the methods: what each is made of", "docre methods")
+
     demo = _command(
         commands, "demo", _demo, "show the relations of documents that you type on a page in the browser",
         "docre demo\n  docre demo --model my-model --port 8000",
@@ -249,6 +265,34 @@ def _convert(options: argparse.Namespace, _: list[str]) -> None:
     reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **card)
     for split, report in reports.items():
         _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
+
+
+def _import(options: argparse.Namespace, _: list[str]) -> None:
+    from .data_files import read_relations
+    from .original_checkpoints import import_checkpoint
+
+    relations = None if options.relations is None else read_relations(options.relations)
+    model, report = import_checkpoint(
+        options.file, options.method, options.encoder, options.output, relations=relations
+    )
+    for name, reason in report.unused.items():
+        print(f"not used: {name} ({reason})", file=sys.stderr)
+    print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {options.output}", file=sys.stderr)
+    if not report.tokenizer:
+        print(
+            f"The tokenizer was not found in {options.encoder}: copy its files (tokenizer.json, vocab.txt, ...) to "
+            f"{options.output} before extracting from text.",
+            file=sys.stderr,
+        )
+
+
+def _methods(_: argparse.Namespace, __: list[str]) -> None:
+    from .methods import methods_table
+
+    rows = [tuple(cell.replace("`", "") for cell in row) for row in methods_table()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> None:

@@ -54,6 +54,32 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return _parse(stream.read(), str(path), 1)
 
 
+def read_relations(path: str | os.PathLike[str]) -> dict[str, str] | list[str]:
+    """Read relation ids in class order.
+
+    Args:
+        path (`str` or `os.PathLike`):
+            JSON: a list of ids, ids with words for them (`{"P17": "country"}`), or ids with numbers, as the published
+            `rel2id.json`, where number 0 is "no relation" and is left out.
+
+    Returns:
+        `list[str]` or `dict[str, str]`: The ids, with words where the file has them.
+
+    Raises:
+        DataFileError: when the file is missing, or holds something else.
+    """
+    found = read_json(path)
+    if isinstance(found, dict) and found and all(isinstance(number, int) for number in found.values()):
+        return [name for name, number in sorted(found.items(), key=lambda item: item[1]) if number != 0]
+    if isinstance(found, dict) and all(isinstance(words, str) for words in found.values()):
+        return found
+    if isinstance(found, list) and all(isinstance(name, str) for name in found):
+        return found
+    raise DataFileError(
+        f"{path}: no relations. Write a list of ids, or an object from ids to words or to class numbers."
+    )
+
+
 def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iterator[Document]:
     """Read the documents of a file, one after the other; no kind but `.txt` is in memory as a whole.
 
@@ -355,6 +381,7 @@ __all__ = [
     "iter_documents",
     "read_docred_rows",
     "read_json",
+    "read_relations",
     "read_rows",
     "readable",
     "write_documents",
