@@ -47,17 +47,22 @@ class Shape(NamedTuple):
     block_size: int = 64
     loss: str = "atl"
     use_entity_types: bool = False
+    method: str = "atlop"
 
 
 MODELS = {
     "minilm": Shape(6, 384, 12, 1536, emb_size=384, loss="pmt", use_entity_types=True),
     "minilm-768": Shape(6, 384, 12, 1536, emb_size=768),
     "bert-base": Shape(12, 768, 12, 3072, emb_size=768),
+    "minilm-kd-docre": Shape(6, 384, 12, 1536, emb_size=384, loss="afl", method="kd-docre"),
+    "minilm-docunet": Shape(6, 384, 12, 1536, emb_size=384, loss="balanced", method="docunet"),
+    "bert-base-kd-docre": Shape(12, 768, 12, 3072, emb_size=1024, loss="afl", method="kd-docre"),
+    "bert-base-docunet": Shape(12, 768, 12, 3072, emb_size=768, loss="balanced", method="docunet"),
     "tiny": Shape(2, 32, 4, 64, emb_size=32, block_size=8),
 }
 MODEL_NOTES = (
     "minilm: the embedded model's settings (emb_size 384, entity types, loss pmt); minilm-768 and bert-base: the "
-    "published ones (emb_size 768, loss atl); block 64"
+    "published ones (emb_size 768, loss atl); with a method's name its own head and loss; block 64"
 )
 
 
@@ -72,7 +77,7 @@ def build_models(shape: Shape, device: str) -> tuple[PreTrainedModel, DocREForRe
         intermediate_size=shape.intermediate,
     )
     config = DocREConfig.for_method(
-        "atlop",
+        shape.method,
         RELATIONS,
         encoder_config=encoder_config,
         emb_size=shape.emb_size,

@@ -38,7 +38,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "attention rows": (attention, "attention_rows"),
     "entity pooling": (assembly, "pool_entities"),
     "localized context": (head_bilinear, "localized_context"),
-    "projections": (head_bilinear.BilinearHead, "_project"),
+    "projections": (head_bilinear, "_project"),
     "bilinear": (head_bilinear.BilinearHead, "classify"),
     "loss": (assembly.DocREForRelationExtraction, "_losses"),
 }

@@ -37,6 +37,8 @@ from common import (
 )
 from torch import nn
 
+from modeling_docre.processes import steady_memory
+
 DROPOUTS = {"inference": 0.0, "training": 0.1, "training without dropout": 0.0}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -122,6 +124,9 @@ def peak_of_step(task: tuple[str, Work, str, str, str, bool, int]) -> int:
     """Return by how many bytes memory rises at most while a step runs, weights and earlier state not counted."""
     model_name, work, kind, dtype, device, bare, threads = task
     torch.set_num_threads(threads)
+    if not device.startswith("cuda"):
+        # Tensors get pages of their own: what the C library's heap loses between them is another figure every time.
+        steady_memory(1 << 20)
     encoder, ours = build_models(MODELS[model_name], device)
     model = encoder if bare else ours
     del encoder, ours

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .configuration_docre import DocREConfig
-from .data_files import iter_documents, read_json
+from .data_files import iter_documents, read_json, read_relations
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
@@ -74,7 +74,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
 
     Args:
         path (`str` or `os.PathLike`):
-            The YAML file.
+            The YAML file. It may begin with `extends: OTHER.yaml`, a path seen from this file: settings that it does
+            not name are those of the other.
         overrides (`Sequence[str]` or `Mapping[str, Any]`, *optional*):
             Changes such as `"--training.learning_rate=3e-4"`, or `{"training.learning_rate": 3e-4}`. The section may
             be left out where only one has the name: `"--learning_rate=3e-4"`.
@@ -86,7 +87,17 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
         RecipeError: If a name isn't known (the message has the nearest one), or a value has the wrong type.
         FileNotFoundError: If there is no such file.
     """
-    content = _read_yaml(Path(path).read_text(encoding="utf-8"), str(path))
+    tree = _read_tree(Path(path))
+    for name, value in _read_overrides(overrides):
+        _set(tree, _resolve(name), value)
+    _check(tree, str(path))
+    _expand(tree["output_dir"], "output_dir")
+    return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"])
+
+
+def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a recipe, and what it extends."""
+    content = _read_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict):
         raise RecipeError(f"{path} isn't a recipe: it needs the sections model, data and training, and output_dir.")
     tree: dict[str, Any] = {**content}
@@ -95,11 +106,18 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
         if not isinstance(value, dict):
             raise RecipeError(f"{path}: {section!r} must be a section with one setting per line, not {value!r}.")
         tree[section] = {**value}
-    for name, value in _read_overrides(overrides):
-        _set(tree, _resolve(name), value)
-    _check(tree, str(path))
-    _expand(tree["output_dir"], "output_dir")
-    return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"])
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: extends is {base!r}; write the path of another recipe, seen from this one.")
+    extended = path.parent / base
+    if extended.resolve() in (*below, path.resolve()):
+        raise RecipeError(f"{path}: extends {base}, which extends this recipe in turn.")
+    if not extended.is_file():
+        raise RecipeError(f"{path}: extends {base}, but there is no file {extended}.")
+    found = _read_tree(extended, (*below, path.resolve()))
+    return {**found, **tree, **{section: {**found[section], **tree[section]} for section in SECTIONS}}
 
 
 def train_from_recipe(
@@ -241,15 +259,12 @@ def _encoder_path(encoder: str | Mapping[str, str]) -> str:
 def _read_relations(relations: Any, names: Any, train: list[Document]) -> dict[str, str] | list[str]:
     """Relation ids in class order, with words where they are known."""
     if isinstance(relations, str):
-        relations = read_json(_file(relations, "model.relations"))
+        relations = read_relations(_file(relations, "model.relations"))
     if isinstance(names, str):
         names = read_json(_file(names, "model.relation_names"))
     if relations is None:
         found = sorted({relation.relation for document in train for relation in document.relations or ()})
         relations = list(names) if names else found
-    if isinstance(relations, Mapping) and all(isinstance(number, int) for number in relations.values()):
-        # The published rel2id.json: number 0 is "no relation", which is no relation.
-        relations = [name for name, number in sorted(relations.items(), key=lambda item: item[1]) if number != 0]
     if isinstance(relations, Mapping):
         return dict(relations)
     return {name: names.get(name, name) for name in relations} if names else list(relations)

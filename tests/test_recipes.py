@@ -6,8 +6,10 @@ import pytest
 import yaml
 from training_helpers import RELATIONS, fictional
 
-from modeling_docre import DocREForRelationExtraction, DocREProcessor
+from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
+from modeling_docre.training_arguments import DocRETrainingArguments
+from modeling_docre.training_checks import check_loss_arguments
 
 
 @pytest.fixture
@@ -208,10 +210,59 @@ def test_entity_types_come_from_the_training_documents(recipe):
 
 def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeypatch):
     monkeypatch.setenv("DOCRE_DATA", "somewhere")
-    paths = sorted((repository / "recipes").glob("*.yaml"))
-    assert len(paths) >= 3
-    folders = [load_recipe(path).output_dir for path in paths]
-    assert folders == [f"runs/{path.stem}" for path in paths]
+    paths = sorted((repository / "recipes").rglob("*.yaml"))
+    assert len(paths) >= 25
+    methods = set()
+    for path in paths:
+        recipe = load_recipe(path)
+        assert recipe.output_dir == f"runs/{path.relative_to(repository / 'recipes').with_suffix('')}"
+        settings = {
+            name: value
+            for name, value in recipe.model.items()
+            if name not in ("encoder", "encoder_settings", "relations", "relation_names")
+        }
+        config = DocREConfig.for_method(**settings)
+        config.check_decision()
+        check_loss_arguments(config)
+        DocRETrainingArguments(output_dir="unused", **recipe.training)
+        methods.add((path.parent.name, config.method))
+    for folder in ("docred", "re-docred"):
+        for method in ("atlop", "atlop-bce", "ncrl", "pemscl", "kd-docre", "docunet"):
+            assert (folder, method) in methods
+
+
+def test_a_recipe_extends_another(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.yaml").write_text(
+        "output_dir: runs/base\nmodel: {encoder: e, method: atlop, emb_size: 8}\n"
+        "data: {train: a.json, eval: b.json}\ntraining: {seed: 1, num_train_epochs: 3}\n"
+    )
+    (tmp_path / "sub" / "middle.yaml").write_text("extends: ../base.yaml\nmodel: {method: kd-docre}\n")
+    (tmp_path / "sub" / "top.yaml").write_text(
+        "extends: middle.yaml\noutput_dir: runs/top\ndata: {train: c.json}\ntraining: {seed: 2}\n"
+    )
+    recipe = load_recipe(tmp_path / "sub" / "top.yaml", ["--num_train_epochs=5"])
+    assert recipe.model == {"encoder": "e", "method": "kd-docre", "emb_size": 8}
+    assert recipe.data == {"train": "c.json", "eval": "b.json"}
+    assert recipe.training == {"seed": 2, "num_train_epochs": 5}
+    assert recipe.output_dir == "runs/top"
+    assert load_recipe(tmp_path / "sub" / "middle.yaml").output_dir == "runs/base"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: nowhere.yaml", "there is no file"),
+        ("extends: recipe.yaml", "extends this recipe in turn"),
+        ("extends: other.yaml", "extends this recipe in turn"),
+        ("extends: [a.yaml]", "write the path of another recipe"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path, text, message):
+    (tmp_path / "recipe.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text("extends: recipe.yaml")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "recipe.yaml")
 
 
 def test_the_default_recipe_on_real_documents(repository, data_dir, tmp_path, monkeypatch):

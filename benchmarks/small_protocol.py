@@ -1,0 +1,191 @@
+"""Compare methods under the small protocol: train, score, print a table.
+
+    DOCRE_DATA=data python benchmarks/small_protocol.py --output runs/small
+
+Every method has the same two trials, the learning rates of its head in `TRIALS`, with the first seed; the better one
+runs with the other seeds. An ablation takes over the rate of its method. The better trial is that on the documents
+that are scored, and the one probability of `atlop-bce` is tuned on them too, which flatters its figures a little. Runs
+that are done are kept: called again, it goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "protocols" / "small.yaml"
+TRIALS = ("1e-3", "3e-4")
+SEEDS = (13, 14, 15)
+TRAINING, SCORED = slice(0, 250), slice(400, 500)
+
+
+class Row(NamedTuple):
+    """A row of the table: overrides of the recipe, and the row whose learning rate it takes over."""
+
+    name: str
+    overrides: tuple[str, ...]
+    rate_of: str = ""
+
+
+def method(name: str, *overrides: str) -> Row:
+    """Make the row of a method."""
+    return Row(name, (f"--model.method={name}", *overrides))
+
+
+ROWS = (
+    method("atlop"),
+    method("atlop-bce", "--training.tune_threshold=true"),
+    method("ncrl"),
+    method(
+        "pemscl",
+        "--model.contrastive_weight=0.1",
+        "--model.contrastive_arguments={temperature: 0.2}",
+    ),
+    Row(
+        "pemscl, no entropy",
+        (
+            "--model.method=pemscl",
+            "--model.contrastive_weight=0.1",
+            "--model.contrastive_arguments={temperature: 0.2}",
+            "--model.loss_arguments={entropy: false}",
+        ),
+        "pemscl",
+    ),
+    Row("pemscl, no contrastive loss", ("--model.method=pemscl", "--model.contrastive_weight=0.0"), "pemscl"),
+    Row(
+        "pemscl, neither",
+        ("--model.method=pemscl", "--model.contrastive_weight=0.0", "--model.loss_arguments={entropy: false}"),
+        "pemscl",
+    ),
+    method("kd-docre"),
+    Row("kd-docre, no axial attention", ("--model.method=kd-docre", "--model.head=bilinear"), "kd-docre"),
+    Row("kd-docre, atl for afl", ("--model.method=kd-docre", "--model.loss=atl"), "kd-docre"),
+    method("docunet"),
+)
+
+
+class Folders(NamedTuple):
+    """Where data is and results go."""
+
+    data: Path
+    output: Path
+
+
+def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
+    """Train and score once, unless that is done; return the figures."""
+    name = row.name.replace(", ", "-").replace(" ", "-")
+    folder = folders.output / f"{name}-{rate}-{seed}"
+    figures = folder / "figures.json"
+    if not figures.is_file():
+        began = time.monotonic()
+        command = [sys.executable, "-m", "modeling_docre.cli", "train", str(RECIPE), *overrides(row, rate, seed)]
+        command += [f"--output_dir={folder}", f"--training.frozen_cache_dir={folders.output / 'frozen'}"]
+        log = folders.output / f"{folder.name}.log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command, stdout=stream, stderr=stream, env=os.environ | {"DOCRE_DATA": str(folders.data)}
+            )
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, peak_memory(process.pid))
+                time.sleep(0.5)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed; see {log}.")
+        found = {"seconds": time.monotonic() - began, "peak_mib": peak / 2**20, **score(folders, folder)}
+        figures.write_text(json.dumps(found, indent=1))
+        (folder / "model.safetensors").unlink()
+    return json.loads(figures.read_text())
+
+
+def overrides(row: Row, rate: str, seed: int) -> list[str]:
+    """Return the changes of the recipe that make a run."""
+    return [*row.overrides, f"--training.head_learning_rate={rate}", f"--training.seed={seed}"]
+
+
+def peak_memory(process: int) -> int:
+    """Return the peak of a process so far, in bytes; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def score(folders: Folders, model: Path) -> dict[str, float]:
+    """Score the relations that the pipeline finds in the documents kept for it."""
+    from transformers import pipeline
+
+    from modeling_docre.metrics.docred.scoring import score as score_docred
+
+    documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
+    extract = pipeline("docre", model=str(model))
+    plain = [{key: value for key, value in document.items() if key != "labels"} for document in documents[SCORED]]
+    found = [
+        {"title": document["title"], "h_idx": relation["head"], "t_idx": relation["tail"], "r": relation["relation"]}
+        for document, answer in zip(plain, extract(plain), strict=True)
+        for relation in answer["relations"]
+    ]
+    figures = score_docred(found, documents[SCORED], train_annotated=documents[TRAINING])
+    return {name: value for name, value in figures.items() if not name.startswith("relation/")}
+
+
+def compare(folders: Folders, rows: list[Row], seeds: list[int]) -> None:
+    """Run what is missing, and print the table."""
+    columns = ("f1", "ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1")
+    names = ("F1", "Ign F1", "precision", "recall", "frequent F1", "long-tail F1", "macro F1")
+    chosen: dict[str, str] = {}
+    lines: list[str] = []
+    for row in rows:
+        if row.rate_of:
+            rate = chosen[row.rate_of]
+        else:
+            rate = max(TRIALS, key=lambda trial: run(folders, row, trial, seeds[0])["f1"])
+            chosen[row.name] = rate
+        runs = [run(folders, row, rate, seed) for seed in seeds]
+        cells = [spread([100 * found[column] for found in runs]) for column in columns]
+        cost = [
+            f"{statistics.mean(found['seconds'] for found in runs):.0f}",
+            f"{max(found['peak_mib'] for found in runs):,.0f}",
+        ]
+        lines.append(f"| {' | '.join([row.name, rate, *cells, *cost])} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    print(f"| {' | '.join(['method', 'rate', *names, 'seconds', 'MiB'])} |")
+    print("| --- | ---: |" + " ---: |" * (len(columns) + 2))
+    print("\n".join(lines))
+
+
+def spread(values: list[float]) -> str:
+    """Write mean and standard deviation."""
+    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/small"))
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="all without it")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--commands", action="store_true", help="print the command of each row instead")
+    options = parser.parse_args()
+    rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
+    if options.commands:
+        for row in rows:
+            changes = " ".join(f"'{change}'" if " " in change else change for change in row.overrides)
+            print(f"{row.name}: docre train recipes/protocols/small.yaml {changes}")
+        return
+    if "DOCRE_DATA" not in os.environ:
+        parser.error("DOCRE_DATA is not set: export DOCRE_DATA=FOLDER, which holds re-docred/ and docred/")
+    folders = Folders(Path(os.environ["DOCRE_DATA"]), options.output)
+    folders.output.mkdir(parents=True, exist_ok=True)
+    compare(folders, rows, options.seeds)
+
+
+if __name__ == "__main__":
+    main()
