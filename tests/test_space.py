@@ -376,7 +376,7 @@ def test_the_largest_document_is_read(embedded):
     assert len(app.read(f"{TWO} {text}", embedded.processor).text) > 0.99 * app.MAX_CHARACTERS
 
 
-MEASURED = """
+MEASURED = r"""
 import re, sys
 from pathlib import Path
 from modeling_docre.extraction import load_pipeline
