@@ -6,7 +6,9 @@ and is stitched together again, hidden states and attention rows alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -234,6 +236,21 @@ def pool_entities(encoded: Encoded, mentions: Tensor, num_entities: int) -> tupl
     return embeddings.view(batch, num_entities, width), attention.view(batch, num_entities, rows.shape[1], tokens)
 
 
+def run_again(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Run a function without chance in it, and once more in backward instead of keeping what it computes on the way.
+
+    Args:
+        function (`Callable`): What to run.
+        inputs: Its arguments.
+
+    Returns:
+        What the function returns.
+    """
+    if torch.is_grad_enabled():
+        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return function(*inputs)
+
+
 def localized_context(
     hidden_states: Tensor, entity_attention: Tensor, cells: Tensor, *, reduce: str = "mean", eps: float = 1e-5
 ) -> Tensor:
@@ -278,10 +295,7 @@ def localized_context(
         parts = []
         for first in range(0, rows, step):
             limits = (first, min(first + step, rows))
-            if torch.is_grad_enabled():
-                parts.append(checkpoint(rows_of_table, *limits, *tensors, use_reentrant=False))
-            else:
-                parts.append(rows_of_table(*limits, *tensors))
+            parts.append(run_again(rows_of_table, *limits, *tensors))
         table = torch.cat(parts, 1)
     return table[document, head, tail]
 
@@ -314,4 +328,13 @@ def all_pairs(num_entities: Tensor) -> Tensor:
     return table.nonzero()
 
 
-__all__ = ["Encoded", "WindowPlan", "all_pairs", "encode", "localized_context", "plan_windows", "pool_entities"]
+__all__ = [
+    "Encoded",
+    "WindowPlan",
+    "all_pairs",
+    "encode",
+    "localized_context",
+    "plan_windows",
+    "pool_entities",
+    "run_again",
+]

@@ -3,78 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from .configuration_docre import DocREConfig
-from .encoding import localized_context
-from .head_bilinear import GroupedBilinear, PairFactors, project_pairs
+from .encoding import run_again
+from .entity_table import EntityTable, square
+from .head_bilinear import GroupedBilinear, PairFactors, PairHead
 
 # Cells whose layers are in memory at one time on a CPU. An accelerator, with many cores to feed, takes 16 times more.
 _CELL_BUDGET = 512
-
-
-class EntityTable(NamedTuple):
-    """Where the cells of a batch of entity tables lie; a cell is a pair of entities, the diagonal included.
-
-    Attributes:
-        cells (`torch.Tensor` of shape `(num_cells, 3)`): Document, head, tail.
-        real (`torch.Tensor` of shape `(batch, size)`): True for entities, false for padding.
-        masked (`bool`): Whether `cells` are those of real entities alone.
-    """
-
-    cells: Tensor
-    real: Tensor
-    masked: bool
-
-    @classmethod
-    def of(cls, num_entities: Tensor, size: int, *, masked: bool) -> EntityTable:
-        """Lay out tables of `size` rows and columns for documents of so many entities."""
-        real = torch.arange(size, device=num_entities.device) < num_entities[:, None]
-        used = real[:, :, None] & real[:, None, :]
-        return cls((used if masked else torch.ones_like(used)).nonzero(), real, masked)
-
-    @property
-    def places(self) -> Tensor:
-        """Place of each cell in the flattened tables `(batch * size * size)`."""
-        size = self.real.shape[1]
-        document, head, tail = self.cells.unbind(1)
-        return (document * size + head) * size + tail
-
-    def fill(self, values: Tensor) -> Tensor:
-        """Put values of the cells, `(num_cells, width)`, into tables `(batch, size, size, width)`, 0 elsewhere."""
-        batch, size = self.real.shape
-        shape = (batch, size, size, values.shape[1])
-        if len(values) == batch * size * size:
-            return values.view(shape)
-        return values.new_zeros(batch * size * size, values.shape[1]).index_copy(0, self.places, values).view(shape)
-
-    def take(self, tables: Tensor) -> Tensor:
-        """Read the cells, `(num_cells, width)`, from tables `(batch, size, size, width)`."""
-        flat = tables.flatten(0, 2)
-        return flat if len(flat) == len(self.cells) else flat[self.places]
-
-    def rows_of(self, pairs: Tensor) -> Tensor:
-        """Return the rows of `cells` that are these pairs `(num_pairs, 3)`."""
-        batch, size = self.real.shape
-        places = self.places
-        rows = places.new_zeros(batch * size * size)
-        rows[places] = torch.arange(len(places), device=places.device)
-        document, head, tail = pairs.unbind(1)
-        return rows[(document * size + head) * size + tail]
-
-    def key_mask(self) -> Tensor | None:
-        """True for cells that may be attended to along an axis, `(batch * size, 1, 1, size)`; `None` for all."""
-        if not self.masked or bool(self.real.all()):
-            return None
-        # A document without entities attends to a cell of zeros that nobody reads: softmax needs something.
-        keys = self.real.clone()
-        keys[:, 0] = True
-        return keys.repeat_interleave(self.real.shape[1], 0)[:, None, None, :]
 
 
 class AxialAttention(nn.Module):
@@ -131,7 +71,7 @@ class AxialLayer(nn.Module):
         """Return new cells `(num_cells, width)`."""
         rows = self.columns if self.rows is None else self.rows
         # A table beyond the budget is run again in parts, the layers one by one and each attention by itself.
-        run = _run_again if len(cells) > _budget(cells) else _run
+        run = run_again if len(cells) > _budget(cells) else _run
         attended = cells + run(self.columns, cells, table, key_mask, 1)
         cells = attended + run(rows, attended if self.sequential else cells, table, key_mask, 2)
         if self.feed_forward is None or self.norm is None:
@@ -140,13 +80,6 @@ class AxialLayer(nn.Module):
 
 
 def _run(function: Callable[..., Tensor], *inputs: object) -> Tensor:
-    return function(*inputs)
-
-
-def _run_again(function: Callable[..., Tensor], *inputs: object) -> Tensor:
-    """Run a function, and once more in backward instead of keeping what it computes on the way."""
-    if torch.is_grad_enabled():
-        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return function(*inputs)
 
 
@@ -169,7 +102,7 @@ def _documents_together(num_entities: Tensor, size: int | None) -> Iterator[Tens
         yield num_entities[first:]
 
 
-class AxialHead(nn.Module):
+class AxialHead(PairHead):
     """Pair head of KD-DocRE and VaeDiff-DocRE.
 
     The grouped bilinear of the two entities, each joined with the pair's context, gives a vector for every cell of the
@@ -187,13 +120,10 @@ class AxialHead(nn.Module):
     """
 
     def __init__(self, config: DocREConfig) -> None:
-        super().__init__()
         hidden = config.get_text_config().hidden_size
-        self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
+        super().__init__(config, features=hidden)
         self.pad_to, self.mask_padding = config.pad_to, config.mask_padding
         self.outer_skip = config.axial_form == "code"
-        self.head_projection = nn.Linear(2 * hidden, config.emb_size)
-        self.tail_projection = nn.Linear(2 * hidden, config.emb_size)
         self.projection = GroupedBilinear(
             config.emb_size, hidden, config.block_size, bias=config.axial_form == "paper"
         )
@@ -208,29 +138,15 @@ class AxialHead(nn.Module):
         num_entities: Tensor,
         pairs: Tensor,
     ) -> Tensor:
-        """Represent each pair, in view of all pairs of its document.
-
-        Args:
-            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
-            entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
-            entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
-            num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
-            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
-
-        Returns:
-            `torch.Tensor` of shape `(num_pairs, hidden)`.
-        """
+        """Represent each pair, `(num_pairs, hidden)`, in view of its document's; see [`PairHead.pair_embeddings`]."""
         size = max(entity_embeddings.shape[1], self.pad_to or 0, 1)
         table = EntityTable.of(num_entities, size, masked=True)
-        context = localized_context(
-            hidden_states, entity_attention, table.cells, reduce=self.context_reduce, eps=self.context_eps
-        )
-        factors = project_pairs(self.head_projection, self.tail_projection, entity_embeddings, context, table.cells)
-        first = self.projection(factors)
+        context = self.context(hidden_states, entity_attention, table.cells)
+        first = self.projection(self.join(entity_embeddings, context, table.cells))
         if not self.mask_padding:
-            tables, real = table.fill(first), table.fill(torch.ones_like(first[:, :1])).bool()
+            tables = table.fill(first)
             if not self.training:  # the published code masks padding in training alone
-                tables = torch.where(real, tables, self._padding())
+                tables = torch.where(square(table.real)[..., None], tables, self._padding())
             table = EntityTable.of(num_entities, size, masked=False)
             first = table.take(tables)
         parts, done = [], 0
@@ -238,13 +154,13 @@ class AxialHead(nn.Module):
             part = EntityTable.of(
                 counts, max(int(counts.max()), 1) if self.mask_padding else size, masked=self.mask_padding
             )
-            parts.append(_run_again(self._attend, first[done : done + len(part.cells)], part))
+            parts.append(run_again(self._attend, first[done : done + len(part.cells)], part))
             done += len(part.cells)
         return torch.cat(parts)[table.rows_of(pairs)]
 
     def _attend(self, first: Tensor, table: EntityTable) -> Tensor:
         cells, key_mask = first, table.key_mask()
-        run = _run_again if len(first) > _budget(first) else _run
+        run = run_again if len(first) > _budget(first) else _run
         for layer in self.layers:
             cells = run(layer, cells, table, key_mask)
         return cells + first if self.outer_skip else cells
@@ -254,9 +170,5 @@ class AxialHead(nn.Module):
         biases = (self.head_projection.bias, self.tail_projection.bias)
         return self.projection(PairFactors(*(torch.tanh(bias)[None] for bias in biases)))
 
-    def classify(self, pair_embeddings: Tensor) -> Tensor:
-        """Return logits `(num_pairs, num_classes)` of pair embeddings."""
-        return self.classifier(pair_embeddings)
 
-
-__all__ = ["AxialHead", "EntityTable"]
+__all__ = ["AxialHead"]

@@ -137,26 +137,73 @@ class GroupedBilinear(nn.Linear):
         return _GroupedBilinear.apply(*tensors, self.block_size)
 
 
-def project_pairs(
-    head_layer: nn.Linear, tail_layer: nn.Linear, entities: Tensor, features: Tensor, pairs: Tensor
-) -> PairFactors:
-    """Join both entities of each pair with the pair's features: `z = tanh(W [entity; features] + b)`.
+class PairHead(nn.Module):
+    """What all pair heads share: projections of head and tail, each joined with features of the pair.
+
+    A head has a `classifier`, which reads what its `pair_embeddings` gives.
 
     Args:
-        head_layer (`nn.Linear`): From hidden + features to `emb_size`, for the head.
-        tail_layer (`nn.Linear`): The same for the tail.
-        entities (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
-        features (`torch.Tensor` of shape `(num_pairs, features)`): Of each pair, such as its context.
-        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
-
-    Returns:
-        [`PairFactors`], both `(num_pairs, emb_size)`.
+        config ([`DocREConfig`]): `emb_size`, `context_head_reduce` and `context_eps` are read.
+        features (`int`): Width of a pair's features.
     """
-    document, head, tail = pairs.unbind(1)
-    return PairFactors(
-        _project(head_layer, entities, features, document, head),
-        _project(tail_layer, entities, features, document, tail),
-    )
+
+    classifier: nn.Linear
+
+    def __init__(self, config: DocREConfig, features: int) -> None:
+        super().__init__()
+        hidden = config.get_text_config().hidden_size
+        self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
+        self.head_projection = nn.Linear(hidden + features, config.emb_size)
+        self.tail_projection = nn.Linear(hidden + features, config.emb_size)
+
+    def context(self, hidden_states: Tensor, entity_attention: Tensor, cells: Tensor) -> Tensor:
+        """Return the context of cells `(num_cells, 3)`, as [`localized_context`] does, with the head's settings."""
+        return localized_context(
+            hidden_states, entity_attention, cells, reduce=self.context_reduce, eps=self.context_eps
+        )
+
+    def join(self, entities: Tensor, features: Tensor, pairs: Tensor) -> PairFactors:
+        """Join both entities of each pair with the pair's features: `z = tanh(W [entity; features] + b)`.
+
+        Args:
+            entities (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
+            features (`torch.Tensor` of shape `(num_pairs, features)`): Of each pair, such as its context.
+            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+
+        Returns:
+            [`PairFactors`], both `(num_pairs, emb_size)`.
+        """
+        document, head, tail = pairs.unbind(1)
+        return PairFactors(
+            _project(self.head_projection, entities, features, document, head),
+            _project(self.tail_projection, entities, features, document, tail),
+        )
+
+    def pair_embeddings(
+        self,
+        hidden_states: Tensor,
+        entity_embeddings: Tensor,
+        entity_attention: Tensor,
+        num_entities: Tensor,
+        pairs: Tensor,
+    ) -> Any:
+        """Represent each pair.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
+            entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
+            entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
+            num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document; read by heads with tables alone.
+            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail; in any order.
+
+        Returns:
+            `torch.Tensor` of shape `(num_pairs, width)`, or [`PairFactors`], both `(num_pairs, emb_size)`.
+        """
+        raise NotImplementedError
+
+    def classify(self, pair_embeddings: Any) -> Tensor:
+        """Return logits `(num_pairs, num_classes)` of pair embeddings."""
+        return self.classifier(pair_embeddings)
 
 
 def _project(layer: nn.Linear, entities: Tensor, features: Tensor, document: Tensor, entity: Tensor) -> Tensor:
@@ -167,7 +214,7 @@ def _project(layer: nn.Linear, entities: Tensor, features: Tensor, document: Ten
     return torch.tanh(of_entity[document, entity] + of_features)
 
 
-class BilinearHead(nn.Module):
+class BilinearHead(PairHead):
     """Pair head of ATLOP, PEMSCL and NCRL: one linear layer on the grouped outer product of the two entities, each
     joined with the pair's context (ATLOP, equations 3 to 5 and section 3.2).
 
@@ -176,11 +223,7 @@ class BilinearHead(nn.Module):
     """
 
     def __init__(self, config: DocREConfig) -> None:
-        super().__init__()
-        hidden = config.get_text_config().hidden_size
-        self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
-        self.head_projection = nn.Linear(2 * hidden, config.emb_size)
-        self.tail_projection = nn.Linear(2 * hidden, config.emb_size)
+        super().__init__(config, features=config.get_text_config().hidden_size)
         self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
 
     def pair_embeddings(
@@ -191,26 +234,8 @@ class BilinearHead(nn.Module):
         num_entities: Tensor,
         pairs: Tensor,
     ) -> PairFactors:
-        """Represent each pair.
-
-        Args:
-            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
-            entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
-            entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
-            num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document; not read by this head.
-            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
-
-        Returns:
-            [`PairFactors`], both `(num_pairs, emb_size)`.
-        """
-        context = localized_context(
-            hidden_states, entity_attention, pairs, reduce=self.context_reduce, eps=self.context_eps
-        )
-        return project_pairs(self.head_projection, self.tail_projection, entity_embeddings, context, pairs)
-
-    def classify(self, pair_embeddings: PairFactors) -> Tensor:
-        """Return logits `(num_pairs, num_classes)` of pair embeddings."""
-        return self.classifier(pair_embeddings)
+        """Represent each pair by itself; see [`PairHead.pair_embeddings`]."""
+        return self.join(entity_embeddings, self.context(hidden_states, entity_attention, pairs), pairs)
 
 
-__all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "grouped_outer", "project_pairs"]
+__all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "PairHead", "grouped_outer"]

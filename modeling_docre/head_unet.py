@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from .attention import at_least_float32
 from .configuration_docre import DocREConfig
-from .encoding import localized_context
-from .head_bilinear import GroupedBilinear, PairFactors, project_pairs
+from .encoding import run_again
+from .entity_table import EntityTable, square
+from .head_bilinear import GroupedBilinear, PairFactors, PairHead
 
 
 class DoubleConvolution(nn.Module):
@@ -30,10 +30,7 @@ class DoubleConvolution(nn.Module):
 
     def forward(self, images: Tensor, mask: Tensor | None) -> Tensor:
         """Return `(batch, outputs, size, size)`, 0 where `mask` `(batch, size, size)` is false."""
-        if torch.is_grad_enabled():
-            images, *seen = checkpoint(self._run, images, mask, use_reentrant=False, preserve_rng_state=False)
-        else:
-            images, *seen = self._run(images, mask)
+        images, *seen = run_again(self._run, images, mask)
         # Not inside, where it would be done twice.
         for norm, statistics in zip((self.first_norm, self.second_norm), seen, strict=True):
             _remember(norm, statistics)
@@ -106,7 +103,7 @@ class UNet(nn.Module):
         """
         masks: list[Tensor | None] = [None] * 3
         if num_entities is not None:
-            masks = [_mask(-(-num_entities // step), images.shape[-1] // step) for step in (1, 2, 4)]
+            masks = [_own_cells(-(-num_entities // step), images.shape[-1] // step) for step in (1, 2, 4)]
         full = self.inside(images, masks[0])
         half = self.down1(functional.max_pool2d(full, 2), masks[1])
         quarter = self.down2(functional.max_pool2d(half, 2), masks[2])
@@ -115,9 +112,8 @@ class UNet(nn.Module):
         return self.out(full)
 
 
-def _mask(count: Tensor, size: int) -> Tensor:
-    real = torch.arange(size, device=count.device) < count[:, None]
-    return real[:, :, None] & real[:, None, :]
+def _own_cells(count: Tensor, size: int) -> Tensor:
+    return square(torch.arange(size, device=count.device) < count[:, None])
 
 
 def _join(before: Tensor, below: Tensor, mask: Tensor | None) -> Tensor:
@@ -131,7 +127,7 @@ def _join(before: Tensor, below: Tensor, mask: Tensor | None) -> Tensor:
     return torch.cat([before, grown], dim=1)
 
 
-class UNetHead(nn.Module):
+class UNetHead(PairHead):
     """Pair head of DocuNet.
 
     The context of every cell of the entity table, the diagonal included, becomes an image of few channels. A U-Net
@@ -147,14 +143,10 @@ class UNetHead(nn.Module):
     """
 
     def __init__(self, config: DocREConfig) -> None:
-        super().__init__()
-        hidden = config.get_text_config().hidden_size
-        self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
+        super().__init__(config, features=config.unet_outputs)
         self.pad_to, self.mask_padding = config.pad_to, config.mask_padding
-        self.channels = nn.Linear(hidden, config.unet_channels)
+        self.channels = nn.Linear(config.get_text_config().hidden_size, config.unet_channels)
         self.unet = UNet(config.unet_channels, config.unet_width, config.unet_outputs)
-        self.head_projection = nn.Linear(hidden + config.unet_outputs, config.emb_size)
-        self.tail_projection = nn.Linear(hidden + config.unet_outputs, config.emb_size)
         self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
 
     def pair_embeddings(
@@ -165,46 +157,26 @@ class UNetHead(nn.Module):
         num_entities: Tensor,
         pairs: Tensor,
     ) -> PairFactors:
-        """Represent each pair, in view of all pairs of its document.
-
-        Args:
-            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
-            entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
-            entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
-            num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
-            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
-
-        Returns:
-            [`PairFactors`], both `(num_pairs, emb_size)`.
-        """
-        batch, entities = entity_embeddings.shape[:2]
-        size = max(entities, self.pad_to or 0, 1)
+        """Represent each pair in view of its document's; see [`PairHead.pair_embeddings`]."""
+        size = max(entity_embeddings.shape[1], self.pad_to or 0, 1)
         if self.mask_padding:
-            cells = _mask(num_entities, entities).nonzero()
             size = 4 * (-(-size // 4) + 1)
-        else:
+        elif entity_attention.shape[1]:
             # Rows beyond a document's entities are its last entity again.
             rows = torch.arange(size, device=pairs.device).minimum((num_entities[:, None] - 1).clamp(min=0))
-            if entities:
-                entity_attention = entity_attention[torch.arange(batch, device=pairs.device)[:, None], rows]
-            cells = entity_attention.new_ones(batch, *entity_attention.shape[1:2] * 2).nonzero()
+            entity_attention = entity_attention[torch.arange(len(rows), device=pairs.device)[:, None], rows]
+        else:
+            entity_attention = functional.pad(entity_attention, (0, 0, 0, 0, 0, size))
+        table = EntityTable.of(num_entities, size, masked=self.mask_padding)
         # A context is a sum over tokens, so their channels may be computed first, which are few.
         with torch.autocast(hidden_states.device.type, enabled=False):
             weight, bias = at_least_float32(self.channels.weight), at_least_float32(self.channels.bias)
             of_tokens = functional.linear(at_least_float32(hidden_states), weight)
-            context = localized_context(
-                of_tokens, entity_attention, cells, reduce=self.context_reduce, eps=self.context_eps
-            )
-            images = context.new_zeros(batch, size, size, len(bias))
-            images = images.index_put(cells.unbind(1), context + bias).permute(0, 3, 1, 2)
-        read = self.unet(images.to(self.channels.weight.dtype), num_entities if self.mask_padding else None)
+            images = table.fill(self.context(of_tokens, entity_attention, table.cells) + bias)
+        images = images.permute(0, 3, 1, 2).to(self.channels.weight.dtype)
+        read = self.unet(images, num_entities if self.mask_padding else None).permute(0, 2, 3, 1)
         document, head, tail = pairs.unbind(1)
-        features = read.permute(0, 2, 3, 1)[document, head, tail]
-        return project_pairs(self.head_projection, self.tail_projection, entity_embeddings, features, pairs)
-
-    def classify(self, pair_embeddings: PairFactors) -> Tensor:
-        """Return logits `(num_pairs, num_classes)` of pair embeddings."""
-        return self.classifier(pair_embeddings)
+        return self.join(entity_embeddings, read[document, head, tail], pairs)
 
 
 __all__ = ["UNet", "UNetHead"]

@@ -65,9 +65,8 @@ def adaptive_thresholding_loss(
     logits, positives = _check(logits, labels)
     negatives = _drop_negatives(positives, negative_label_rate, generator)
     threshold, relations = logits[:, :1], logits[:, 1:]
-    # Masking with -inf is exact in every dtype; the constant 1e30 of the published code overflows in float16.
-    among_positives = torch.cat([threshold, relations.masked_fill(~positives, -torch.inf)], dim=1).logsumexp(dim=1)
-    among_negatives = torch.cat([threshold, relations.masked_fill(~negatives, -torch.inf)], dim=1).logsumexp(dim=1)
+    among_positives = _log_total(threshold, relations, positives)
+    among_negatives = _log_total(threshold, relations, negatives)
     positive_part = _masked_sum(among_positives[:, None] - relations, positives)
     return _reduce(positive_part + among_negatives - threshold[:, 0], reduction)
 
@@ -117,7 +116,7 @@ def adaptive_focal_loss(
     # A power of the log-sigmoid and not of 1 - p, whose slope is infinite at 0 where gamma is below 1.
     weights = offset + torch.exp(gamma * functional.logsigmoid(-margins))
     focal = _masked_sum(-weights * functional.logsigmoid(margins), positives)
-    among_negatives = torch.cat([threshold, relations.masked_fill(positives, -torch.inf)], dim=1).logsumexp(dim=1)
+    among_negatives = _log_total(threshold, relations, ~positives)
     return _reduce(focal + among_negatives - threshold[:, 0], reduction)
 
 
@@ -301,9 +300,7 @@ def balanced_softmax_loss(logits: Tensor, labels: Tensor, *, reduction: str = "m
     logits, positives = _check(logits, labels)
     holds = torch.cat([~positives.any(dim=1, keepdim=True), positives], dim=1)
     zero = logits.new_zeros(len(logits), 1)
-    above = torch.cat([zero, logits.masked_fill(holds, -torch.inf)], dim=1).logsumexp(dim=1)
-    below = torch.cat([zero, (-logits).masked_fill(~holds, -torch.inf)], dim=1).logsumexp(dim=1)
-    return _reduce(above + below, reduction)
+    return _reduce(_log_total(zero, logits, ~holds) + _log_total(zero, -logits, holds), reduction)
 
 
 def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -364,6 +361,12 @@ def _draw_kept(positives: Tensor, rate: float, generator: torch.Generator | None
     size = (1 if shared else num_pairs, num_relations)
     # Not torch.rand: with a generator argument, even None, it can't be compiled for sizes that change.
     return torch.empty(size, device=positives.device).uniform_(generator=generator) < rate
+
+
+def _log_total(first: Tensor, others: Tensor, among: Tensor) -> Tensor:
+    """Logarithm of the sum of exponentials of `first` `(num_pairs, 1)` and of `others` where `among` holds."""
+    # Masking with -inf is exact in every dtype; the constant 1e30 of the published code overflows in float16.
+    return torch.cat([first, others.masked_fill(~among, -torch.inf)], dim=1).logsumexp(dim=1)
 
 
 def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:

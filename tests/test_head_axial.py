@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from modeling_docre import DocREConfig, head_axial
 from modeling_docre.encoding import all_pairs
-from modeling_docre.head_axial import AxialHead, EntityTable
+from modeling_docre.entity_table import EntityTable
+from modeling_docre.head_axial import AxialHead
 from modeling_docre.head_bilinear import grouped_outer
 
 HIDDEN, WIDTH, BLOCK, TOKENS, HEADS = 8, 8, 4, 9, 3
