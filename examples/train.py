@@ -50,3 +50,4 @@ trainer = DocRETrainer(model, arguments, train_dataset=train, eval_dataset=dev, 
 trainer.train()
 print(json.dumps(trainer.evaluate(), indent=1))
 trainer.save_model()
+trainer.accelerator.end_training()

@@ -230,10 +230,12 @@ def _relations(values: list[str] | None, config: Any) -> list[str] | None:
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:
+    from .processes import leave_processes
     from .recipes import train_from_recipe
 
     results = train_from_recipe(options.recipe, overrides, resume=options.resume)
     print(json.dumps(results, indent=1, default=str))
+    leave_processes()
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:

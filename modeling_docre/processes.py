@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,18 @@ def join_processes() -> Iterator[Processes]:
             distributed.destroy_process_group()
 
 
+def leave_processes() -> None:
+    """End the process group that a `Trainer` opened and left open: the last thing that a process does.
+
+    gloo's threads let go of the last tensors in their own time, and a Python that ends meanwhile aborts with
+    "terminate called without an active exception". A group that nothing holds any more waits for its threads; so
+    whatever the `Trainer` wrapped must be out of reach by then.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
+        distributed.destroy_process_group()
+
+
 def own_device() -> str | None:
     """Return the GPU of this process where a launcher started one per GPU; `None` leaves the choice to others."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():
@@ -112,4 +125,4 @@ def steady_memory(large: int = 12 << 20) -> None:
             ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, large)
 
 
-__all__ = ["Processes", "join_processes", "own_device", "steady_memory"]
+__all__ = ["Processes", "join_processes", "leave_processes", "own_device", "steady_memory"]

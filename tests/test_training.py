@@ -154,6 +154,31 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
     assert_close(first, second, 1e-5)
 
 
+def test_leaving_the_processes_waits_for_their_threads():
+    script = """
+import os, torch
+from torch import distributed
+from modeling_docre.processes import leave_processes
+
+def threads():
+    return [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+
+def train():
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 4))
+    model.itself = model
+    model(torch.ones(2, 4)).sum().backward()
+
+leave_processes()
+distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+train()
+print(any("gloo" in name for name in threads()))
+leave_processes()
+print(any("gloo" in name for name in threads()), distributed.is_initialized())
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "False", "False"]
+
+
 @pytest.mark.slow
 def test_a_filler_takes_no_part_in_the_mean_over_processes(tiny_bert_dir, tmp_path):
     # The fifth batch of two has no partner on the other process.

@@ -12,6 +12,7 @@ import torch
 from training_helpers import arguments, fictional, make, parameters
 from transformers import TrainerCallback
 
+from modeling_docre.processes import leave_processes
 from modeling_docre.training import DocRETrainer
 
 
@@ -24,6 +25,11 @@ class Slow(TrainerCallback):
 
 def main() -> None:
     torch.set_num_threads(1)
+    train(parse())
+    leave_processes()
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("encoder", type=Path)
     parser.add_argument("folder", type=Path)
@@ -35,7 +41,10 @@ def main() -> None:
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--resume", action="store_true")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def train(options: argparse.Namespace) -> None:
     model, processor = make(options.encoder, dropout=options.dropout)
     documents = [fictional(number) for number in range(9)]
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
