@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -84,21 +85,20 @@ def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
     folder = folders.output / f"{name}-{rate}-{seed}"
     figures = folder / "figures.json"
     if not figures.is_file():
-        began = time.monotonic()
+        began = processor_seconds()
         command = [sys.executable, "-m", "modeling_docre.cli", "train", str(RECIPE), *overrides(row, rate, seed)]
         command += [f"--output_dir={folder}", f"--training.frozen_cache_dir={folders.output / 'frozen'}"]
         log = folders.output / f"{folder.name}.log"
         with log.open("w") as stream:
-            process = subprocess.Popen(
-                command, stdout=stream, stderr=stream, env=os.environ | {"DOCRE_DATA": str(folders.data)}
-            )
+            environment = os.environ | {"DOCRE_DATA": str(folders.data), "OMP_NUM_THREADS": "1"}
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
             peak = 0
             while process.poll() is None:
                 peak = max(peak, peak_memory(process.pid))
                 time.sleep(0.5)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed; see {log}.")
-        found = {"seconds": time.monotonic() - began, "peak_mib": peak / 2**20, **score(folders, folder)}
+        found = {"seconds": processor_seconds() - began, "peak_mib": peak / 2**20, **score(folders, folder)}
         figures.write_text(json.dumps(found, indent=1))
         (folder / "model.safetensors").unlink()
     return json.loads(figures.read_text())
@@ -107,6 +107,12 @@ def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
 def overrides(row: Row, rate: str, seed: int) -> list[str]:
     """Return the changes of the recipe that make a run."""
     return [*row.overrides, f"--training.head_learning_rate={rate}", f"--training.seed={seed}"]
+
+
+def processor_seconds() -> float:
+    """Return the processor time of the runs that have ended, which other work on the machine changes little."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def peak_memory(process: int) -> int:
@@ -156,7 +162,7 @@ def compare(folders: Folders, rows: list[Row], seeds: list[int]) -> None:
         ]
         lines.append(f"| {' | '.join([row.name, rate, *cells, *cost])} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    print(f"| {' | '.join(['method', 'rate', *names, 'seconds', 'MiB'])} |")
+    print(f"| {' | '.join(['method', 'rate', *names, 'CPU seconds', 'MiB'])} |")
     print("| --- | ---: |" + " ---: |" * (len(columns) + 2))
     print("\n".join(lines))
 
