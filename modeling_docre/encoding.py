@@ -328,10 +328,31 @@ def all_pairs(num_entities: Tensor) -> Tensor:
     return table.nonzero()
 
 
+def check_entities(name: str, rows: Tensor, num_entities: Tensor) -> None:
+    """Refuse `(document, entity, ...)` rows that name an entity which is not there: it would be another document's."""
+    document, entities = rows[:, :1], rows[:, 1:]
+    wrong = (rows < 0).any(1) | (document[:, 0] >= len(num_entities))
+    wrong |= (entities >= num_entities[document.clamp(0, max(0, len(num_entities) - 1))]).any(1)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name}[{row}] is {rows[row].tolist()}, but the batch has {len(num_entities)} documents with "
+            f"{num_entities.tolist()} entities. Rows are (document in batch, entity in document, ...), counted from 0."
+        )
+
+
+def count_entities(mentions: Tensor, batch: int) -> Tensor:
+    """Count each document's entities `(batch,)` by the highest in `mentions`, where nobody says how many there are."""
+    counts = torch.zeros(batch, dtype=torch.long, device=mentions.device)
+    return counts.scatter_reduce(0, mentions[:, 0], mentions[:, 1] + 1, "amax")
+
+
 __all__ = [
     "Encoded",
     "WindowPlan",
     "all_pairs",
+    "check_entities",
+    "count_entities",
     "encode",
     "localized_context",
     "plan_windows",

@@ -3,93 +3,29 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from .attention import AttentionRows
 from .configuration_docre import DocREConfig
-from .contrastive import supervised_contrastive_loss
-from .encoding import all_pairs, encode, pool_entities
+from .encoders import build_encoder, copy_weights, load_encoder
+from .encoding import all_pairs, check_entities, count_entities, encode, pool_entities
 from .evidence import sentence_attention
 from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
 from .head_unet import UNetHead
-from .losses import (
-    adaptive_focal_loss,
-    adaptive_thresholding_loss,
-    balanced_softmax_loss,
-    binary_cross_entropy_loss,
-    none_class_ranking_loss,
-    pairwise_moving_threshold_loss,
-)
+from .method_loss import check_loss_arguments, method_losses
+from .model_outputs import DocREModelOutput, DocRERelationOutput
 from .remote_code import Shareable
 
 HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
-LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "atl": adaptive_thresholding_loss,
-    "afl": adaptive_focal_loss,
-    "pmt": pairwise_moving_threshold_loss,
-    "ncrl": none_class_ranking_loss,
-    "balanced": balanced_softmax_loss,
-    "bce": binary_cross_entropy_loss,
-}
-
-
-@dataclass
-class DocREModelOutput(ModelOutput):
-    """Output of [`DocREModel`].
-
-    Args:
-        last_hidden_state (`torch.Tensor` of shape `(batch, tokens, hidden)`): Stitched last hidden states.
-        entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Entities, zero-padded.
-        entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
-        num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
-        entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
-    """
-
-    last_hidden_state: Tensor | None = None
-    entity_embeddings: Tensor | None = None
-    entity_attention: Tensor | None = None
-    num_entities: Tensor | None = None
-    entities_read: Tensor | None = None
-
-
-@dataclass
-class DocRERelationOutput(ModelOutput):
-    """Output of [`DocREForRelationExtraction`]. Rows of `logits` follow `pairs`.
-
-    Args:
-        loss (`torch.Tensor` of shape `()`, *optional*): The method's whole loss, when `labels` were given.
-        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`): Class 0 is the threshold class.
-        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document in batch, head entity, tail entity.
-        entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
-        losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.
-        pair_embeddings (`torch.Tensor`, *optional*):
-            On request: what the classifier reads, `(num_pairs, emb_size * block_size)` of the bilinear and the U-Net
-            head, `(num_pairs, hidden)` of the axial one.
-        entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
-        sentence_attention (`torch.Tensor` of shape `(num_pairs, sentences)`, *optional*):
-            On request: how much of the pair's context comes from each sentence; see [`sentence_attention`].
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    pairs: Tensor | None = None
-    entities_read: Tensor | None = None
-    losses: dict[str, Tensor] | None = None
-    pair_embeddings: Tensor | None = None
-    entity_embeddings: Tensor | None = None
-    sentence_attention: Tensor | None = None
 
 
 class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
@@ -154,19 +90,6 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         return loaded if wants_info else model
 
 
-def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """Build an encoder with random weights, without the pooler that no method here uses."""
-    if config.is_encoder_decoder:
-        raise ValueError(
-            f"{config.model_type!r} is an encoder-decoder; the encoder must be one that reads, such as BERT, RoBERTa, "
-            "ModernBERT or DeBERTa."
-        )
-    # A few families (Funnel) have two classes; none of those has a pooler.
-    model_class: Any = AutoModel._model_mapping[type(config)]
-    takes_pooling = isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters
-    return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
-
-
 class DocREModel(DocREPreTrainedModel):
     """Encoder and entity states, without a pair head.
 
@@ -178,7 +101,7 @@ class DocREModel(DocREPreTrainedModel):
 
     def __init__(self, config: DocREConfig) -> None:
         super().__init__(config)
-        self.encoder = _build_encoder(config.encoder)
+        self.encoder = build_encoder(config.encoder)
         self.type_embeddings: nn.Embedding | None = None
         if config.use_entity_types:
             hidden = config.get_text_config().hidden_size
@@ -223,8 +146,8 @@ class DocREModel(DocREPreTrainedModel):
             mentions = input_ids.new_zeros(0, 3)
         mentions = mentions.long()
         if num_entities is None:
-            num_entities = _count_entities(mentions, len(input_ids))
-        _check_entities("mentions", mentions[:, :2], num_entities)
+            num_entities = count_entities(mentions, len(input_ids))
+        check_entities("mentions", mentions[:, :2], num_entities)
         encoded = encode(
             self.encoder,
             self.attention_rows,
@@ -261,24 +184,6 @@ class DocREModel(DocREPreTrainedModel):
                 f"entity_types has shape {tuple(entity_types.shape)}; the batch needs ({len(num_entities)}, {most})."
             )
         return entity_types
-
-
-def _check_entities(name: str, rows: Tensor, num_entities: Tensor) -> None:
-    """Refuse `(document, entity, ...)` rows that name an entity which is not there: it would be another document's."""
-    document, entities = rows[:, :1], rows[:, 1:]
-    wrong = (rows < 0).any(1) | (document[:, 0] >= len(num_entities))
-    wrong |= (entities >= num_entities[document.clamp(0, max(0, len(num_entities) - 1))]).any(1)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"{name}[{row}] is {rows[row].tolist()}, but the batch has {len(num_entities)} documents with "
-            f"{num_entities.tolist()} entities. Rows are (document in batch, entity in document, ...), counted from 0."
-        )
-
-
-def _count_entities(mentions: Tensor, batch: int) -> Tensor:
-    counts = torch.zeros(batch, dtype=torch.long, device=mentions.device)
-    return counts.scatter_reduce(0, mentions[:, 0], mentions[:, 1] + 1, "amax")
 
 
 class DocREForRelationExtraction(DocREPreTrainedModel):
@@ -330,7 +235,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             [`DocREForRelationExtraction`] with a random pair head.
 
         Raises:
-            ValueError: when `relations` is missing or empty.
+            ValueError: when `relations` is missing or empty, or a setting is none or has a value that it can't have.
 
         Example:
 
@@ -353,8 +258,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         if not isinstance(encoder, PreTrainedModel):
             encoder = str(encoder)
             tokenizer = tokenizer or encoder
-        loaded = _load_encoder(encoder)
+        loaded = load_encoder(encoder)
         config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
+        check_loss_arguments(config)
         if os.path.isdir(config.encoder.name_or_path or ""):
             # A folder of this machine means nothing to whoever loads the checkpoint.
             config.encoder._name_or_path = ""
@@ -369,10 +275,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 "tokenizer too, tokenizer=AutoTokenizer.from_pretrained(...)."
             )
         model = cls(config)
-        state = {key: value for key, value in loaded.state_dict().items() if not key.startswith("pooler.")}
-        report = model.docre.encoder.load_state_dict(state, strict=False)
-        if report.missing_keys:
-            raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
+        copy_weights(loaded, model.docre.encoder)
         return model
 
     def set_class_bias(self, values: Tensor) -> None:
@@ -399,6 +302,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         entity_types: Tensor | None = None,
         sentence_ids: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        num_anchors_in_batch: Tensor | int | None = None,
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
@@ -426,6 +330,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Pairs over all micro-batches and processes that make one step: the sum of the loss over pairs is
                 divided by it. The mean over the pairs of this call when left out.
+            num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
+                Pairs with a relation among them, by which the contrastive loss is divided; see [`method_losses`].
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
@@ -437,7 +343,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Raises:
             ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
-                tokens without `sentence_ids`, or the config's loss does not train what its decision reads.
+                tokens without `sentence_ids`, or the config's loss does not train what its decision reads or does not
+                take one of its arguments.
         """
         if output_sentence_attention and sentence_ids is None:
             raise ValueError(
@@ -452,7 +359,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         if pairs is None:
             pairs = all_pairs(states.num_entities)
         pairs = pairs.long()
-        _check_entities("pairs", pairs, states.num_entities)
+        check_entities("pairs", pairs, states.num_entities)
         embeddings = self.head.pair_embeddings(
             states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
         )
@@ -465,7 +372,17 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             logits = logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
         losses = None
         if labels is not None:
-            losses = self._losses(logits, labels, embeddings, pairs, states.num_entities, num_items_in_batch)
+            losses = method_losses(
+                self.config,
+                logits,
+                labels,
+                embeddings,
+                pairs,
+                states.num_entities,
+                training=self.training,
+                num_items_in_batch=num_items_in_batch,
+                num_anchors_in_batch=num_anchors_in_batch,
+            )
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
@@ -493,55 +410,6 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
     def _as_tensor(self, embeddings: Tensor | PairFactors) -> Tensor:
         return embeddings.outer(self.config.block_size) if isinstance(embeddings, PairFactors) else embeddings
-
-    def _losses(
-        self,
-        logits: Tensor,
-        labels: Tensor,
-        embeddings: Tensor | PairFactors,
-        pairs: Tensor,
-        num_entities: Tensor,
-        num_items_in_batch: Tensor | int | None,
-    ) -> dict[str, Tensor]:
-        function, config = LOSS_FUNCTIONS[self.config.loss], self.config
-        config.check_decision()
-        arguments = dict(config.loss_arguments)
-        if not self.training:
-            # Drawing labels belongs to training: an evaluation would change from call to call.
-            arguments.pop("negative_label_rate", None)
-        losses = {}
-        if config.contrastive_weight:
-            losses["contrastive"] = config.contrastive_weight * self._contrastive(embeddings, labels)
-        if config.include_diagonal_in_mean:
-            # Those that are among the pairs have their logits of 0 already.
-            missing = max(0, int(num_entities.sum()) - int((pairs[:, 1] == pairs[:, 2]).sum()))
-            logits = torch.cat([logits, logits.new_zeros(missing, logits.shape[1])])
-            labels = torch.cat([labels, labels.new_zeros(missing, labels.shape[1])])
-        if num_items_in_batch is None:
-            return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
-        total = function(logits, labels, reduction="sum", **arguments)
-        # A mean over anchors counts as much as its batch has pairs.
-        share = len(logits) / num_items_in_batch
-        return {config.loss: total / num_items_in_batch, **{name: loss * share for name, loss in losses.items()}}
-
-    def _contrastive(self, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:
-        arguments = self.config.contrastive_arguments
-        # The published arithmetic is over all rows; else those without relation are no anchors.
-        anchors = torch.arange(len(labels), device=labels.device)
-        if not arguments.get("reference"):
-            anchors = anchors[(labels[:, 1:] > 0).any(1)]
-        if not isinstance(embeddings, PairFactors):
-            return supervised_contrastive_loss(embeddings, labels, anchors=anchors, **arguments)
-        similarity = embeddings.similarity(anchors, self.config.block_size)
-        return supervised_contrastive_loss(None, labels, similarity=similarity, anchors=anchors, **arguments)
-
-
-def _load_encoder(encoder: str | PreTrainedModel) -> Any:
-    if isinstance(encoder, PreTrainedModel):
-        loaded = copy.deepcopy(encoder.base_model)
-    else:
-        loaded = AutoModel.from_pretrained(encoder, dtype=torch.float32)
-    return loaded.encoder if isinstance(loaded, DocREModel) else loaded
 
 
 __all__ = [

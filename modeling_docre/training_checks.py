@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .configuration_docre import DocREConfig
-from .contrastive import supervised_contrastive_loss
 from .documents import Document, DocumentError
-from .modeling_docre import LOSS_FUNCTIONS, DocREForRelationExtraction
+from .method_loss import check_loss_arguments
+from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
 from .training_data import DocumentCollator
@@ -26,10 +24,6 @@ REFUSED = {
 
 # What makes other features or labels of the same document.
 SHARED_SETTINGS = ("relations", "entity_types", "marker_style")
-
-
-# What the model passes to the losses itself.
-_FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
 
 
 def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
@@ -81,7 +75,7 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
         args ([`DocRETrainingArguments`]): The settings.
 
     Raises:
-        ValueError: If it doesn't, the loss does not train what the decision reads, or does not know one of its
+        ValueError: If it doesn't, the loss does not train what the decision reads, or does not take one of its
             arguments.
     """
     config = model.config
@@ -100,28 +94,6 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
             "loss_arguments has reference_broadcast=True, which mixes all pairs of a batch and can't be summed over "
             'several: pass DocRETrainingArguments(normalise="micro-batch").'
         )
-
-
-def check_loss_arguments(config: DocREConfig) -> None:
-    """
-    Checks the names in `config.loss_arguments` and `config.contrastive_arguments`.
-
-    Args:
-        config ([`DocREConfig`]): The model's settings.
-
-    Raises:
-        ValueError: If the loss doesn't take an argument of that name.
-    """
-    for field, function, name in (
-        ("loss_arguments", LOSS_FUNCTIONS[config.loss], repr(config.loss)),
-        ("contrastive_arguments", supervised_contrastive_loss, "'contrastive'"),
-    ):
-        known = [key for key in inspect.signature(function).parameters if key not in _FILLED_IN]
-        for argument in getattr(config, field):
-            if argument not in known:
-                near = difflib.get_close_matches(argument, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(known) or 'none'}."
-                raise ValueError(f"{field} has {argument!r}, which the loss {name} doesn't take. {hint}")
 
 
 def check_training_relations(documents: Sequence[Document], config: DocREConfig, argument: str) -> None:
@@ -155,4 +127,4 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-__all__ = ["check_loss_arguments", "check_model", "check_trainer", "check_training_relations"]
+__all__ = ["check_model", "check_trainer", "check_training_relations"]

@@ -13,8 +13,9 @@ from training_helpers import RELATIONS, fictional, make, trainer_for
 from transformers import pipeline
 
 from modeling_docre import METHODS, DocREConfig, DocREForRelationExtraction, Document
+from modeling_docre.method_loss import LOSS_FUNCTIONS
 from modeling_docre.methods import HEADS, LOSSES, find_method, methods_table
-from modeling_docre.modeling_docre import HEAD_CLASSES, LOSS_FUNCTIONS
+from modeling_docre.modeling_docre import HEAD_CLASSES
 
 SIZES = {"emb_size": 16, "block_size": 4, "axial_layers": 2, "axial_heads": 4, "unet_width": 8, "unet_outputs": 8}
 NAMES = [row.name for row in METHODS]

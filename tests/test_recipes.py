@@ -7,9 +7,9 @@ import yaml
 from training_helpers import RELATIONS, fictional
 
 from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor
+from modeling_docre.method_loss import check_loss_arguments
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
 from modeling_docre.training_arguments import DocRETrainingArguments
-from modeling_docre.training_checks import check_loss_arguments
 
 
 @pytest.fixture

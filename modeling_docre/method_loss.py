@@ -1,0 +1,216 @@
+"""The method's whole loss: what a config says, of logits, labels and pair embeddings."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .configuration_docre import DocREConfig
+from .contrastive import supervised_contrastive_loss
+from .head_bilinear import PairFactors
+from .losses import (
+    adaptive_focal_loss,
+    adaptive_thresholding_loss,
+    balanced_softmax_loss,
+    binary_cross_entropy_loss,
+    none_class_ranking_loss,
+    pairwise_moving_threshold_loss,
+)
+
+LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "atl": adaptive_thresholding_loss,
+    "afl": adaptive_focal_loss,
+    "pmt": pairwise_moving_threshold_loss,
+    "ncrl": none_class_ranking_loss,
+    "balanced": balanced_softmax_loss,
+    "bce": binary_cross_entropy_loss,
+}
+
+# What is passed to the losses here, and is not for a config to say.
+_FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
+
+
+def method_losses(
+    config: DocREConfig,
+    logits: Tensor,
+    labels: Tensor,
+    embeddings: Tensor | PairFactors,
+    pairs: Tensor,
+    num_entities: Tensor,
+    *,
+    training: bool,
+    num_items_in_batch: Tensor | int | None = None,
+    num_anchors_in_batch: Tensor | int | None = None,
+) -> dict[str, Tensor]:
+    """Compute the parts of the loss, each weighted as it enters their sum.
+
+    The main loss is a mean over rows, the contrastive one over anchors. Where several micro-batches make one step,
+    their parts add up to the loss of one large batch if each gets the step's numbers of both. Of the contrastive loss
+    that holds as far as it can: an anchor counts as much in any micro-batch, but is compared with the pairs of its own
+    alone. Without `num_anchors_in_batch` it counts as its micro-batch has rows, which are many per anchor in documents
+    with many entities.
+
+    Args:
+        config ([`DocREConfig`]): The loss and its arguments.
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`): Scores.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot; never changed.
+        embeddings (`torch.Tensor` of shape `(num_pairs, width)` or [`PairFactors`]): Read by the contrastive loss.
+        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+        num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
+        training (`bool`): Whether `negative_label_rate` counts.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] counts them; those given here when
+            left out.
+        num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
+            Their anchors, as [`count_anchors`] counts them; not read without `num_items_in_batch`.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
+
+    Raises:
+        ValueError: when the loss does not train what the decision reads, does not take one of its arguments, or shapes
+            do not fit.
+    """
+    config.check_decision()
+    if not torch.compiler.is_compiling():
+        check_loss_arguments(config)
+    arguments = dict(config.loss_arguments)
+    if not training:
+        # Drawing labels belongs to training: an evaluation would change from call to call.
+        arguments.pop("negative_label_rate", None)
+    losses = {}
+    if config.contrastive_weight:
+        losses["contrastive"] = config.contrastive_weight * contrastive_loss(config, embeddings, labels)
+    rows = rows_in_mean(config, pairs, num_entities)
+    anchors = count_anchors(config, labels)
+    if rows > len(pairs):
+        logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
+        labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
+    function = LOSS_FUNCTIONS[config.loss]
+    if num_items_in_batch is None:
+        return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
+    total = function(logits, labels, reduction="sum", **arguments)
+    if losses:
+        share = rows / num_items_in_batch
+        if num_anchors_in_batch is not None:
+            # A step without anchors has nothing to divide.
+            share = anchors / torch.as_tensor(num_anchors_in_batch).clamp(min=1)
+        losses["contrastive"] = losses["contrastive"] * share
+    return {config.loss: total / num_items_in_batch, **losses}
+
+
+def contrastive_loss(config: DocREConfig, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:
+    """Compute [`supervised_contrastive_loss`] with the config's arguments, its weight left out: a mean over anchors.
+
+    Args:
+        config ([`DocREConfig`]): `contrastive_arguments` and `block_size` are read.
+        embeddings (`torch.Tensor` of shape `(num_pairs, width)` or [`PairFactors`]): Of the pairs.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
+    """
+    arguments = config.contrastive_arguments
+    # The published arithmetic is over all rows; else those without relation are no anchors.
+    anchors = torch.arange(len(labels), device=labels.device)
+    if not arguments.get("reference"):
+        anchors = anchors[(labels[:, 1:] > 0).any(1)]
+    if not isinstance(embeddings, PairFactors):
+        return supervised_contrastive_loss(embeddings, labels, anchors=anchors, **arguments)
+    similarity = embeddings.similarity(anchors, config.block_size)
+    return supervised_contrastive_loss(None, labels, similarity=similarity, anchors=anchors, **arguments)
+
+
+def rows_in_mean(config: DocREConfig, pairs: Tensor, num_entities: Tensor) -> int:
+    """Count the rows that the main loss is a mean over: the pairs, and with `include_diagonal_in_mean` one for each
+    entity that is not paired with itself among them.
+
+    Args:
+        config ([`DocREConfig`]): `include_diagonal_in_mean` is read.
+        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+        num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
+    """
+    if not config.include_diagonal_in_mean:
+        return len(pairs)
+    diagonal = pairs[pairs[:, 1] == pairs[:, 2]]
+    return len(pairs) + int(num_entities.sum()) - len(diagonal.unique(dim=0))
+
+
+def count_anchors(config: DocREConfig, labels: Tensor) -> Tensor:
+    """Count the pairs that the contrastive loss is a mean over: those with a relation, or all in the published form.
+
+    Args:
+        config ([`DocREConfig`]): `contrastive_arguments` is read.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
+
+    Returns:
+        `torch.Tensor` of shape `()`.
+    """
+    arguments = config.contrastive_arguments
+    if arguments.get("reference") and arguments.get("form", "pemscl") == "pemscl":
+        return torch.tensor(len(labels), device=labels.device)
+    return (labels[:, 1:] > 0).any(1).sum()
+
+
+def check_loss_arguments(config: DocREConfig) -> None:
+    """Check `config.loss_arguments` and `config.contrastive_arguments`: their names and values.
+
+    A config does not know the losses, and one that is loaded for its answers alone may hold what it likes: this is
+    called where a model is made around an encoder, before a training, and where a loss is computed.
+
+    Raises:
+        ValueError: when a loss does not take an argument of that name, or not with that value.
+    """
+    function: Callable[..., Tensor]
+    for field, function, name in (
+        ("loss_arguments", LOSS_FUNCTIONS[config.loss], repr(config.loss)),
+        ("contrastive_arguments", supervised_contrastive_loss, "'contrastive'"),
+    ):
+        given = getattr(config, field)
+        if not given:
+            continue
+        defaults = _defaults(function)
+        for argument, value in given.items():
+            if argument not in defaults:
+                near = difflib.get_close_matches(str(argument), defaults, n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(defaults) or 'none'}."
+                raise ValueError(f"{field} has {argument!r}, which the loss {name} doesn't take. {hint}")
+            _check_kind(f"{field} has {argument}={value!r}", value, defaults[argument])
+        # The losses know their ranges. With a generator of its own, it leaves the draws of a training as they are.
+        own = {"generator": torch.Generator()} if "generator" in inspect.signature(function).parameters else {}
+        nothing = torch.zeros(0, 2, device="cpu")
+        try:
+            function(nothing, nothing, **{**given, **own})
+        except ValueError as error:
+            raise ValueError(f"{field} does not go with the loss {name}: {error}") from None
+
+
+def _defaults(function: Callable[..., Tensor]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.name not in _FILLED_IN}
+
+
+def _check_kind(found: str, value: Any, default: Any) -> None:
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{found}: pass True or False.")
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            raise ValueError(f"{found}: pass a name, such as {default!r}.")
+    elif value is None and default is None:
+        return
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{found}: pass a number{' or None' if default is None else ''}.")
+
+
+__all__ = [
+    "LOSS_FUNCTIONS",
+    "check_loss_arguments",
+    "contrastive_loss",
+    "count_anchors",
+    "method_losses",
+    "rows_in_mean",
+]
