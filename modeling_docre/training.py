@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader, training_batches
 from .frozen_layers import FrozenLayers
+from .method_loss import count_anchors, rows_in_mean
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
@@ -282,14 +283,18 @@ class DocRETrainer(RecordingTrainer):
             self._weigh(batch_samples, device)
             return None
         batches = [batch for batch in batch_samples if batch["document_index"][0] >= 0]
-        pairs = sum(len(batch["pairs"]) for batch in batches)
-        if self.model.config.include_diagonal_in_mean:
-            pairs += sum(int(batch["num_entities"].sum()) for batch in batches)
-        num_items = torch.tensor(pairs, device=device)
+        config, anchors = self.model.config, 0
+        rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
+        if config.contrastive_weight:
+            anchors = sum(int(count_anchors(config, batch["labels"])) for batch in batches)
+        counts = torch.tensor([[rows, anchors]], device=device)
         if self.args.world_size > 1:
-            num_items = self.accelerator.gather(num_items).sum()
+            counts = self.accelerator.gather(counts)
         # A step of documents without any pair has nothing to divide.
-        return num_items.clamp(min=1)
+        num_items, num_anchors = counts.sum(0).clamp(min=1)
+        for batch in batch_samples:
+            batch["num_anchors_in_batch"] = num_anchors
+        return num_items
 
     def _weigh(self, batches: list[Any], device: torch.device) -> None:
         """Makes the mean over processes one over those whose batch isn't a filler."""

@@ -38,7 +38,8 @@ class DocRETrainingArguments(TrainingArguments):
             those with the square of the entities. A document with more is a batch of its own.
         normalise (`str`, *optional*, defaults to `"global"`):
             `"global"` divides summed losses by the number of pairs over all micro-batches and processes, so that
-            accumulation and several processes equal one large batch. `"micro-batch"` averages per micro-batch, as the
+            accumulation and several processes equal one large batch; but what a contrastive loss compares, and the
+            statistics of the U-Net head, are those of a micro-batch. `"micro-batch"` averages per micro-batch, as the
             published training scripts do.
         freeze_layers (`int`, *optional*, defaults to `0`):
             The number of lower encoder layers that stay as they are, embeddings included, with dropout off.

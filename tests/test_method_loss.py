@@ -1,0 +1,206 @@
+"""The method's whole loss: what its mean is over, how micro-batches add up, and which arguments are refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from training_helpers import RELATIONS, fictional, make, trainer_for
+
+from modeling_docre import DocREConfig, Document
+from modeling_docre.contrastive import supervised_contrastive_loss
+from modeling_docre.losses import adaptive_thresholding_loss
+from modeling_docre.method_loss import check_loss_arguments, count_anchors, method_losses, rows_in_mean
+
+SIZES = {"axial_layers": 2, "axial_heads": 4}
+WIDTH = 6
+
+
+def config_for(**settings) -> DocREConfig:
+    return DocREConfig.for_method("atlop", RELATIONS, emb_size=8, block_size=4, **settings)
+
+
+def rows(count: int, related: list[int], seed: int = 0):
+    """Logits, labels, embeddings and pairs of one document; the rows `related` share a relation."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros(count, 4)
+    labels[:, 0] = 1
+    labels[related] = torch.tensor([0.0, 1, 0, 0])
+    pairs = torch.stack([torch.zeros(count), torch.arange(count), torch.arange(count) + 1], 1).long()
+    logits = torch.randn(count, 4, generator=generator, dtype=torch.float64)
+    return logits, labels, torch.randn(count, WIDTH, generator=generator, dtype=torch.float64), pairs
+
+
+def losses_of(config, batch, **numbers):
+    logits, labels, embeddings, pairs = batch
+    entities = torch.tensor([len(pairs) + 1])
+    return method_losses(config, logits, labels, embeddings, pairs, entities, training=False, **numbers)
+
+
+# What the mean is over
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([], 5),
+        ([[0, 0, 1], [1, 1, 0]], 7),
+        ([[0, 0, 0], [0, 0, 1]], 6),
+        ([[0, 0, 0], [0, 1, 1], [0, 2, 2], [1, 0, 0], [1, 1, 1]], 5),
+        # A pair that is asked for twice is two rows, and its entity still lacks none.
+        ([[0, 1, 1], [0, 1, 1]], 6),
+    ],
+)
+def test_rows_are_the_pairs_and_what_the_diagonal_lacks(pairs, expected):
+    pairs, entities = torch.tensor(pairs).reshape(-1, 3).long(), torch.tensor([3, 2])
+    assert rows_in_mean(config_for(include_diagonal_in_mean=True), pairs, entities) == expected
+    assert rows_in_mean(config_for(), pairs, entities) == len(pairs)
+
+
+def test_an_explicit_diagonal_is_not_counted_again(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(
+        tiny_bert_dir, tmp_path, model_settings={"method": "kd-docre", "include_diagonal_in_mean": True, **SIZES}
+    )
+    batch = trainer.data_collator([trainer.train_dataset[2], trainer.train_dataset[0]])
+    added = trainer._get_num_items_in_batch([dict(batch)], torch.device("cpu"))
+    expected = trainer.compute_loss(trainer.model, batch, num_items_in_batch=added)
+    diagonal = [[d, e, e] for d, count in enumerate(batch["num_entities"].tolist()) for e in range(count)]
+    explicit = {
+        **batch,
+        "pairs": torch.cat([batch["pairs"], torch.tensor(diagonal)]),
+        "labels": torch.cat([batch["labels"], batch["labels"].new_zeros(len(diagonal), 4)]),
+    }
+    number = trainer._get_num_items_in_batch([dict(explicit)], torch.device("cpu"))
+    assert number == added == len(batch["pairs"]) + 4 + 2
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, explicit, num_items_in_batch=number), expected)
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, explicit), expected)
+
+
+# Micro-batches of one step
+
+
+@pytest.mark.parametrize("form", ["pemscl", "vaediff"])
+def test_an_anchor_counts_as_much_in_any_micro_batch(form):
+    config = config_for(contrastive_weight=0.5, contrastive_arguments={"form": form})
+    # One anchor in few pairs, and one in many.
+    batches = [rows(4, [0, 1, 2], seed=1), rows(30, [3, 8], seed=2), rows(6, [], seed=3)]
+    numbers = {
+        "num_items_in_batch": sum(len(batch[0]) for batch in batches),
+        "num_anchors_in_batch": sum(count_anchors(config, batch[1]) for batch in batches),
+    }
+    total = sum(losses_of(config, batch, **numbers)["contrastive"] for batch in batches)
+    each = [supervised_contrastive_loss(emb, labels, form=form, reduction="none") for _, labels, emb, _ in batches]
+    assert len(torch.cat(each)) == 5
+    torch.testing.assert_close(total, 0.5 * torch.cat(each).mean())
+
+
+def test_micro_batches_equal_one_large_batch_where_anchors_meet_the_same_pairs():
+    # With this form pairs without relation are compared with nothing, and one micro-batch has all others.
+    config = config_for(contrastive_weight=1.0, contrastive_arguments={"form": "vaediff"})
+    first, second = rows(5, [0, 2, 3]), rows(20, [], seed=1)
+    large = [torch.cat(both) for both in zip(first, second, strict=True)]
+    large[3] = torch.stack([torch.zeros(25), torch.arange(25), torch.arange(25) + 1], 1).long()
+    expected = losses_of(config, large)
+    parts = [losses_of(config, one, num_items_in_batch=25, num_anchors_in_batch=3) for one in (first, second)]
+    for name, value in expected.items():
+        torch.testing.assert_close(sum(part[name] for part in parts), value)
+    by_rows = [losses_of(config, one, num_items_in_batch=25)["contrastive"] for one in (first, second)]
+    torch.testing.assert_close(sum(by_rows), expected["contrastive"] * 5 / 25)
+
+
+def test_a_step_without_relations_has_a_loss():
+    config = config_for(contrastive_weight=1.0)
+    for number in (0, torch.tensor(0)):
+        assert losses_of(config, rows(4, []), num_items_in_batch=4, num_anchors_in_batch=number)["contrastive"] == 0
+
+
+def test_the_published_form_counts_all_pairs():
+    labels = rows(6, [1, 2])[1]
+    for arguments, expected in (
+        ({}, 2),
+        ({"reference": True}, 6),
+        ({"reference": True, "form": "vaediff"}, 2),
+    ):
+        assert count_anchors(config_for(contrastive_arguments=arguments), labels) == expected
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_trainer_counts_the_anchors_of_a_step(tiny_bert_dir, tmp_path, accumulate):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, model_settings={"method": "pemscl"})
+    collate, model = trainer.data_collator, trainer.model
+    # They have 1, 2 and 3 pairs with a relation, of 2, 6 and 12.
+    groups = [[0], [1], [2]] if accumulate == 3 else [[0, 1, 2]]
+    batches = [collate([trainer.train_dataset[number] for number in group]) for group in groups]
+    before = [dict(batch) for batch in batches]
+    number = trainer._get_num_items_in_batch(batches, torch.device("cpu"))
+    assert number == 20
+    found = sum(trainer.compute_loss(model, batch, num_items_in_batch=number) for batch in batches)
+    outputs = [
+        model(**{name: one[name] for name in one if name not in ("document_index", "left_out")}) for one in before
+    ]
+    anchors, pairs = ([1, 2, 3], [2, 6, 12]) if accumulate == 3 else ([6], [20])
+    expected = sum(
+        output.losses["pmt"] * pair / 20 + output.losses["contrastive"] * anchor / 6
+        for output, anchor, pair in zip(outputs, anchors, pairs, strict=True)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+# Arguments
+
+WRONG = [
+    ("pmt", "loss_arguments", {"entropi": False}, r"loss_arguments has 'entropi', .* 'pmt' .*Did you mean 'entropy'"),
+    ("pmt", "loss_arguments", {"entropy": "no"}, r"loss_arguments has entropy='no': pass True or False"),
+    ("pmt", "loss_arguments", {"entropy_norm": "sum"}, r"loss_arguments does not go .* 'pmt': `entropy_norm` is"),
+    ("pmt", "loss_arguments", {"entropy_norm": 1}, r"entropy_norm=1: pass a name, such as 'count'"),
+    ("pmt", "loss_arguments", {"generator": None}, r"loss_arguments has 'generator', which"),
+    ("atl", "loss_arguments", {"negative_label_rate": 1.5}, r"does not go .* 'atl': .*negative_label_rate"),
+    ("atl", "loss_arguments", {"negative_label_rate": "0.1"}, r"='0.1': pass a number or None"),
+    ("atl", "loss_arguments", {"negative_label_rate": True}, r"=True: pass a number or None"),
+    ("afl", "loss_arguments", {"gamma": -1}, r"does not go .* 'afl': `gamma` must not be negative"),
+    ("afl", "loss_arguments", {"gamma": None}, r"gamma=None: pass a number\."),
+    ("afl", "loss_arguments", {"offset": float("nan")}, r"offset=nan: pass a number\."),
+    ("ncrl", "loss_arguments", {"shift": 1.0}, r"does not go .* 'ncrl': `shift`"),
+    ("bce", "loss_arguments", {"gamma": 1.0}, r"which the loss 'bce' doesn't take. It takes: none"),
+    ("atl", "contrastive_arguments", {"temprature": 0.2}, r"'contrastive' .*Did you mean 'temperature'"),
+    ("atl", "contrastive_arguments", {"temperature": 0.0}, r"does not go .* 'contrastive': `temperature`"),
+    ("atl", "contrastive_arguments", {"form": "x"}, r"contrastive_arguments does not go .*`form` is one of"),
+]
+
+
+@pytest.mark.parametrize(("loss", "field", "given", "message"), WRONG)
+def test_wrong_arguments_are_refused_in_the_same_words(tiny_bert_dir, tmp_path, loss, field, given, message):
+    with pytest.raises(ValueError, match=message) as first:
+        make(tiny_bert_dir, loss=loss, **{field: given})
+    # As of a config that was read from a file, or changed since.
+    model, processor = make(tiny_bert_dir, loss=loss)
+    setattr(model.config, field, given)
+    batch = processor.collate(processor([Document.from_dict(fictional(1))]))
+    with pytest.raises(ValueError, match=message) as second:
+        model(**batch)
+    with pytest.raises(ValueError, match=message) as third:
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"model": model, "processing_class": processor})
+    assert str(first.value) == str(second.value) == str(third.value)
+    # It still answers, and is still read.
+    unlabelled = {name: value for name, value in batch.items() if name != "labels"}
+    assert model(**unlabelled).logits.isfinite().all()
+    if "offset" not in given:  # JSON knows no NaN
+        model.config.save_pretrained(tmp_path / "config")
+        assert getattr(DocREConfig.from_pretrained(tmp_path / "config"), field) == given
+
+
+def test_the_check_of_arguments_draws_nothing():
+    arguments = {"negative_label_rate": 0.5, "shared_mask": True}
+    config = config_for(loss="pmt", loss_arguments=arguments, contrastive_arguments={"temperature": 2})
+    before, given = torch.get_rng_state(), copy.deepcopy(config.loss_arguments)
+    check_loss_arguments(config)
+    assert torch.equal(torch.get_rng_state(), before) and config.loss_arguments == given
+
+
+@pytest.mark.slow
+def test_the_main_loss_compiles_as_a_whole():
+    config = config_for()
+    batch = rows(7, [1, 2])
+    compiled = torch.compile(losses_of, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(config, batch)["atl"], adaptive_thresholding_loss(*batch[:2]))
