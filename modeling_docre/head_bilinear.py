@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from .attention import at_least_float32
 from .configuration_docre import DocREConfig
-from .encoding import localized_context
+from .encoding import localized_context, run_again
 
 # Numbers of the (pairs x width*block) outer product that exist at one time on a CPU, which is fastest where they stay
 # in its cache. An accelerator, with many cores to feed, takes eight times as many.
@@ -47,11 +48,17 @@ class PairFactors(NamedTuple):
         head, tail = (at_least_float32(factor).unflatten(1, (-1, block_size)) for factor in self)
         length = (head.square().sum(2) * tail.square().sum(2)).sum(1).clamp(min=1e-24).sqrt()
         total = head.new_zeros(len(rows), len(head))
+        # Two tables per group are a lot to keep for the backward pass.
+        product: Any = partial(run_again, _product) if total.numel() > _OUTER_BUDGET else _product
         with torch.autocast(head.device.type, enabled=False):
             for group in range(head.shape[1]):
-                of_heads = head[rows, group] @ head[:, group].t()
-                total = total + of_heads * (tail[rows, group] @ tail[:, group].t())
+                total = total + product(head[:, group], tail[:, group], rows)
         return total / length[rows, None] / length
+
+
+def _product(head: Tensor, tail: Tensor, rows: Tensor) -> Tensor:
+    """Products of the outer products of chosen pairs with those of all, in one group: `(num_rows, num_pairs)`."""
+    return (head[rows] @ head.t()) * (tail[rows] @ tail.t())
 
 
 def grouped_outer(head: Tensor, tail: Tensor, block_size: int) -> Tensor:

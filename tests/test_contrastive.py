@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from modeling_docre import head_bilinear
 from modeling_docre.contrastive import supervised_contrastive_loss
 from modeling_docre.head_bilinear import PairFactors
 
@@ -114,6 +115,25 @@ def test_similarity_of_outer_products_is_that_of_the_products_themselves():
     torch.testing.assert_close(factors.similarity(rows, BLOCK), normed[rows] @ normed.t(), atol=1e-12, rtol=1e-12)
     nothing = PairFactors(torch.zeros(2, 12), torch.zeros(2, 12))
     assert nothing.similarity(torch.arange(2), BLOCK).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_many_similarities_keep_no_table_per_group(monkeypatch):
+    kept, gradients = [], []
+    for budget in (10_000, 1):
+        monkeypatch.setattr(head_bilinear, "_OUTER_BUDGET", budget)
+        generator = torch.Generator().manual_seed(0)
+        given = torch.randn(2, 60, 24, generator=generator, dtype=torch.float64, requires_grad=True)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda one, sizes=sizes: sizes.append(one.numel()) or one, lambda one: one
+        ):
+            found = PairFactors(*given).similarity(torch.arange(60), BLOCK)
+        kept.append(sum(size for size in sizes if size == 60 * 60))
+        found.sin().sum().backward()
+        gradients.append(given.grad)
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-12)
+    groups = 24 // BLOCK
+    assert kept[0] - kept[1] >= 2 * groups * 60 * 60
 
 
 @pytest.mark.parametrize("reference", [False, True])
