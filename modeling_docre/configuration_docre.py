@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -39,6 +40,17 @@ _OFFSET_POSITIONS = frozenset(
     }
 )
 _DEFAULT_WINDOW = 512
+# What transformers takes for a config beside the fields of its own.
+_OF_TRANSFORMERS = frozenset(
+    {
+        "attn_implementation",
+        "experts_implementation",
+        "name_or_path",
+        "num_labels",
+        "output_attentions",
+        "torch_dtype",
+    }
+)
 
 
 def encoder_window(encoder_config: PreTrainedConfig) -> int:
@@ -333,6 +345,16 @@ class DocREConfig(PreTrainedConfig):
             raise ValueError(f"window_overlap={self.window_overlap} is negative.")
 
     @classmethod
+    def _check_names(cls, settings: Mapping[str, Any]) -> None:
+        # Not for configs that are read from a file, which may be of another version.
+        known = {one.name for one in dataclasses.fields(cls)} | _OF_TRANSFORMERS
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, sorted(known), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "help(DocREConfig) lists them."
+                raise ValueError(f"{name!r} is not a setting of DocREConfig; {hint}")
+
+    @classmethod
     def for_method(
         cls, method: str, relations: Sequence[str] | Mapping[str, str] | None = None, **settings: Any
     ) -> DocREConfig:
@@ -342,7 +364,10 @@ class DocREConfig(PreTrainedConfig):
             method (`str`): Name of a row of `METHODS`, such as `"atlop"`.
             relations (`Sequence[str]` or `Mapping[str, str]`, *optional*):
                 Relation ids, or ids with the words for them (`{"P17": "country"}`).
-            settings: Any field of [`DocREConfig`].
+            settings: Any field of [`DocREConfig`], or what every config of transformers takes.
+
+        Raises:
+            ValueError: when there is no such method or setting, or a setting is out of its range.
 
         Example:
 
@@ -354,6 +379,7 @@ class DocREConfig(PreTrainedConfig):
 
         ```
         """
+        cls._check_names(settings)
         row = find_method(method)
         fields: dict[str, Any] = {"head": row.head, "loss": row.loss, **copy.deepcopy(dict(row.settings))}
         decisions = LOSSES.get(settings.get("loss", row.loss), ())

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 import transformers
 
-from modeling_docre import METHODS, DocREConfig
+from modeling_docre import METHODS, DocREConfig, DocREForRelationExtraction
 from modeling_docre.configuration_docre import encoder_window
 from modeling_docre.methods import find_method
 
@@ -163,3 +164,37 @@ def test_errors_of_for_method():
         DocREConfig.for_method("bert")
     with pytest.raises(ValueError, match=r"pass a list, relations=\['P17'\]"):
         DocREConfig.for_method("atlop", "P17")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"emb_sise": 64}, r"'emb_sise' is not a setting of DocREConfig; did you mean 'emb_size'\?"),
+        ({"entity_type": ["PER"]}, r"did you mean 'entity_types'\?"),
+        ({"zzzzzzzz": None}, r"'zzzzzzzz' is not a setting of DocREConfig; help\(DocREConfig\) lists them"),
+    ],
+)
+def test_settings_that_there_are_not_come_with_a_suggestion(tiny_bert_dir, settings, message):
+    with pytest.raises(ValueError, match=message):
+        DocREConfig.for_method("atlop", ["P17"], **settings)
+    with pytest.raises(ValueError, match=message):
+        DocREForRelationExtraction.from_encoder(tiny_bert_dir, relations=["P17"], **settings)
+
+
+def test_settings_of_every_config_are_taken():
+    config = DocREConfig.for_method(
+        "atlop", ["P17"], attn_implementation="eager", dtype="float16", architectures=["Mine"], name_or_path="here"
+    )
+    assert (config._attn_implementation, config.dtype, config.name_or_path) == ("eager", torch.float16, "here")
+    assert config.architectures == ["Mine"]
+
+
+def test_the_file_of_another_version_is_read(tmp_path):
+    DocREConfig(relations=["P17"]).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"emb_sise": 64, "of_a_later_version": {"a": 1}}))
+    for read in (DocREConfig.from_pretrained, transformers.AutoConfig.from_pretrained):
+        config = read(tmp_path)
+        assert config.relations == ["P17"] and config.of_a_later_version == {"a": 1}
+    assert DocREConfig.from_dict(config.to_dict()).relations == ["P17"]
+    assert DocREConfig(of_a_later_version=2).of_a_later_version == 2
