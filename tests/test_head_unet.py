@@ -6,44 +6,15 @@ import math
 
 import pytest
 import torch
+from table_heads import BLOCK, HIDDEN, TOKENS, documents, unet_head
 from torch import nn
 from torch.nn import functional
 
-from modeling_docre import DocREConfig
 from modeling_docre.encoding import all_pairs
 from modeling_docre.head_bilinear import grouped_outer
-from modeling_docre.head_unet import UNet, UNetHead
+from modeling_docre.head_unet import UNet
 
-HIDDEN, WIDTH, BLOCK, TOKENS, HEADS = 8, 8, 4, 9, 3
 COUNTS = torch.tensor([5, 1, 3])
-
-
-def make_head(dtype=torch.float64, **settings) -> UNetHead:
-    torch.manual_seed(0)
-    config = DocREConfig.for_method(
-        "docunet",
-        ["R1", "R2"],
-        encoder_config={"model_type": "bert", "hidden_size": HIDDEN, "num_attention_heads": 2},
-        **{"emb_size": WIDTH, "block_size": BLOCK, "unet_width": 4, "unet_outputs": 6, **settings},
-    )
-    head = UNetHead(config).to(dtype).eval()
-    for module in head.modules():
-        # As after training: what batch norm has seen is not 0 and 1.
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.normal_(module.bias)
-    return head
-
-
-def documents(dtype=torch.float64, counts=COUNTS):
-    generator = torch.Generator().manual_seed(1)
-    most = int(counts.max())
-    real = (torch.arange(most) < counts[:, None]).to(dtype)
-    hidden = torch.randn(len(counts), TOKENS, HIDDEN, generator=generator, dtype=dtype)
-    entities = torch.randn(len(counts), most, HIDDEN, generator=generator, dtype=dtype) * real[..., None]
-    attention = torch.rand(len(counts), most, HEADS, TOKENS, generator=generator, dtype=dtype)
-    return hidden, entities, attention * real[..., None, None]
 
 
 def image_of(head, hidden, attention, count):
@@ -129,8 +100,8 @@ def test_logits_and_gradients_by_loops():
     pairs = all_pairs(COUNTS)
     results = []
     for loops in (False, True):
-        head = make_head()
-        inputs = [tensor.requires_grad_() for tensor in documents()]
+        head = unet_head()
+        inputs = [tensor.requires_grad_() for tensor in documents(COUNTS)]
         if loops:
             hidden, entities, attention = inputs
             rows = []
@@ -164,20 +135,8 @@ def test_logits_and_gradients_by_loops():
         )
 
 
-@pytest.mark.parametrize("settings", [{}, {"pad_to": 11}])
-def test_a_document_alone_has_the_logits_that_it_has_in_a_batch(settings):
-    head, inputs = make_head(**settings), documents()
-    pairs = all_pairs(COUNTS)
-    together = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
-    for document, count in enumerate(COUNTS.tolist()):
-        alone = [inputs[0][document : document + 1], *(one[document : document + 1, :count] for one in inputs[1:])]
-        counts = COUNTS[document : document + 1]
-        got = head.classify(head.pair_embeddings(*alone, counts, all_pairs(counts)))
-        torch.testing.assert_close(got, together[pairs[:, 0] == document], atol=1e-12, rtol=1e-12)
-
-
 def test_published_padding_repeats_the_last_entity():
-    head, inputs, pairs = make_head(pad_to=9, mask_padding=False), documents(), all_pairs(COUNTS)
+    head, inputs, pairs = unet_head(pad_to=9, mask_padding=False), documents(COUNTS), all_pairs(COUNTS)
     images = []
     head.unet.register_forward_hook(lambda module, given, result: images.append(given))
     head.pair_embeddings(*inputs, COUNTS, pairs)
@@ -227,7 +186,7 @@ def test_published_images_are_read_as_a_whole(size):
 
 
 def test_batch_statistics_are_those_of_real_cells():
-    head, inputs, pairs = make_head().train(), documents(), all_pairs(COUNTS)
+    head, inputs, pairs = unet_head().train(), documents(COUNTS), all_pairs(COUNTS)
     norm = head.unet.inside.first_norm
     norm.momentum = 1.0
     head.pair_embeddings(*inputs, COUNTS, pairs)
@@ -256,41 +215,9 @@ def test_running_statistics_move_once_a_step_as_those_of_torch(masked):
         torch.testing.assert_close(unet.inside.first_norm.state_dict()[name], value, check_dtype=False, msg=name)
 
 
-def test_any_pairs_in_any_order():
-    head, inputs = make_head(), documents()
-    everything = all_pairs(COUNTS)
-    all_rows = head.classify(head.pair_embeddings(*inputs, COUNTS, everything))
-    chosen = torch.tensor([21, 2, 2, 25])
-    got = head.classify(head.pair_embeddings(*inputs, COUNTS, everything[chosen]))
-    torch.testing.assert_close(got, all_rows[chosen], atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("counts", [[0], [1], [0, 2], [1, 1]])
-def test_few_entities(counts, training):
-    counts = torch.tensor(counts)
-    head = make_head().train(training)
-    inputs = [tensor.requires_grad_() for tensor in documents(counts=counts)]
-    logits = head.classify(head.pair_embeddings(*inputs, counts, all_pairs(counts)))
-    assert logits.shape == (len(all_pairs(counts)), 3) and logits.isfinite().all()
-    logits.sum().backward()
-    for name, parameter in head.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-
-
-def test_autocast_stays_close_and_has_finite_gradients():
-    head, inputs, pairs = make_head(torch.float32), documents(torch.float32), all_pairs(COUNTS)
-    exact = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = head.classify(head.pair_embeddings(*inputs, COUNTS, pairs))
-    torch.testing.assert_close(logits.float(), exact, atol=0.1, rtol=0.05)
-    logits.float().square().sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
-
-
 def test_channels_are_computed_before_the_sum_over_tokens():
     # What would be a table of contexts, hidden wide, is one of three channels.
-    head, inputs = make_head(), documents()
+    head, inputs = unet_head(), documents(COUNTS)
     widths = []
     original = functional.linear
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,49 @@
+"""Small heads that read tables of entities, and documents for them, that their tests share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from modeling_docre import DocREConfig
+from modeling_docre.head_axial import AxialHead
+from modeling_docre.head_unet import UNetHead
+
+HIDDEN, WIDTH, BLOCK, TOKENS, HEADS = 8, 8, 4, 9, 3
+
+
+def config_for(method: str, **settings) -> DocREConfig:
+    return DocREConfig.for_method(
+        method,
+        ["R1", "R2"],
+        encoder_config={"model_type": "bert", "hidden_size": HIDDEN, "num_attention_heads": 2},
+        **{"emb_size": WIDTH, "block_size": BLOCK, **settings},
+    )
+
+
+def axial_head(dtype=torch.float64, **settings) -> AxialHead:
+    torch.manual_seed(0)
+    return AxialHead(config_for("kd-docre", **{"axial_layers": 2, "axial_heads": 2, **settings})).to(dtype).eval()
+
+
+def unet_head(dtype=torch.float64, **settings) -> UNetHead:
+    torch.manual_seed(0)
+    head = UNetHead(config_for("docunet", **{"unet_width": 4, "unet_outputs": 6, **settings})).to(dtype).eval()
+    for module in head.modules():
+        # As after training: what batch norm has seen is not 0 and 1.
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.bias)
+    return head
+
+
+def documents(counts: Tensor, dtype=torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, entities and their attention, zero beyond each document's `counts`."""
+    generator = torch.Generator().manual_seed(1)
+    most = int(counts.max())
+    real = (torch.arange(most) < counts[:, None]).to(dtype)
+    hidden = torch.randn(len(counts), TOKENS, HIDDEN, generator=generator, dtype=dtype)
+    entities = torch.randn(len(counts), most, HIDDEN, generator=generator, dtype=dtype) * real[..., None]
+    attention = torch.rand(len(counts), most, HEADS, TOKENS, generator=generator, dtype=dtype)
+    return hidden, entities, attention * real[..., None, None]
