@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -170,6 +170,8 @@ def check_loss_arguments(config: DocREConfig) -> None:
         ("contrastive_arguments", supervised_contrastive_loss, "'contrastive'"),
     ):
         given = getattr(config, field)
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{field}={given!r} is not a dict of arguments, such as {{}} for none.")
         if not given:
             continue
         defaults = _defaults(function)

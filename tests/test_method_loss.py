@@ -162,6 +162,7 @@ WRONG = [
     ("afl", "loss_arguments", {"gamma": None}, r"gamma=None: pass a number\."),
     ("afl", "loss_arguments", {"offset": float("nan")}, r"offset=nan: pass a number\."),
     ("ncrl", "loss_arguments", {"shift": 1.0}, r"does not go .* 'ncrl': `shift`"),
+    ("atl", "loss_arguments", ["gamma"], r"loss_arguments=\['gamma'\] is not a dict"),
     ("bce", "loss_arguments", {"gamma": 1.0}, r"which the loss 'bce' doesn't take. It takes: none"),
     ("atl", "contrastive_arguments", {"temprature": 0.2}, r"'contrastive' .*Did you mean 'temperature'"),
     ("atl", "contrastive_arguments", {"temperature": 0.0}, r"does not go .* 'contrastive': `temperature`"),
