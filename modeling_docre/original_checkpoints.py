@@ -406,7 +406,7 @@ def _load(file: _File, model: DocREForRelationExtraction, layout: _Layout) -> Im
         problems.append(f"it lacks {file.name(name)}, of shape {tuple(expected[ours[name]].shape)}")
         wrong.append(name)
     if problems:
-        more = f"; and {len(problems) - 5} more such tensors" if len(problems) > 5 else ""
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         unknown = [name for name, reason in report.unused.items() if reason == _UNKNOWN]
         raise OriginalCheckpointError(
             f"{file.path}: {'; '.join(problems[:5])}{more}. "

@@ -389,7 +389,7 @@ def test_another_encoder_is_an_error_that_names_tensors(tmp_path, bert):
     for change, message in (
         (
             {"num_hidden_layers": bert.num_hidden_layers - 1},
-            rf"model\.encoder\.layer\.{bert.num_hidden_layers - 1}\S*, of shape \S+.*no place.*and \d+ more such",
+            rf"model\.encoder\.layer\.{bert.num_hidden_layers - 1}\S*, of shape \S+.*no place.*and \d+ more\.",
         ),
         (
             {"num_hidden_layers": bert.num_hidden_layers + 1},
