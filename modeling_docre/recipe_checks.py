@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .configuration_docre import DocREConfig
@@ -16,6 +16,15 @@ from .training_arguments import DocRETrainingArguments
 SECTIONS = ("model", "data", "training", "card")
 DATA_KEYS = ("train", "eval")
 ENTRY_KEYS = ("path", "documents")
+
+_TOP = (*SECTIONS, "output_dir")
+# What a value is checked against, by the name of its type; of other types anything goes.
+_TYPES: dict[str, tuple[Any, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+}
+_ANYTHING = {"Any"}
 
 
 class RecipeError(ValueError):
@@ -35,15 +44,11 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
     Raises:
         RecipeError: If a name isn't known, a value has the wrong type, or a setting is missing.
     """
-    top = [*SECTIONS, "output_dir"]
-    for name in tree:
-        if name not in top:
-            raise RecipeError(f"{path}: unknown section {name!r}.{suggest_name(str(name), top)}")
+    _check_names(tree, _TOP, f"{path}: unknown section")
     for section, known in _known_names().items():
+        _check_names(tree[section], tuple(known), f"{path}: {section} has no setting")
         for name, value in tree[section].items():
-            if name not in known:
-                raise RecipeError(f"{path}: {section} has no setting {name!r}.{suggest_name(str(name), list(known))}")
-            _check_type(f"{section}.{name}", value, known[name], path)
+            _check_type(value, known[name], f"{path}: {section}.{name}")
     if not isinstance(tree.get("output_dir"), str):
         raise RecipeError(f"{path}: say where to save the model, as in output_dir: runs/my-model.")
     if not tree["data"].get("train"):
@@ -55,21 +60,20 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
     _check_model(tree["model"], path)
 
 
-def _check_type(place: str, value: Any, types: set[str], path: str) -> None:
-    kinds: dict[str, tuple[Any, str]] = {
-        "bool": (bool, "true or false"),
-        "int": (int, "a whole number"),
-        "float": (int | float, "a number"),
-    }
-    if value is None or not types or not types <= kinds.keys():
+def _check_names(names: Iterable[Any], known: Sequence[str], problem: str) -> None:
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"{problem} {name!r}.{suggest_name(str(name), known)}")
+
+
+def _check_type(value: Any, types: set[str], place: str) -> None:
+    if value is None or not types <= _TYPES.keys():
         return
     # A boolean is an int for Python.
-    fits = [
-        name for name in types if isinstance(value, kinds[name][0]) and isinstance(value, bool) == (name == "bool")
-    ]
-    if not fits:
-        wanted = " or ".join(kinds[name][1] for name in sorted(types, reverse=True))
-        raise RecipeError(f"{path}: {place} is {value!r}, but must be {wanted}.")
+    fitting = types & {"bool"} if isinstance(value, bool) else types - {"bool"}
+    if not any(isinstance(value, _TYPES[name][0]) for name in fitting):
+        wanted = " or ".join(_TYPES[name][1] for name in sorted(types, reverse=True))
+        raise RecipeError(f"{place} is {value!r}, but must be {wanted}.")
 
 
 def _check_entry(entry: Any, place: str) -> None:
@@ -77,9 +81,7 @@ def _check_entry(entry: Any, place: str) -> None:
         return
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         raise RecipeError(f"{place} needs a path, as in {{path: train.json, documents: '0:400'}}.")
-    for name in entry:
-        if name not in ENTRY_KEYS:
-            raise RecipeError(f"{place} has no setting {name!r}.{suggest_name(str(name), ENTRY_KEYS)}")
+    _check_names(entry, ENTRY_KEYS, f"{place} has no setting")
 
 
 def _check_model(model: Mapping[str, Any], path: str) -> None:
@@ -91,10 +93,9 @@ def _check_model(model: Mapping[str, Any], path: str) -> None:
     if "checkpoint" in model and len(model) > 1:
         others = ", ".join(sorted(set(model) - {"checkpoint"}))
         raise RecipeError(f"{path}: a checkpoint brings its own settings along; take out of model: {others}.")
-    encoder = model.get("encoder")
-    if isinstance(encoder, dict) and "package" in encoder and set(encoder) <= {"package", "folder"}:
-        return
-    if "encoder" in model and not isinstance(encoder, str):
+    encoder = model.get("encoder", "")
+    of_package = isinstance(encoder, dict) and {"package"} <= set(encoder) <= {"package", "folder"}
+    if not of_package and not isinstance(encoder, str):
         raise RecipeError(f"{path}: model.encoder is {encoder!r}; write a folder, a Hub id, or {{package, folder}}.")
 
 
@@ -106,9 +107,11 @@ def _known_names() -> dict[str, dict[str, set[str]]]:
     for name in ("model_type", "sub_configs", "encoder_config"):
         model.pop(name, None)
     # More than the fields of the config: a file of relations, an encoder of many forms.
-    model.update({name: {"Any"} for name in ("encoder", "encoder_settings", "checkpoint", "relations")})
-    card = {name: {"Any"} for name in inspect.signature(DocRETrainer.create_model_card).parameters if name != "self"}
-    return {"model": model, "data": {name: {"Any"} for name in DATA_KEYS}, "training": training, "card": card}
+    model |= dict.fromkeys(("encoder", "encoder_settings", "checkpoint", "relations"), _ANYTHING)
+    data = dict.fromkeys(DATA_KEYS, _ANYTHING)
+    card = dict.fromkeys(inspect.signature(DocRETrainer.create_model_card).parameters, _ANYTHING)
+    card.pop("self")
+    return {"model": model, "data": data, "training": training, "card": card}
 
 
 def _types(annotation: Any) -> set[str]:
@@ -134,9 +137,9 @@ def find_setting(name: str) -> list[str]:
         RecipeError: If no section has the name, or several have.
     """
     parts = name.split(".")
-    known = _known_names()
-    if parts[0] in SECTIONS or parts[0] == "output_dir":
+    if parts[0] in _TOP:
         return parts
+    known = _known_names()
     sections = [section for section, names in known.items() if parts[0] in names]
     if len(sections) == 1:
         return [sections[0], *parts]
