@@ -1,7 +1,4 @@
-"""`DocREProcessor`: documents to features to a padded batch, and model outputs back to relations.
-
-Nobody else knows about markers.
-"""
+"""`DocREProcessor`: documents to features to a padded batch, and model outputs back to relations."""
 
 from __future__ import annotations
 
@@ -11,57 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation
 from .evidence import evidence_sentences
+from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
 from .remote_code import Shareable, has_code
-
-
-def marker_tokens(config: DocREConfig) -> list[str]:
-    """Return every marker token that a config's marker style can put into a document."""
-    if config.marker_style == "asterisk":
-        return ["*"]
-    if config.marker_style == "tags":
-        return ["<e>", "</e>"]
-    if config.marker_style == "unused":
-        places = range(len(config.entity_types) + 1)
-        return [_unused_marker(place, closing) for place in places for closing in (False, True)]
-    return [f"<{slash}e:{name}>" for name in ["", *config.entity_types] for slash in ("", "/")]
-
-
-def _unused_marker(place: int, closing: bool) -> str:
-    return f"[unused{2 * place + 1 + 50 * closing}]"
-
-
-def load_tokenizer(
-    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase, config: DocREConfig
-) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, or take a loaded one, and add the marker tokens that it lacks."""
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in marker_tokens(config) if token not in vocabulary]
-    if missing:
-        tokenizer.add_tokens(missing, special_tokens=config.marker_style != "asterisk")
-    return tokenizer
-
-
-def _ask_for_tokenizer(name: str | os.PathLike[str], **kwargs: Any) -> None:
-    """Raise what kept a tokenizer's file from being read, where that isn't that there is none."""
-    if not os.path.isdir(name):
-        try:
-            hf_hub_download(str(name), TOKENIZER_CONFIG_FILE, **kwargs)
-        except LocalEntryNotFoundError:  # the Hub could not be asked
-            raise
-        except EntryNotFoundError:
-            return
 
 
 class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
@@ -114,20 +69,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
                 f'    DocREProcessor.from_encoder("{pretrained_model_name_or_path}", config=model.config)'
             )
         config = DocREConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        no_tokenizer = (
-            f"{pretrained_model_name_or_path} has no tokenizer that loads. Add the files that go with its encoder "
-            "(tokenizer.json, tokenizer_config.json): "
-            "DocREProcessor.from_encoder(ENCODER, config=model.config).save_pretrained(FOLDER)."
-        )
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, config=config.encoder, **kwargs)
-        except (OSError, ValueError) as error:
-            _ask_for_tokenizer(pretrained_model_name_or_path, **kwargs)
-            raise OSError(f"{no_tokenizer} ({error})") from error
-        # For some families transformers makes up a tokenizer without any word where there is no file.
-        if not tokenizer.get_vocab().keys() >= set(marker_tokens(config)):
-            _ask_for_tokenizer(pretrained_model_name_or_path, **kwargs)
-            raise OSError(f"{no_tokenizer} (The one that was found does not know the marker tokens.)")
+        tokenizer = load_saved_tokenizer(pretrained_model_name_or_path, config, **kwargs)
         return cls(tokenizer, config)
 
     def _save(
@@ -251,10 +193,10 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
                 place = (number, position)
                 if place in opening:
                     opened[place] = len(tokens)
-                    tokens.append(markers[self._marker(opening[place], closing=False)])
+                    tokens.append(markers[marker_of(opening[place].type, self.config, closing=False)])
                 tokens.extend(ids[word])
                 if place in closing:
-                    tokens.append(markers[self._marker(closing[place], closing=True)])
+                    tokens.append(markers[marker_of(closing[place].type, self.config, closing=True)])
             sentences.extend([number] * (len(tokens) - len(sentences)))
         return tokens, sentences, opened
 
@@ -267,19 +209,6 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             known, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
         return dict(zip(known, encoded["input_ids"], strict=True))
-
-    def _marker(self, mention: Mention, *, closing: bool) -> str:
-        slash = "/" if closing else ""
-        if self.config.marker_style == "asterisk":
-            return "*"
-        if self.config.marker_style == "tags":
-            return f"<{slash}e>"
-        if self.config.marker_style == "unused":
-            types = self.config.entity_types
-            # Unknown types take the tokens behind those of the known ones.
-            return _unused_marker(types.index(mention.type) if mention.type in types else len(types), closing)
-        known = mention.type if mention.type in self.config.entity_types else ""
-        return f"<{slash}e:{known}>"
 
     def _special_ids(self) -> tuple[int, int]:
         tokenizer = self.tokenizer
@@ -502,4 +431,4 @@ def _check_entity(document: Document, wanted: int | str | None) -> None:
         raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
-__all__ = ["DocREProcessor", "evidence_of", "load_tokenizer", "marker_tokens", "pairs_read"]
+__all__ = ["DocREProcessor", "evidence_of", "pairs_read"]

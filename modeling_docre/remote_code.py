@@ -37,6 +37,7 @@ CODE_FILES = (
     "head_bilinear.py",
     "head_unet.py",
     "losses.py",
+    "markers.py",
     "markup.py",
     "methods.py",
     "modeling_docre.py",
