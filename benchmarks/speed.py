@@ -37,7 +37,7 @@ from common import (
 )
 from torch import nn
 
-from modeling_docre.processes import steady_memory
+from modeling_docre.memory import steady_memory
 
 DROPOUTS = {"inference": 0.0, "training": 0.1, "training without dropout": 0.0}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

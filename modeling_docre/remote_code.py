@@ -39,6 +39,7 @@ CODE_FILES = (
     "losses.py",
     "markers.py",
     "markup.py",
+    "memory.py",
     "methods.py",
     "modeling_docre.py",
     PIPELINE_FILE,
