@@ -344,7 +344,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             ValueError: for logits that are not finite, documents that are not those of the batch, an unknown
                 relation, or a filter out of range.
         """
-        wanted = self._wanted_classes(relations)
+        wanted = self._wanted(relations)
         if threshold is not None and not (isinstance(threshold, int | float) and 0.0 <= threshold <= 1.0):
             raise ValueError(f"threshold={threshold!r} is not a probability; pass a number from 0 to 1.")
         if top_k is not None and top_k < 1:
@@ -362,40 +362,64 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         for document in documents:
             for wanted_entity in (head, tail):
                 _check_entity(document, wanted_entity)
-        scores = relation_scores(logits, config.decision)
-        predicted = predict(
-            logits,
-            config.decision,
-            max_relations=config.max_relations_per_pair,
-            threshold=config.threshold if threshold is None else threshold,
-        ).bool()
-        predicted[:, 0] = False
-        predicted &= pairs_read(outputs, config)[:, None]
-        row, class_id = predicted.nonzero(as_tuple=True)
-        evidence = evidence_of(outputs, row, config)
-        found: list[list[Relation]] = [[] for _ in documents]
-        chosen = pairs[row].tolist()
-        for (number, first, second), label, score, sentences in zip(
-            chosen, class_id.tolist(), scores[row, class_id].tolist(), evidence, strict=True
-        ):
-            document = documents[number]
-            if label in wanted and _is_entity(document, first, head) and _is_entity(document, second, tail):
-                relation = config.relations[label - 1]
-                found[number].append(Relation(first, second, relation, evidence=sentences, score=score))
-        for items in found:
-            items.sort(key=lambda item: -(item.score or 0.0))
-        return [items[:top_k] for items in found]
+        found = find_relations(outputs, logits, config, config.threshold if threshold is None else threshold)
+        kept = [
+            [
+                relation
+                for relation, _ in found.get(number, ())
+                if relation.relation in wanted
+                and _is_entity(document, relation.head, head)
+                and _is_entity(document, relation.tail, tail)
+            ]
+            for number, document in enumerate(documents)
+        ]
+        return [items[:top_k] for items in kept]
 
-    def _wanted_classes(self, relations: Iterable[str] | str | None) -> set[int]:
+    def _wanted(self, relations: Iterable[str] | str | None) -> set[str]:
+        """Ids of the relations that a filter lets pass."""
         config = self.config
         if relations is None:
-            return set(range(1, config.num_classes))
+            return set(config.relations)
         by_words = {words: key for key, words in config.relation_names.items()}
         names = [relations] if isinstance(relations, str) else list(relations)
-        return {config.class_of(by_words.get(name, name) if name not in config.relations else name) for name in names}
+        classes = [config.class_of(name if name in config.relations else by_words.get(name, name)) for name in names]
+        return {config.relations[number - 1] for number in classes}
 
 
-def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
+def find_relations(
+    outputs: Any, logits: Tensor, config: DocREConfig, threshold: float | None
+) -> dict[int, list[tuple[Relation, int]]]:
+    """Find what the model predicts of a batch.
+
+    Args:
+        outputs ([`DocRERelationOutput`]):
+            `pairs`, and where there are such `entities_read` and `sentence_attention`.
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Its logits, in the precision in which scores are to be told apart.
+        config ([`DocREConfig`]): The decision, its limits, and the relations' names.
+        threshold (`float`, *optional*): Probability that a relation must exceed; `None` is the decision's own.
+
+    Returns:
+        `dict` from documents of the batch to relations, the best first, each with the row of its pair.
+    """
+    predicted = predict(logits, config.decision, max_relations=config.max_relations_per_pair, threshold=threshold)
+    predicted &= _pairs_read(outputs, config).to(predicted.device)[:, None]
+    rows, classes = predicted[:, 1:].nonzero(as_tuple=True)
+    scores = relation_scores(logits, config.decision)[rows, classes + 1].tolist()
+    evidence = _evidence_of(outputs, rows, config)
+    pairs = outputs.pairs.to(rows.device)[rows].tolist()
+    found: dict[int, list[tuple[Relation, int]]] = {}
+    for row, (document, head, tail), number, score, sentences in zip(
+        rows.tolist(), pairs, classes.tolist(), scores, evidence, strict=True
+    ):
+        relation = Relation(head, tail, config.relations[number], evidence=sentences, score=score)
+        found.setdefault(document, []).append((relation, row))
+    for relations in found.values():
+        relations.sort(key=lambda item: -(item[0].score or 0.0))
+    return found
+
+
+def _pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
     """Which pairs have a mention in reach on both sides, `(num_pairs,)`; all of them in `reference` mode."""
     read = getattr(outputs, "entities_read", None)
     document, head, tail = outputs.pairs.unbind(1)
@@ -404,7 +428,7 @@ def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
     return read[document, head] & read[document, tail]
 
 
-def evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[int, ...]]:
+def _evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[int, ...]]:
     """Evidence sentences of chosen rows `(num_chosen,)` of `outputs.pairs`; none where nothing says where they are."""
     attention = getattr(outputs, "sentence_attention", None)
     if attention is None or config.evidence_threshold is None:
@@ -431,4 +455,4 @@ def _check_entity(document: Document, wanted: int | str | None) -> None:
         raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
-__all__ = ["DocREProcessor", "evidence_of", "pairs_read"]
+__all__ = ["DocREProcessor", "find_relations"]
