@@ -5,21 +5,29 @@
 Every method has the same two trials, the learning rates of its head in `TRIALS`, with the first seed; the better one
 runs with the other seeds. An ablation takes over the rate of its method. The better trial is that on the documents
 that are scored, and the one probability of `atlop-bce` is tuned on them too, which flatters its figures a little. Runs
-that are done are kept: called again, it goes on with those that are missing.
+that are done are kept: called again, it goes on with those that are missing, and refuses those that were done with
+other overrides or another recipe. `--commands` prints what trains each run instead, with the better
+rate alone where its trials are done in `--output`.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
+import hashlib
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from common import peak_memory
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "protocols" / "small.yaml"
 TRIALS = ("1e-3", "3e-4")
@@ -79,15 +87,13 @@ class Folders(NamedTuple):
     output: Path
 
 
-def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
+def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]:
     """Train and score once, unless that is done; return the figures."""
-    name = row.name.replace(", ", "-").replace(" ", "-")
-    folder = folders.output / f"{name}-{rate}-{seed}"
-    figures = folder / "figures.json"
-    if not figures.is_file():
+    folder = run_folder(folders, row, rate, seed)
+    done = finished(folders, row, rate, seed)
+    if done is None:
         began = processor_seconds()
-        command = [sys.executable, "-m", "modeling_docre.cli", "train", str(RECIPE), *overrides(row, rate, seed)]
-        command += [f"--output_dir={folder}", f"--training.frozen_cache_dir={folders.output / 'frozen'}"]
+        command = [sys.executable, "-m", "modeling_docre.cli", *training(folders, row, rate, seed)]
         log = folders.output / f"{folder.name}.log"
         with log.open("w") as stream:
             environment = os.environ | {"DOCRE_DATA": str(folders.data), "OMP_NUM_THREADS": "1"}
@@ -98,10 +104,57 @@ def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
                 time.sleep(0.5)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed; see {log}.")
-        found = {"seconds": processor_seconds() - began, "peak_mib": peak / 2**20, **score(folders, folder)}
-        figures.write_text(json.dumps(found, indent=1))
+        done = {"seconds": processor_seconds() - began, "peak_mib": peak / 2**20, **score(folders, folder)}
+        done |= made_with(row, rate, seed)
+        (folder / "figures.json").write_text(json.dumps(done, indent=1))
         (folder / "model.safetensors").unlink()
-    return json.loads(figures.read_text())
+    return done
+
+
+def finished(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any] | None:
+    """Return the figures of a run that is done, `None` where it is not; refuse those of another recipe."""
+    figures = run_folder(folders, row, rate, seed) / "figures.json"
+    if not figures.is_file():
+        return None
+    found = json.loads(figures.read_text())
+    for name, value in made_with(row, rate, seed).items():
+        if found.get(name) != value:
+            raise SystemExit(
+                f"{figures} was made with another recipe or other overrides: its {name!r} is {found.get(name)!r}, "
+                f"where this run has {value!r}. Pass another folder, --output FOLDER."
+            )
+    return found
+
+
+def made_with(row: Row, rate: str, seed: int) -> dict[str, Any]:
+    """Return what the figures of a run depend on: the overrides, and the recipe with what it extends."""
+    return {"overrides": overrides(row, rate, seed), "recipe": recipe_digest()}
+
+
+@functools.cache
+def recipe_digest() -> str:
+    """Return the SHA-256 of what the recipe says, its comments apart."""
+    from modeling_docre.recipes import load_recipe
+
+    said = json.dumps(dataclasses.asdict(load_recipe(RECIPE)), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def run_folder(folders: Folders, row: Row, rate: str, seed: int) -> Path:
+    """Return where a run goes."""
+    name = row.name.replace(", ", "-").replace(" ", "-")
+    return folders.output / f"{name}-{rate}-{seed}"
+
+
+def training(folders: Folders, row: Row, rate: str, seed: int) -> list[str]:
+    """Return what `docre` is told to train a run."""
+    return [
+        "train",
+        os.path.relpath(RECIPE),
+        *overrides(row, rate, seed),
+        f"--output_dir={run_folder(folders, row, rate, seed)}",
+        f"--training.frozen_cache_dir={folders.output / 'frozen'}",
+    ]
 
 
 def overrides(row: Row, rate: str, seed: int) -> list[str]:
@@ -113,15 +166,6 @@ def processor_seconds() -> float:
     """Return the processor time of the runs that have ended, which other work on the machine changes little."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def peak_memory(process: int) -> int:
-    """Return the peak of a process so far, in bytes; 0 when it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def score(folders: Folders, model: Path) -> dict[str, float]:
@@ -142,18 +186,31 @@ def score(folders: Folders, model: Path) -> dict[str, float]:
     return {name: value for name, value in figures.items() if not name.startswith("relation/")}
 
 
+def method_of(row: Row) -> Row:
+    """Return the row whose trials decide on the learning rate."""
+    return next((other for other in ROWS if other.name == row.rate_of), row)
+
+
+def commands(folders: Folders, rows: list[Row], seeds: list[int]) -> list[str]:
+    """Return the commands that train the runs of each row, below its name."""
+    lines: list[str] = []
+    for row in rows:
+        trials = {rate: finished(folders, method_of(row), rate, seeds[0]) for rate in TRIALS}
+        done = {rate: figures["f1"] for rate, figures in trials.items() if figures is not None}
+        rates = [max(done, key=lambda rate: done[rate])] if len(done) == len(TRIALS) else TRIALS
+        runs = [shlex.join(["docre", *training(folders, row, rate, seed)]) for rate in rates for seed in seeds]
+        lines += [f"# {row.name}", *(f"OMP_NUM_THREADS=1 {command}" for command in runs)]
+    return lines
+
+
 def compare(folders: Folders, rows: list[Row], seeds: list[int]) -> None:
     """Run what is missing, and print the table."""
     columns = ("f1", "ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1")
     names = ("F1", "Ign F1", "precision", "recall", "frequent F1", "long-tail F1", "macro F1")
-    chosen: dict[str, str] = {}
     lines: list[str] = []
     for row in rows:
-        if row.rate_of:
-            rate = chosen[row.rate_of]
-        else:
-            rate = max(TRIALS, key=lambda trial: run(folders, row, trial, seeds[0])["f1"])
-            chosen[row.name] = rate
+        scores = {trial: run(folders, method_of(row), trial, seeds[0])["f1"] for trial in TRIALS}
+        rate = max(scores, key=lambda trial: scores[trial])
         runs = [run(folders, row, rate, seed) for seed in seeds]
         cells = [spread([100 * found[column] for found in runs]) for column in columns]
         cost = [
@@ -178,17 +235,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/small"))
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="all without it")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--commands", action="store_true", help="print the command of each row instead")
+    parser.add_argument("--commands", action="store_true", help="print what trains each run instead")
     options = parser.parse_args()
+    folders = Folders(Path(os.environ.get("DOCRE_DATA", "")), options.output)
     rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
     if options.commands:
-        for row in rows:
-            changes = " ".join(f"'{change}'" if " " in change else change for change in row.overrides)
-            print(f"{row.name}: docre train recipes/protocols/small.yaml {changes}")
+        print("\n".join(commands(folders, rows, options.seeds)))
         return
     if "DOCRE_DATA" not in os.environ:
         parser.error("DOCRE_DATA is not set: export DOCRE_DATA=FOLDER, which holds re-docred/ and docred/")
-    folders = Folders(Path(os.environ["DOCRE_DATA"]), options.output)
     folders.output.mkdir(parents=True, exist_ok=True)
     compare(folders, rows, options.seeds)
 

@@ -277,6 +277,8 @@ def _import(options: argparse.Namespace, _: list[str]) -> None:
     model, report = import_checkpoint(
         options.file, options.method, options.encoder, options.output, relations=relations
     )
+    if report.wrappers:
+        print(f"unwrapped: {', '.join(report.wrappers)}", file=sys.stderr)
     for name, reason in report.unused.items():
         print(f"not used: {name} ({reason})", file=sys.stderr)
     print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {options.output}", file=sys.stderr)

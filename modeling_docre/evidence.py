@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .decisions import best_threshold
 from .encoding import localized_context
+
+# Tokens times sentences whose membership is in memory at one time: a long text has many of both.
+_MEMBERSHIP_BUDGET = 1 << 24
 
 
 def sentence_attention(
@@ -34,9 +36,14 @@ def sentence_attention(
         (float64 for float64 attention).
     """
     sentences = int(sentence_ids.max()) + 1 if sentence_ids.numel() else 0
-    # Column 0 takes what is outside of all sentences.
-    of_sentence = functional.one_hot(sentence_ids + 1, sentences + 1)[..., 1:].to(entity_attention.dtype)
-    return localized_context(of_sentence, entity_attention, cells, reduce=reduce, eps=eps)
+    if not sentences:
+        return entity_attention.new_zeros(len(cells), 0)
+    step = max(1, _MEMBERSHIP_BUDGET // sentence_ids.numel())
+    parts = []
+    for some in torch.arange(sentences, device=sentence_ids.device).split(step):
+        members = (sentence_ids[..., None] == some).to(entity_attention.dtype)
+        parts.append(localized_context(members, entity_attention, cells, reduce=reduce, eps=eps))
+    return torch.cat(parts, dim=1)
 
 
 def evidence_sentences(attention: Tensor, threshold: float) -> list[tuple[int, ...]]:

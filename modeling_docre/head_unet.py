@@ -158,7 +158,7 @@ class UNetHead(PairHead):
         pairs: Tensor,
     ) -> PairFactors:
         """Represent each pair in view of its document's; see [`PairHead.pair_embeddings`]."""
-        size = max(entity_embeddings.shape[1], self.pad_to or 0, 1)
+        size = max(entity_embeddings.shape[1], self.pad_to or 0, 4)  # the U-Net halves it twice
         if self.mask_padding:
             size = 4 * (-(-size // 4) + 1)
         elif entity_attention.shape[1]:

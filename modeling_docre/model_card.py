@@ -63,8 +63,9 @@ def write_model_card(trainer: RecordingTrainer, folder: Path, **said: Any) -> No
     kept = [tag for tag in earlier if tag not in CONFIG_MAPPING]
     said["tags"] = [*as_list(said.get("tags")), *as_list(trainer.model.model_tags), *kept]
     evaluations = trainer.reported_evaluations()
-    data = _card_data(trainer, evaluations, said)
-    content = _content(trainer, evaluations, said, _string(model_id))
+    data_sets = _data_sets(evaluations, said)
+    data = _card_data(trainer, evaluations, data_sets, said)
+    content = _content(trainer, evaluations, data_sets, {**said, "model_id": _string(model_id)})
     folder.mkdir(parents=True, exist_ok=True)
     card = ModelCard.from_template(data, template_path=str(TEMPLATE), **content)
     path.write_text(str(card).rstrip() + "\n", encoding="utf-8")
@@ -85,7 +86,12 @@ def _generated_tags(path: Path) -> list[str] | None:
 # Front matter
 
 
-def _card_data(trainer: RecordingTrainer, evaluations: Sequence[Evaluation], said: Mapping[str, Any]) -> Any:
+def _card_data(
+    trainer: RecordingTrainer,
+    evaluations: Sequence[Evaluation],
+    data_sets: list[dict[str, Any]],
+    said: Mapping[str, Any],
+) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
     tasks = as_list(said.get("tasks"))
@@ -98,7 +104,7 @@ def _card_data(trainer: RecordingTrainer, evaluations: Sequence[Evaluation], sai
             metric_value=round(evaluation.metrics[metric], 4),
             **data,
         )
-        for evaluation, data in zip(evaluations, _data_sets(evaluations, said), strict=False)
+        for evaluation, data in zip(evaluations, data_sets, strict=False)
         if is_current(trainer, evaluation)
         for metric, title in METRICS.items()
         if metric in evaluation.metrics
@@ -144,7 +150,10 @@ def _data_sets(evaluations: Sequence[Evaluation], said: Mapping[str, Any]) -> li
 
 
 def _content(
-    trainer: RecordingTrainer, evaluations: Sequence[Evaluation], said: Mapping[str, Any], model_id: str
+    trainer: RecordingTrainer,
+    evaluations: Sequence[Evaluation],
+    data_sets: list[dict[str, Any]],
+    said: Mapping[str, Any],
 ) -> dict[str, Any]:
     config, trained = trainer.model.config, trainer.train_dataset is not None and trainer.state.global_step > 0
     counts = relation_counts(trainer._training_facts()) if trained else {}
@@ -157,7 +166,7 @@ def _content(
     return {
         **{function.__name__: function for function in (count, percent, plain)},
         "name": said["model_name"],
-        "model_id": model_id,
+        "model_id": said["model_id"],
         "config": config,
         "origin": origin,
         "current": [item for item in evaluations if is_current(trainer, item)],
@@ -181,7 +190,7 @@ def _content(
         "rare": sum(counts.get(relation, 0) < ENOUGH_FACTS for relation in config.relations),
         "enough_facts": ENOUGH_FACTS,
         "evaluation": evaluation_table(evaluations),
-        "evaluation_notes": evaluation_notes(trainer, evaluations, _data_sets(evaluations, said)),
+        "evaluation_notes": evaluation_notes(trainer, evaluations, data_sets),
         "evaluated_relations": evaluated_relations(config, evaluations),
         "training": training_facts(trainer, sum(counts.values())),
         "hyper_parameters": table(("Hyper-parameter", "Value"), hyper_parameters(trainer.args)) if trained else "",

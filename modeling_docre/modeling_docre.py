@@ -21,6 +21,7 @@ from .evidence import sentence_attention
 from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
 from .head_unet import UNetHead
+from .markers import load_tokenizer
 from .method_loss import check_loss_arguments, method_losses
 from .model_outputs import DocREModelOutput, DocRERelationOutput
 from .remote_code import Shareable
@@ -246,8 +247,6 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         processor = DocREProcessor.from_encoder("google-bert/bert-base-cased", config=model.config)
         ```
         """
-        from .processing_docre import load_tokenizer
-
         if not relations:
             shown = encoder if isinstance(encoder, str) else "ENCODER"
             raise ValueError(

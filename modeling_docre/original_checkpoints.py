@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
+from .markers import missing_markers
 from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
-from .processing_docre import DocREProcessor, marker_tokens
+from .processing_docre import DocREProcessor
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
 _PUBLISHED_TABLE = 42
 _PUBLISHED_LENGTH = 1024
 _PUBLISHED_WINDOW = 512
+# Under which keys training scripts save a state dict, and what torch.compile and DataParallel put before all names.
+_NESTS = ("checkpoint", "model_state_dict", "state_dict", "model")
+_PREFIXES = ("_orig_mod.", "module.")
 # DocuNet's markers by type: the i-th takes BERT's [unused(2i + 1)] and [unused(2i + 51)].
 _DOCUNET_TYPES = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"]
 
@@ -33,32 +37,33 @@ _BILINEAR = {
     "bilinear": "head.classifier",
 }
 _AXIAL = {
-    **_BILINEAR,
-    "bilinear": None,
+    "head_extractor": "head.head_projection",
+    "tail_extractor": "head.tail_projection",
     "projection": "head.projection",
     "classifier": "head.classifier",
-    r"axial_transformer\.axial_attns\.(\d+)\.axial_attentions\.0\.fn": r"head.layers.\1.columns",
-    r"axial_transformer\.axial_attns\.(\d+)\.axial_attentions\.1\.fn": r"head.layers.\1.rows",
-    r"axial_transformer\.ffns\.(\d+)": r"head.layers.\1.feed_forward",
-    r"axial_transformer\.lns\.(\d+)": r"head.layers.\1.norm",
+    "axial_transformer.axial_attns.{}.axial_attentions.0.fn": "head.layers.{}.columns",
+    "axial_transformer.axial_attns.{}.axial_attentions.1.fn": "head.layers.{}.rows",
+    "axial_transformer.ffns.{}": "head.layers.{}.feed_forward",
+    "axial_transformer.lns.{}": "head.layers.{}.norm",
 }
 _UNET = {
     **_BILINEAR,
     "liner": "head.channels",
-    r"segmentation_net\.outc\.conv": "head.unet.out",
+    "segmentation_net.outc.conv": "head.unet.out",
     **{
-        rf"segmentation_net\.{theirs}\.double_conv\.{number}": f"head.unet.{ours}.{layer}"
+        f"segmentation_net.{theirs}.double_conv.{number}": f"head.unet.{ours}.{layer}"
         for theirs, ours in (
-            (r"inc\.conv", "inside"),
-            (r"down1\.maxpool_conv\.1", "down1"),
-            (r"down2\.maxpool_conv\.1", "down2"),
-            (r"up1\.conv", "up1"),
-            (r"up2\.conv", "up2"),
+            ("inc.conv", "inside"),
+            ("down1.maxpool_conv.1", "down1"),
+            ("down2.maxpool_conv.1", "down2"),
+            ("up1.conv", "up1"),
+            ("up2.conv", "up2"),
         )
-        for number, layer in enumerate(("first", "first_norm", None, "second", "second_norm"))
-        if layer is not None
+        for number, layer in ((0, "first"), (1, "first_norm"), (3, "second"), (4, "second_norm"))
     },
 }
+_ENCODER = "docre.encoder."
+_NORMS = {"gamma": "weight", "beta": "bias"}
 
 
 @dataclass(frozen=True)
@@ -68,19 +73,47 @@ class _Layout:
     Args:
         sign (`str`): A part of a name that only this layout has.
         encoder (`str`): What stands before the encoder's own names.
-        names (`dict[str, str]`): Pattern of a module's name to ours; `None` where we have no such module.
+        modules (`dict[str, str]`): Name of a module to ours; `{}` stands for a number.
+        idle (`str`, *optional*): A module that the published code makes and does not use.
     """
 
     sign: str
     encoder: str
-    names: Mapping[str, str | None]
+    modules: Mapping[str, str]
+    idle: str | None = None
+
+    def published(self, name: str) -> str:
+        """Return the published name of one of our tensors; our own where there is none."""
+        if name.startswith(_ENCODER):
+            return self.encoder + name.removeprefix(_ENCODER)
+        for theirs, ours in self.modules.items():
+            if match := _pattern(ours).fullmatch(name):
+                *numbers, part = match.groups()
+                return f"{theirs.format(*numbers)}.{part}"
+        return name
+
+    def unused(self, name: str) -> str | None:
+        """Return why a published tensor is not ours; `None` where it should be."""
+        if name.startswith(self.encoder):
+            own = name.removeprefix(self.encoder)
+            if own.startswith("pooler."):
+                return "the encoder's pooler, which no method reads"
+            return "a constant of older versions of transformers" if own.endswith("position_ids") else None
+        if self.idle is not None and name.startswith(f"{self.idle}."):
+            return "a layer that the published code makes and does not use"
+        return None if any(_pattern(theirs).fullmatch(name) for theirs in self.modules) else _UNKNOWN
 
 
+_UNKNOWN = "no part of this model has that name"
 _LAYOUTS: dict[str, _Layout] = {
-    "axial": _Layout("axial_transformer.", "model.", _AXIAL),
+    "axial": _Layout("axial_transformer.", "model.", _AXIAL, idle="bilinear"),
     "unet": _Layout("segmentation_net.", "bert_model.", _UNET),
     "bilinear": _Layout("head_extractor.", "model.", _BILINEAR),
 }
+
+
+def _pattern(module: str) -> re.Pattern[str]:
+    return re.compile(re.escape(module).replace(r"\{\}", r"(\d+)") + r"\.([\w.]+)")
 
 
 class OriginalCheckpointError(ValueError):
@@ -93,13 +126,44 @@ class ImportReport:
 
     Args:
         used (`int`): How many are in the model.
-        unused (`dict[str, str]`): The others, with the reason.
+        unused (`dict[str, str]`): The others, by their names in the file, with the reason.
+        wrappers (`list[str]`):
+            What was around the tensors: keys of dicts that they were in, and what began all their names.
         tokenizer (`bool`): Whether the encoder's tokenizer was there, and was saved too.
     """
 
     used: int = 0
     unused: dict[str, str] = field(default_factory=dict)
+    wrappers: list[str] = field(default_factory=list)
     tokenizer: bool = False
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of tensors, by the names that published code gives them."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    wrappers: list[str] = field(default_factory=list)
+    prefix: str = ""
+
+    def name(self, published: str) -> str:
+        """Return what a tensor is called in the file, or would be."""
+        return self.prefix + published
+
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """Return the shape of a tensor that must be there."""
+        if name not in self.tensors:
+            raise OriginalCheckpointError(
+                f"{self.path} lacks {self.name(name)}, which every checkpoint of this method has. Pass the whole file."
+            )
+        shape = tuple(self.tensors[name].shape)
+        if len(shape) != dimensions or 0 in shape:
+            raise OriginalCheckpointError(
+                f"{self.path}: {self.name(name)} has shape {shape}, where {dimensions} numbers above 0 should "
+                "be. Is it of this method?"
+            )
+        return shape
 
 
 def import_checkpoint(
@@ -121,7 +185,8 @@ def import_checkpoint(
     Args:
         file (`str` or `os.PathLike`):
             `.safetensors`, or what `torch.save` wrote (`.pt`, `.bin`, ...), read with `weights_only=True`; a state
-            dict, or a dict that holds it as `checkpoint`, `state_dict` or `model`.
+            dict, or a dict that holds it as `checkpoint`, `model_state_dict`, `state_dict` or `model`. Names may begin
+            with what `torch.compile` or several GPUs in one process put before them.
         method (`str`): Row of the table of methods.
         encoder (`str`, `os.PathLike` or `PreTrainedConfig`):
             The encoder's configuration, or the Hub id or folder of a `config.json`; the file brings the weights.
@@ -136,21 +201,20 @@ def import_checkpoint(
 
     Raises:
         OriginalCheckpointError: when the file cannot be read, is of another method, lacks a tensor or has one of
-            another shape.
-        ValueError: for an unknown method.
+            another shape; tensors are called as in the file.
+        ValueError: for an unknown method, or one string for `relations`.
         OSError: when there is no such encoder.
     """
     row = find_method(method)
     config = encoder if isinstance(encoder, PreTrainedConfig) else AutoConfig.from_pretrained(os.fspath(encoder))
-    tensors = _read(Path(file))
-    layout = _check_layout(file, method, row.head, tensors)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    try:
-        fields = _read_widths(row.head, shapes)
-    except (KeyError, IndexError, ValueError) as error:
-        raise OriginalCheckpointError(
-            f"{file}: a tensor that every {method} checkpoint has is missing or has another shape: {error}."
-        ) from None
+    if isinstance(relations, str):
+        raise ValueError(
+            f"relations={relations!r} is one string; pass a list of ids in class order, relations=[{relations!r}], or "
+            "what modeling_docre.data_files.read_relations(FILE) returns."
+        )
+    read = _read(Path(file))
+    layout = _check_layout(read, method, row.head)
+    fields = _read_widths(row.head, read)
     classes = fields.pop("classes")
     if not isinstance(encoder, PreTrainedConfig) and os.path.isdir(os.fspath(encoder)):
         # A folder of this machine means nothing to whoever loads the checkpoint.
@@ -162,7 +226,7 @@ def import_checkpoint(
             settings[name] = {**reference[name], **settings[name]}
     config = DocREConfig.for_method(method, names, encoder_config=config, **{**reference, **fields, **settings})
     model = DocREForRelationExtraction(config)
-    report = _load(file, model, tensors, layout)
+    report = _load(read, model, layout)
     if output is not None:
         model.save_pretrained(output)
         report.tokenizer = not isinstance(encoder, PreTrainedConfig) and _save_processor(encoder, config, output)
@@ -175,7 +239,7 @@ def _save_processor(encoder: str | os.PathLike[str], config: DocREConfig, output
     except (OSError, ValueError, TypeError, KeyError):
         return False  # a configuration alone; transformers has many words for that
     # Of a configuration alone transformers may also make a tokenizer that knows no words.
-    if not set(marker_tokens(config)) <= tokenizer.get_vocab().keys():
+    if missing_markers(tokenizer, config):
         return False
     if len(tokenizer) > config.get_text_config().vocab_size:
         return False  # another encoder's: its tokens would have no embeddings
@@ -184,14 +248,15 @@ def _save_processor(encoder: str | os.PathLike[str], config: DocREConfig, output
     return True
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict."""
+def _read(path: Path) -> _File:
     if not path.is_file():
         raise OriginalCheckpointError(f"{path}: there is no such file (working directory: {os.getcwd()}).")
+    found: Any
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpicklers raise whatever a broken file makes of them
         refused = re.search(r"Unsupported \w+: [\w. ]+", str(error))
         lines = str(error).splitlines() or [type(error).__name__]
@@ -200,59 +265,80 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path}: no file of weights that can be read ({reason}). It may hold more than tensors: where you trust "
             "it, load it once with torch.load(..., weights_only=False) and save {name: tensor} with safetensors."
         ) from None
-    for key in ("checkpoint", "state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+    wrappers: list[str] = []
+    for _ in _NESTS:
+        key = next((key for key in _NESTS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)), None)
+        if key is not None:
             found = found[key]
+            wrappers.append(key)
     if not isinstance(found, Mapping):
         raise OriginalCheckpointError(f"{path}: a {type(found).__name__}, where a state dict should be.")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise OriginalCheckpointError(f"{path}: a dict without tensors ({', '.join(map(str, list(found)[:5]))}).")
-    # What several GPUs in one process leave behind.
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    prefix = ""
+    while before := next(
+        (word for word in _PREFIXES if all(name.startswith(prefix + word) for name in tensors)), None
+    ):
+        prefix += before
+        wrappers.append(before)
+    return _File(path, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, wrappers, prefix)
 
 
-def _check_layout(file: Any, method: str, head: str, tensors: Mapping[str, Tensor]) -> _Layout:
+def _check_layout(file: _File, method: str, head: str) -> _Layout:
+    tensors = file.tensors
     found = next(
         (key for key, layout in _LAYOUTS.items() if any(name.startswith(layout.sign) for name in tensors)), None
     )
     if found is None:
         if any(name.startswith("docre.") for name in tensors):
             raise OriginalCheckpointError(
-                f"{file} is a checkpoint of this library: load its folder with from_pretrained, nothing is imported."
+                f"{file.path} is a checkpoint of this library: load its folder with from_pretrained, nothing is "
+                "imported."
             )
         if any(name.startswith(("online_model.", "ema_model.", "log_sigma.")) for name in tensors):
             raise OriginalCheckpointError(
-                f"{file} is a VAE or denoiser of VaeDiff-DocRE's stage 2, not a relation model."
+                f"{file.path} is a VAE or denoiser of VaeDiff-DocRE's stage 2, not a relation model."
             )
+        some = ", ".join(map(file.name, list(tensors)[:3]))
         raise OriginalCheckpointError(
-            f"{file} has none of the published layouts: no tensor begins with "
-            f"{', '.join(layout.sign for layout in _LAYOUTS.values())} (it has {', '.join(list(tensors)[:3])}, ...)."
+            f"{file.path} has none of the published layouts: no tensor begins with "
+            f"{', '.join(layout.sign for layout in _LAYOUTS.values())} (it has {some}, ...)."
         )
     if found != head:
         fits = [row.name for row in METHODS if row.head == found]
         raise OriginalCheckpointError(
-            f"{file} is no {method} checkpoint: its {_LAYOUTS[found].sign}* tensors are those of {' or '.join(fits)}. "
-            f"Pass --method {'|'.join(fits)}."
+            f"{file.path} is no {method} checkpoint: its {_LAYOUTS[found].sign}* tensors are those of "
+            f"{' or '.join(fits)}. Pass --method {'|'.join(fits)}."
         )
     return _LAYOUTS[found]
 
 
-def _read_widths(head: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    emb_size = shapes["head_extractor.weight"][0]
-    fields: dict[str, Any] = {"emb_size": emb_size}
+def _read_widths(head: str, file: _File) -> dict[str, Any]:
+    emb_size = file.shape("head_extractor.weight", 2)[0]
+    joined = "projection.weight" if head == "axial" else "bilinear.weight"
+    rows, columns = file.shape(joined, 2)
+    block_size, rest = divmod(columns, emb_size)
+    if rest or emb_size % block_size:
+        raise OriginalCheckpointError(
+            f"{file.path}: {file.name(joined)} has shape {(rows, columns)}, where the second number should be "
+            f"{emb_size}, the rows of {file.name('head_extractor.weight')}, times a divisor of it. Is the file whole?"
+        )
+    fields: dict[str, Any] = {"emb_size": emb_size, "block_size": block_size, "classes": rows}
     if head == "axial":
-        fields["block_size"] = shapes["projection.weight"][1] // emb_size
-        layers = {name.split(".")[2] for name in shapes if name.startswith("axial_transformer.lns.")}
-        fields["axial_layers"] = len(layers)
-        fields["classes"] = shapes["classifier.weight"][0]
-        return fields
-    fields["classes"] = shapes["bilinear.weight"][0]
-    fields["block_size"] = shapes["bilinear.weight"][1] // emb_size
+        numbers = [re.match(r"axial_transformer\.\w+\.(\d+)\.", name) for name in file.tensors]
+        fields["axial_layers"] = 1 + max((int(number[1]) for number in numbers if number), default=-1)
+        fields["classes"] = file.shape("classifier.weight", 2)[0]
     if head == "unet":
-        fields["unet_channels"] = shapes["liner.weight"][0]
-        fields["unet_width"] = shapes["segmentation_net.inc.conv.double_conv.0.weight"][0]
-        fields["unet_outputs"] = shapes["segmentation_net.outc.conv.weight"][0]
+        fields["unet_channels"] = file.shape("liner.weight", 2)[0]
+        first = "segmentation_net.inc.conv.double_conv.0.weight"
+        fields["unet_width"] = file.shape(first, 4)[0]
+        if fields["unet_width"] % 2:
+            raise OriginalCheckpointError(
+                f"{file.path}: {file.name(first)} has shape {file.shape(first, 4)}, where the first number should be "
+                "even. Is the file whole?"
+            )
+        fields["unet_outputs"] = file.shape("segmentation_net.outc.conv.weight", 4)[0]
     return fields
 
 
@@ -294,68 +380,44 @@ def _relations(
     return relations
 
 
-def _load(
-    file: Any, model: DocREForRelationExtraction, tensors: Mapping[str, Tensor], layout: _Layout
-) -> ImportReport:
-    report = ImportReport()
+def _load(file: _File, model: DocREForRelationExtraction, layout: _Layout) -> ImportReport:
+    report = ImportReport(wrappers=file.wrappers)
     expected = model.state_dict()
-    rename = _renamer(layout)
+    ours = {layout.published(name): name for name in expected}
     state: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        ours, reason = rename(name)
-        if ours is not None and ours not in expected:
-            raise OriginalCheckpointError(f"{file}: {name} has no place in the model. {_remedy(name, layout)}")
-        if ours is None:
-            report.unused[name] = reason
-            continue
-        if tensor.shape != expected[ours].shape:
-            raise OriginalCheckpointError(
-                f"{file}: {name} has shape {tuple(tensor.shape)}, where the model has {tuple(expected[ours].shape)}. "
-                f"{_remedy(name, layout)}"
-            )
-        state[ours] = tensor.to(expected[ours].dtype)
-    missing = [name for name in expected if name not in state]
-    if missing:
+    problems: list[str] = []
+    wrong: list[str] = []
+    for name, tensor in file.tensors.items():
+        # As the first versions of BERT's weights have it.
+        modern = re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_NORMS[old[1]]}", name)
+        if modern in ours:
+            known = expected[ours[modern]]
+            state[ours[modern]] = tensor.to(known.dtype)
+            if tensor.shape != known.shape:
+                problems.append(
+                    f"{file.name(name)} has shape {tuple(tensor.shape)}, where the model has {tuple(known.shape)}"
+                )
+                wrong.append(name)
+        elif (reason := layout.unused(name)) is not None:
+            report.unused[file.name(name)] = reason
+        else:
+            problems.append(f"{file.name(name)}, of shape {tuple(tensor.shape)}, has no place in the model")
+            wrong.append(name)
+    for name in [name for name in ours if ours[name] not in state]:
+        problems.append(f"it lacks {file.name(name)}, of shape {tuple(expected[ours[name]].shape)}")
+        wrong.append(name)
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        unknown = [name for name, reason in report.unused.items() if reason == _UNKNOWN]
         raise OriginalCheckpointError(
-            f"{file} lacks {len(missing)} of the model's tensors: {', '.join(missing[:5])}"
-            f"{', ...' if len(missing) > 5 else ''}. Is it of this method, and this its encoder? Not used were: "
-            f"{', '.join(list(report.unused)[:5]) or 'none'}."
+            f"{file.path}: {'; '.join(problems[:5])}{more}. "
+            + ("Pass the encoder" if any(name.startswith(layout.encoder) for name in wrong) else "Pass the method")
+            + " that the checkpoint was trained with, the whole file, and no setting that changes its tensors."
+            + (f" Of no known part are: {', '.join(unknown[:5])}." if unknown else "")
         )
     model.load_state_dict(state)
     report.used = len(state)
     return report
-
-
-def _remedy(name: str, layout: _Layout) -> str:
-    if name.startswith(layout.encoder):
-        return "Pass the encoder that the checkpoint was trained from."
-    return "Is it of this method, whole, and with these settings?"
-
-
-def _renamer(layout: _Layout) -> Callable[[str], tuple[str | None, str]]:
-    """Return what gives our name for a published one, or `None` and why there is none."""
-    patterns = [(re.compile(rf"^{pattern}\.(?P<part>[\w.]+)$"), ours) for pattern, ours in layout.names.items()]
-
-    def rename(name: str) -> tuple[str | None, str]:
-        if name.startswith(layout.encoder):
-            own = name.removeprefix(layout.encoder)
-            if own.startswith("pooler."):
-                return None, "the encoder's pooler, which no method reads"
-            if own.endswith("position_ids"):
-                return None, "a constant of older versions of transformers"
-            # As the first versions of BERT's weights have it.
-            own = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", own))
-            return f"docre.encoder.{own}", ""
-        for pattern, ours in patterns:
-            match = pattern.match(name)
-            if match is None:
-                continue
-            if ours is None:
-                return None, "a layer that the published code makes and does not use"
-            return f"{match.expand(ours)}.{match['part']}", ""
-        return None, "no part of this model has that name"
-
-    return rename
 
 
 __all__ = ["ImportReport", "OriginalCheckpointError", "import_checkpoint"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from transformers import TrainingArguments
 
 SECRETS = ("hub_token", "push_to_hub_token")
 """Settings that no file may hold."""
+
+FOLDERS = ("output_dir", "frozen_cache_dir", "resume_from_checkpoint")
+"""Settings that are places of this machine, however they are written."""
 
 
 @dataclass
@@ -122,16 +126,19 @@ class DocRETrainingArguments(TrainingArguments):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled, as into `training_args.bin`, which goes to the Hub: no token, and of folders the name."""
-        state = {
-            name: Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
-            for name, value in vars(self).items()
-        }
+        state = {name: _without_folders(value, always=name in FOLDERS) for name, value in vars(self).items()}
         return state | {name: None for name in SECRETS if name in state}
 
     def __copy__(self) -> DocRETrainingArguments:
         # A copy in this process keeps everything.
         copied = object.__new__(type(self))
         vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DocRETrainingArguments:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(copy.deepcopy(vars(self), memo))
         return copied
 
     def _refuse_unused(self) -> None:
@@ -145,6 +152,15 @@ class DocRETrainingArguments(TrainingArguments):
         for name, reason in unused.items():
             if getattr(self, name, None):
                 raise ValueError(f"{name}={getattr(self, name)!r} would not be used: {reason}. Leave it out.")
+
+
+def _without_folders(value: Any, *, always: bool = False) -> Any:
+    """A setting in which a place of this machine is only its last name; `always` for a field that is a place."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_folders, value))
+    return Path(value).name if isinstance(value, str) and (always or os.path.isabs(value)) else value
 
 
 __all__ = ["SECRETS", "DocRETrainingArguments"]

@@ -239,7 +239,7 @@ class EvaluatingTrainer(Trainer):
             ValueError: If there are no labelled documents to choose on.
         """
         dataloader = self._dataloader_to_tune_on(eval_dataset)
-        documents, results = self._results_to_tune_on(dataloader, "Threshold", candidates=True)
+        documents, results = self._results_to_tune_on(dataloader, "threshold", candidates=True)
         threshold, f1 = choose_threshold(documents, results)
         self.model.config.threshold = threshold
         self.log({"threshold": threshold, "threshold_f1": f1})
@@ -264,7 +264,7 @@ class EvaluatingTrainer(Trainer):
         dataloader = self._dataloader_to_tune_on(eval_dataset)
         if not has_evidence(dataloader.dataset.documents):  # type: ignore[attr-defined]
             return None
-        documents, results = self._results_to_tune_on(dataloader, "Evidence threshold", attention=True)
+        documents, results = self._results_to_tune_on(dataloader, "evidence_threshold", attention=True)
         chosen = tune_evidence(documents, results)
         if chosen is None:
             logger.warning(
@@ -286,10 +286,10 @@ class EvaluatingTrainer(Trainer):
         return self.get_eval_dataloader(data)
 
     def _results_to_tune_on(
-        self, dataloader: DocumentDataLoader, description: str, **keep: bool
+        self, dataloader: DocumentDataLoader, threshold: str, **keep: bool
     ) -> tuple[list[Document], list[DocumentResult]]:
         documents: list[Document] = dataloader.dataset.documents  # type: ignore[attr-defined]
-        results, _ = self._run_documents(dataloader, description, **keep)
+        results, _ = self._run_documents(dataloader, threshold.replace("_", " ").capitalize(), **keep)
         # Closes the progress bar, which `evaluate` would do otherwise.
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
         return documents, results

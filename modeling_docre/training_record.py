@@ -131,10 +131,10 @@ class RecordingTrainer(EvaluatingTrainer):
         return output
 
     def _results_to_tune_on(
-        self, dataloader: DocumentDataLoader, description: str, **keep: bool
+        self, dataloader: DocumentDataLoader, threshold: str, **keep: bool
     ) -> tuple[list[Document], list[DocumentResult]]:
-        documents, results = super()._results_to_tune_on(dataloader, description, **keep)
-        self._tuned_on[description] = frozenset(document.text for document in documents)
+        documents, results = super()._results_to_tune_on(dataloader, threshold, **keep)
+        self._tuned_on[threshold] = frozenset(document.text for document in documents)
         return documents, results
 
     def tuned_on(self, threshold: str, evaluation: Evaluation) -> bool:
@@ -145,7 +145,7 @@ class RecordingTrainer(EvaluatingTrainer):
             threshold (`str`): `"threshold"` or `"evidence_threshold"`.
             evaluation ([`Evaluation`]): The evaluation.
         """
-        texts = self._tuned_on.get(threshold.replace("_", " ").capitalize(), frozenset())
+        texts = self._tuned_on.get(threshold, frozenset())
         return self.tuned_f1(threshold) is not None and any(
             document.text in texts for document in evaluation.documents
         )

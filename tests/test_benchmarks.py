@@ -6,13 +6,16 @@ import importlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from training_helpers import fictional
 
 from modeling_docre import DEFAULT_MODEL
+from modeling_docre.recipes import load_recipe
 
 SMALL = ("--models", "tiny", "--rounds", "1")
 GENERATED = ("--batch", "2", "--tokens", "40", "--entities", "3,5")
@@ -114,3 +117,88 @@ def test_pipeline_prints_throughput_and_shares(bench, tiny_checkpoint, tmp_path)
     result = json.loads(bench("pipeline.py", *options, "--documents", path, "--number", 2, "--json"))
     assert result["speed"]["documents"] == 2 and result["speed"]["documents_per_second"]["median"] > 0
     assert [step["share"] > 0 for step in result["steps"]] == [True] * 5
+
+
+@pytest.fixture
+def protocol(repository, monkeypatch):
+    """The module of the small protocol, in the repository's folder."""
+    monkeypatch.chdir(repository)
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    return importlib.import_module("small_protocol")
+
+
+def finish(protocol, folders, name, rate, seed, f1):
+    """Write the figures of a run, as it does."""
+    row = next(row for row in protocol.ROWS if row.name == name)
+    folder = protocol.run_folder(folders, row, rate, seed)
+    folder.mkdir(parents=True)
+    (folder / "figures.json").write_text(json.dumps({"f1": f1} | protocol.made_with(row, rate, seed)))
+    return folder / "figures.json"
+
+
+def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["small_protocol.py", "--commands", "--output", str(tmp_path)])
+    protocol.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[2:] for line in lines if line.startswith("# ")] == [row.name for row in protocol.ROWS]
+    folders = set()
+    for line in lines:
+        if line.startswith("# "):
+            continue
+        _, docre, train, recipe, *changes = shlex.split(line)
+        assert (docre, train) == ("docre", "train")
+        read = load_recipe(recipe, changes)
+        assert read.output_dir == f"{tmp_path}/{Path(read.output_dir).name}"
+        assert read.output_dir.endswith(f"-{read.training['seed']}")
+        assert str(read.training["head_learning_rate"]) in ("0.001", "0.0003")
+        folders.add(read.output_dir)
+    assert len(folders) == len(protocol.ROWS) * 2 * 3
+
+
+def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol, tmp_path, capsys):
+    folders = protocol.Folders(tmp_path, tmp_path)
+    rows = [row for row in protocol.ROWS if row.name == "kd-docre, atl for afl"]
+    for rate, f1 in (("1e-3", 0.2), ("3e-4", 0.3)):
+        finish(protocol, folders, "kd-docre", rate, 13, f1)
+    lines = protocol.commands(folders, rows, [13, 14])
+    assert lines[0] == "# kd-docre, atl for afl" and len(lines) == 3
+    assert all("--model.loss=atl --training.head_learning_rate=3e-4" in line for line in lines[1:])
+    columns = ("ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1", "seconds", "peak_mib")
+    figures = finish(protocol, folders, rows[0].name, "3e-4", 13, 0.4)
+    figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys(columns, 0.5)))
+    protocol.compare(folders, rows, [13])
+    assert "| kd-docre, atl for afl | 3e-4 | 40.0 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", [{"overrides": ["--model.method=atlop"]}, {"recipe": "0"}, {"recipe": None}])
+def test_figures_of_another_recipe_are_refused(protocol, tmp_path, monkeypatch, change):
+    folders = protocol.Folders(tmp_path, tmp_path)
+    atlop = protocol.ROWS[0]
+    figures = finish(protocol, folders, "atlop", "1e-3", 13, 0.5)
+    monkeypatch.setattr(protocol.subprocess, "Popen", lambda *_, **__: pytest.fail("it is done"))
+    assert protocol.run(folders, atlop, "1e-3", 13)["f1"] == 0.5
+    content = json.loads(figures.read_text()) | change
+    figures.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    with pytest.raises(
+        SystemExit, match=rf"figures\.json was made with another recipe.*{next(iter(change))}.*--output"
+    ):
+        protocol.run(folders, atlop, "1e-3", 13)
+
+
+def test_the_digest_is_of_what_the_recipe_says(protocol, tmp_path, monkeypatch):
+    base = Path(protocol.RECIPE).read_text()
+    (tmp_path / "base.yaml").write_text(base)
+    recipe = tmp_path / "recipe.yaml"
+    monkeypatch.setattr(protocol, "RECIPE", recipe)
+
+    def digest(text):
+        recipe.write_text(text)
+        protocol.recipe_digest.cache_clear()
+        return protocol.recipe_digest()
+
+    own = digest(base)
+    assert digest("# More to say.\n" + base) == own == digest("extends: base.yaml\n")
+    assert digest(base.replace("num_train_epochs: 8", "num_train_epochs: 9")) != own
+    (tmp_path / "base.yaml").write_text(base.replace("num_train_epochs: 8", "num_train_epochs: 9"))
+    assert digest("extends: base.yaml\n") != own
+    protocol.recipe_digest.cache_clear()

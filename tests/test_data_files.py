@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from modeling_docre.data_files import (
     iter_documents,
     read_docred_rows,
     read_json,
+    read_relations,
     read_rows,
     write_documents,
 )
@@ -317,6 +319,39 @@ def test_docred_rows_keep_their_dirt_and_text_becomes_words(tmp_path):
     path.write_text(json.dumps({"text": "Ada.", "entities": 5}))
     with pytest.raises(DocumentError, match=r"a\.jsonl, document 0: `entities` is 5"):
         read_docred_rows(path)
+
+
+def test_relations_in_class_order(tmp_path):
+    file = tmp_path / "relations.json"
+    for content, expected in (
+        ({"P17": 2, "Na": 0, "P131": 1}, ["P131", "P17"]),
+        ({"P17": 2, "P131": 1}, ["P131", "P17"]),
+        ({"P17": "country"}, {"P17": "country"}),
+        (["P131", "P17"], ["P131", "P17"]),
+    ):
+        file.write_text(json.dumps(content))
+        assert read_relations(file) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"Na": 0, "P17": 1, "P131": 3}, "'P131' has 3, and none has 2"),
+        ({"Na": 0, "P17": 1, "P131": 1}, "'P17' and 'P131' both have 1"),
+        ({"Na": 0, "None": 0, "P17": 1}, "'Na' and 'None' both have 0"),
+        ({"P17": 2, "P131": 3}, "'P17' has 2, and none has 1"),
+        ({"Na": -1, "P17": 0}, "'Na' has -1, and none has 0"),
+        ({"Na": 0, "P17": True}, "no relations. Write a list"),
+        ({"Na": 0, "P17": 1.0}, "no relations. Write a list"),
+        ("P17", "no relations. Write a list"),
+    ],
+)
+def test_numbers_that_are_no_order_of_classes(tmp_path, content, message):
+    file = tmp_path / "rel2id.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataFileError, match=re.escape(message)) as error:
+        read_relations(file)
+    assert str(error.value).startswith(f"{file}: ") and "Write " in str(error.value)
 
 
 def test_names_of_document_files():

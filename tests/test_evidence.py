@@ -18,9 +18,11 @@ from modeling_docre import (
     DocREForRelationExtraction,
     DocREProcessor,
     Document,
+    evidence,
     read_documents,
 )
 from modeling_docre.document_results import document_results, score_documents, tune_evidence
+from modeling_docre.encoding import localized_context
 from modeling_docre.evidence import choose_evidence_threshold, evidence_sentences, sentence_attention
 
 
@@ -46,8 +48,10 @@ def shares_by_hand(attention, sentence_ids, cells, *, reduce, eps):
     return torch.tensor(rows, dtype=torch.float64).view(len(rows), count)
 
 
+@pytest.mark.parametrize("budget", [evidence._MEMBERSHIP_BUDGET, 40, 1])
 @pytest.mark.parametrize(("reduce", "eps"), [("mean", 1e-5), ("sum", 1e-10)])
-def test_sentence_attention_is_the_context_weight_summed_by_sentence(reduce, eps):
+def test_sentence_attention_is_the_context_weight_summed_by_sentence(reduce, eps, budget, monkeypatch):
+    monkeypatch.setattr(evidence, "_MEMBERSHIP_BUDGET", budget)
     generator = torch.Generator().manual_seed(0)
     attention = torch.rand(2, 4, 3, 9, generator=generator, dtype=torch.float64).softmax(-1)
     attention[1, 3] = 0.0
@@ -58,6 +62,21 @@ def test_sentence_attention_is_the_context_weight_summed_by_sentence(reduce, eps
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
     assert torch.equal(got[4], torch.zeros(3, dtype=torch.float64))
     assert bool((got.sum(1) <= 1).all())
+
+
+def test_a_long_text_does_not_fill_the_memory_with_its_sentences(monkeypatch):
+    held = []
+
+    def watched(members, *arguments, **settings):
+        held.append(members.numel())
+        return localized_context(members, *arguments, **settings)
+
+    monkeypatch.setattr(evidence, "localized_context", watched)
+    sentence_ids = torch.arange(90_000).div(12, rounding_mode="floor")[None]
+    attention = torch.full((1, 2, 1, 90_000), 1 / 90_000)
+    got = sentence_attention(attention, sentence_ids, torch.tensor([[0, 0, 1]]), eps=0.0)
+    torch.testing.assert_close(got, torch.full((1, 7500), 1 / 7500))
+    assert max(held) <= 1 << 24 and sum(held) == 90_000 * 7500
 
 
 def test_no_pairs_and_no_sentences_are_fine():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 import shutil
 from dataclasses import replace
@@ -25,6 +27,7 @@ from modeling_docre.model_card_facts import LOSSES as LOSS_WORDS
 from modeling_docre.model_card_facts import citations, duration, plain
 from modeling_docre.recipes import RecipeError, load_recipe, train_from_recipe
 from modeling_docre.training import DocRETrainer
+from modeling_docre.training_arguments import DocRETrainingArguments
 from modeling_docre.training_record import hub_id
 
 SHA = "5503434ddd753f426f4b38109466949a1217c2bb"
@@ -478,7 +481,7 @@ def test_several_evaluation_sets_go_by_their_names(tiny_bert_dir, tmp_path, capl
     assert "Evaluations during training on the dev documents:\n" in card
     assert results(tmp_path) == set() and "Pass one for each" not in caplog.text
     card = write(trainer, tmp_path)
-    assert results(tmp_path) == set() and "Pass one for each: dev, news." in caplog.text
+    assert results(tmp_path) == set() and caplog.text.count("Pass one for each: dev, news.") == 1
     card = write(trainer, tmp_path, dataset_tags=["x/old", "x/new"], dataset=["Old", "New"], dataset_split="test")
     assert results(tmp_path) == {("x/old", "Old", None), ("x/new", "New", None)}
     card = write(trainer, tmp_path, dataset_split=["validation", "test"], dataset_tags=["x/old", "x/new"])
@@ -639,6 +642,8 @@ def test_no_place_of_this_machine_is_in_what_is_saved(tiny_encoder, tmp_path, mo
         freeze_layers=1,
         frozen_cache_dir=str(private / "cache"),
         run_name=str(private / "name"),
+        lr_scheduler_type="constant",
+        lr_scheduler_kwargs={"places": [str(private / "somewhere")]},
         hub_token="secret-token",
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -660,12 +665,23 @@ def test_no_place_of_this_machine_is_in_what_is_saved(tiny_encoder, tmp_path, mo
             assert place.encode() not in content, path.name
     saved = torch.load(private / "run" / "training_args.bin", weights_only=False)
     assert (saved.hub_token, saved.output_dir, saved.num_train_epochs) == (None, "run", 2)
+    assert saved.lr_scheduler_kwargs == {"places": ["somewhere"]}
     state = json.loads((private / "run" / "trainer_state.json").read_text())
     assert re.fullmatch(r"checkpoint-\d+", state["best_model_checkpoint"])
     card = card_of(private / "run")
     assert ModelCard.load(private / "run" / "README.md").data.base_model is None
     assert "- **Encoder:** bert, 2 layers, 32 wide\n" in card
     assert "| freeze_layers | 1 |" in card
+
+
+def test_a_pickle_of_the_arguments_tells_no_folder_and_a_copy_keeps_everything(tmp_path):
+    args = DocRETrainingArguments("../private-home/run", hub_token="secret-token", lr_scheduler_kwargs={"power": 2})
+    saved = pickle.loads(pickle.dumps(args))
+    assert (saved.output_dir, saved.hub_token, saved.lr_scheduler_kwargs) == ("run", None, {"power": 2})
+    for copied in (copy.copy(args), copy.deepcopy(args)):
+        assert copied.to_dict() == args.to_dict()
+        assert (copied.output_dir, copied.hub_token) == ("../private-home/run", "secret-token")
+    assert copied.lr_scheduler_kwargs is not args.lr_scheduler_kwargs
 
 
 def test_base_model_is_an_id_and_never_a_folder(tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_every_tensor_finds_its_place(tmp_path, bert, method, form):
     if form == "safetensors":
         save_file(state, file)
     elif form == "pt":
-        torch.save({f"module.{name}": tensor for name, tensor in state.items()}, file)
+        torch.save(state, file)
     else:
         torch.save({"epoch": 3, "checkpoint": state, "best_f1": 0.5}, file, _use_new_zipfile_serialization=False)
     model, report = import_checkpoint(file, method, bert, tmp_path / "out", relations=["r1", "r2", "r3"])
@@ -196,6 +196,45 @@ def test_every_tensor_finds_its_place(tmp_path, bert, method, form):
     assert (again.config.window_mode, again.config.max_length) == ("reference", 1024)
     if model.config.head != "bilinear":
         assert (again.config.pad_to, again.config.mask_padding) == (42, False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "prefix", "wrappers"),
+    [
+        ([], "module.", ["module."]),
+        (["model_state_dict"], "", ["model_state_dict"]),
+        (["state_dict"], "_orig_mod.", ["state_dict", "_orig_mod."]),
+        (["model", "state_dict"], "module._orig_mod.", ["model", "state_dict", "module.", "_orig_mod."]),
+        (["safetensors"], "_orig_mod.module.", ["_orig_mod.", "module."]),
+    ],
+)
+def test_what_is_around_the_tensors_is_taken_off_and_said(tmp_path, bert, capsys, keys, prefix, wrappers):
+    original, state = published("kd-docre", bert)
+    state = {prefix + name: tensor for name, tensor in state.items()}
+    file = tmp_path / "weights.pt"
+    if keys == ["safetensors"]:
+        save_file(state, file := tmp_path / "weights.safetensors")
+    else:
+        content = state
+        for key in reversed(keys):
+            content = {"epoch": 3, key: content, "optimizer": {"state": {}}}
+        torch.save(content, file)
+    model, report = import_checkpoint(file, "kd-docre", bert, relations=["r1", "r2", "r3"])
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert report.wrappers == wrappers
+    # By the names that the file has.
+    assert set(report.unused) == {
+        f"{prefix}{name}"
+        for name in ("model.pooler.dense.weight", "model.embeddings.position_ids", "bilinear.weight", "bilinear.bias")
+    }
+    bert.save_pretrained(tmp_path / "encoder")
+    (tmp_path / "relations.json").write_text('["r1", "r2", "r3"]')
+    arguments = ["import", str(file), "--method", "kd-docre", "--encoder", str(tmp_path / "encoder")]
+    assert main([*arguments, "-o", str(tmp_path / "out"), "--relations", str(tmp_path / "relations.json")]) == 0
+    said = capsys.readouterr().err
+    assert f"unwrapped: {', '.join(wrappers)}\n" in said
+    assert f"not used: {prefix}bilinear.weight (" in said
 
 
 def test_the_tokenizer_comes_along_where_there_is_one(tmp_path, tiny_bert_dir, bert):
@@ -277,28 +316,90 @@ def test_the_wrong_method(tmp_path, bert, given, method, message):
         import_checkpoint(tmp_path / "weights.safetensors", method, bert)
 
 
-def test_missing_and_misshapen_tensors_are_named(tmp_path, bert):
-    relations = ["r1", "r2", "r3"]
-    _, state = published("atlop", bert)
+MISSING = {
+    "atlop": ["tail_extractor.bias", "model.encoder.layer.0.output.dense.weight", "bilinear.bias"],
+    "kd-docre": [
+        "axial_transformer.axial_attns.2.axial_attentions.0.fn.to_q.weight",
+        "axial_transformer.axial_attns.1.axial_attentions.1.fn.to_kv.weight",
+        "axial_transformer.ffns.0.bias",
+        "axial_transformer.lns.2.weight",
+        "classifier.bias",
+    ],
+    "docunet": [
+        "liner.bias",
+        "segmentation_net.outc.conv.bias",
+        "segmentation_net.down1.maxpool_conv.1.double_conv.4.running_var",
+        "bert_model.embeddings.word_embeddings.weight",
+    ],
+}
+
+
+@pytest.mark.parametrize(("method", "name"), [(method, name) for method, names in MISSING.items() for name in names])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_missing_and_misshapen_tensors_have_their_names_in_the_file(tmp_path, bert, method, name, prefix):
+    _, state = published(method, bert)
+    state = {prefix + key: tensor for key, tensor in state.items()}
     file = tmp_path / "weights.safetensors"
-    for name in ("tail_extractor.bias", "model.encoder.layer.0.output.dense.weight"):
-        save_file({key: tensor for key, tensor in state.items() if key != name}, file)
-        with pytest.raises(OriginalCheckpointError, match="lacks 1 of the model's tensors"):
-            import_checkpoint(file, "atlop", bert, relations=relations)
-    save_file({key: tensor for key, tensor in state.items() if key != "head_extractor.weight"}, file)
-    with pytest.raises(OriginalCheckpointError, match=r"head_extractor\.weight"):
-        import_checkpoint(file, "atlop", bert, relations=relations)
-    save_file(state | {"tail_extractor.bias": torch.zeros(3)}, file)
-    with pytest.raises(OriginalCheckpointError, match=r"tail_extractor\.bias has shape \(3,\).*\(16,\)"):
-        import_checkpoint(file, "atlop", bert, relations=relations)
-    shallow = transformers.BertConfig(**{**bert.to_dict(), "num_hidden_layers": 1})
-    with pytest.raises(OriginalCheckpointError, match=r"encoder\.layer\.1\S* has no place.*Pass the encoder"):
-        save_file(state, file)
-        import_checkpoint(file, "atlop", shallow, relations=relations)
-    larger = transformers.BertConfig(**{**bert.to_dict(), "vocab_size": 1000})
+    own = state.pop(prefix + name)
+    shape = tuple(own.shape)
     save_file(state, file)
-    with pytest.raises(OriginalCheckpointError, match=r"word_embeddings.*Pass the encoder"):
-        import_checkpoint(file, "atlop", larger, relations=relations)
+    with pytest.raises(OriginalCheckpointError) as missing:
+        import_checkpoint(file, method, bert, relations=["r1", "r2", "r3"])
+    assert f"{file}: it lacks {prefix}{name}, of shape {shape}. Pass the" in str(missing.value)
+    other = (shape[0] + 1, *shape[1:])
+    save_file(state | {prefix + name: torch.zeros(other)}, file)
+    with pytest.raises(OriginalCheckpointError) as misshapen:
+        import_checkpoint(file, method, bert, relations=["r1", "r2", "r3"])
+    expected = f"{file}: {prefix}{name} has shape {other}, where the model has {shape}. Pass the"
+    assert expected in str(misshapen.value)
+    for error in (missing.value, misshapen.value):
+        assert "docre." not in str(error).replace(str(file), "") and "head." not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "shape", "message"),
+    [
+        ("atlop", "head_extractor.weight", None, r"lacks _orig_mod\.head_extractor\.weight, which every"),
+        ("atlop", "head_extractor.weight", (16,), r"_orig_mod\.head_extractor\.weight has shape \(16,\), where 2 num"),
+        ("atlop", "bilinear.weight", (4, 5), r"bilinear\.weight has shape \(4, 5\).*16, the rows of _orig_mod\.head_"),
+        ("kd-docre", "projection.weight", (0, 64), r"_orig_mod\.projection\.weight has shape \(0, 64\)"),
+        ("kd-docre", "projection.bias", (64,), r"_orig_mod\.projection\.bias, of shape \(64,\), has no place"),
+        ("kd-docre", "classifier.weight", None, r"lacks _orig_mod\.classifier\.weight, which every"),
+        (
+            "docunet",
+            "segmentation_net.inc.conv.double_conv.0.weight",
+            (5, 3, 3, 3),
+            r"_orig_mod\.segmentation_net\.inc\.conv\.double_conv\.0\.weight has shape \(5, 3, 3, 3\).*even",
+        ),
+    ],
+)
+def test_tensors_that_tell_the_widths_are_named_too(tmp_path, bert, method, name, shape, message):
+    _, state = published(method, bert)
+    state.pop(name, None)
+    if shape is not None:
+        state[name] = torch.zeros(shape)
+    save_file({f"_orig_mod.{key}": tensor for key, tensor in state.items()}, tmp_path / "weights.safetensors")
+    with pytest.raises(OriginalCheckpointError, match=message):
+        import_checkpoint(tmp_path / "weights.safetensors", method, bert, relations=["r1", "r2", "r3"])
+
+
+def test_another_encoder_is_an_error_that_names_tensors(tmp_path, bert):
+    _, state = published("atlop", bert)
+    save_file(state, tmp_path / "weights.safetensors")
+    for change, message in (
+        (
+            {"num_hidden_layers": bert.num_hidden_layers - 1},
+            rf"model\.encoder\.layer\.{bert.num_hidden_layers - 1}\S*, of shape \S+.*no place.*and \d+ more\.",
+        ),
+        (
+            {"num_hidden_layers": bert.num_hidden_layers + 1},
+            rf"lacks model\.encoder\.layer\.{bert.num_hidden_layers}\.",
+        ),
+        ({"vocab_size": 1000}, r"model\.embeddings\.word_embeddings\.weight has shape .* the model has \(1000, "),
+    ):
+        other = transformers.BertConfig(**{**bert.to_dict(), **change})
+        with pytest.raises(OriginalCheckpointError, match=f"{message}.*Pass the encoder that"):
+            import_checkpoint(tmp_path / "weights.safetensors", "atlop", other, relations=["r1", "r2", "r3"])
 
 
 def test_unknown_tensors_are_reported_not_lost(tmp_path, bert):
@@ -313,6 +414,14 @@ def test_relations_must_be_as_many_as_classes(tmp_path, bert):
     save_file(state, tmp_path / "weights.safetensors")
     with pytest.raises(OriginalCheckpointError, match=r"has 4 classes.*there are 96 relations"):
         import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert)
+
+
+@pytest.mark.parametrize("relations", ["r1", "abc", "rel2id.json"])
+def test_one_string_is_not_read_letter_by_letter(tmp_path, bert, relations):
+    _, state = published("atlop", bert)
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=rf"relations='{relations}' is one string; pass a list .*read_relations"):
+        import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert, relations=relations)
 
 
 def test_docred_is_the_default(tmp_path, bert):

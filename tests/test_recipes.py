@@ -231,6 +231,53 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
             assert (folder, method) in methods
 
 
+PUBLISHED = {
+    # learning rates, epochs, documents, accumulation, warm-up, relations a pair, seed, drops the last, half precision
+    "docred/atlop-bert-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    "docred/atlop-roberta-large": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    "docred/kd-docre-bert-base": (3e-5, 1e-4, 50, 8, 1, 0.06, 4, 66, False, True),
+    "docred/kd-docre-roberta-large": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 9900, False, True),
+    "docred/docunet-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 3, 66, True, False),
+    "docred/docunet-roberta-large": (3e-5, 1e-4, 30, 2, 2, 0.06, 4, 111, True, False),
+    "docred/pemscl-deberta-large": (2e-5, 1e-4, 5, 4, 1, 0.1, 4, 66, False, True),
+    "re-docred/pemscl-roberta-large": (2e-5, 1e-4, 8, 4, 1, 0.06, 4, 66, False, True),
+    "re-docred/vaediff-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, False, False),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_hyper_parameters(repository, name):
+    recipe = load_recipe(repository / "recipes" / f"{name}.yaml")
+    training = recipe.training
+    assert PUBLISHED[name] == (
+        training["learning_rate"],
+        training["head_learning_rate"],
+        training["num_train_epochs"],
+        training["per_device_train_batch_size"],
+        training.get("gradient_accumulation_steps", 1),
+        training["warmup_steps"],
+        recipe.model.get("max_relations_per_pair", 4),
+        training["seed"],
+        training["dataloader_drop_last"],
+        training["bf16"],
+    )
+    assert (training["max_grad_norm"], training["adam_epsilon"], training["normalise"]) == (1.0, 1e-6, "micro-batch")
+    assert training["weight_decay"] == (0.01 if "vaediff" in name else 0.0)
+    assert recipe.model.get("end_tokens", 1) == (1 if "bert-base" in name else 2)
+    # The axial layers train as the encoder does, the U-Net at its own rate.
+    rates = {"kd-docre": {"head.layers": 3e-5}, "docunet": {"head.unet": 4e-4, "head.channels": 4e-4}}
+    rates["vaediff"] = rates["kd-docre"]
+    method = recipe.model["method"]
+    assert training.get("module_learning_rates") == rates.get(method)
+    config = DocREConfig.for_method(method)
+    contrastive = {"docred/pemscl-deberta-large": (2.0, 2.0), "re-docred/pemscl-roberta-large": (0.1, 0.2)}
+    weight = recipe.model.get("contrastive_weight", config.contrastive_weight)
+    arguments = recipe.model.get("contrastive_arguments", config.contrastive_arguments)
+    default = (2.0, 1.0) if method == "vaediff" else (0.0, 1.0)
+    assert (weight, arguments.get("temperature", 1.0)) == contrastive.get(name, default)
+    assert config.emb_size == (768 if method in ("atlop", "docunet") else 1024)
+
+
 def test_a_recipe_extends_another(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(
