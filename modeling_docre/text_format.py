@@ -45,6 +45,14 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     text = _check_text(data.get("text"), reading)
     field = "entities"
     given = data.get(field)
+    if given is None and data.get("vertexSet") is not None:
+        reading.nonsense(
+            "vertexSet beside a text",
+            "vertexSet",
+            data["vertexSet"],
+            "it counts the words of `sents`, which are not given",
+            "Pass `sents` too, or `entities` with offsets in `text`",
+        )
     items = reading.items([] if given is None else given, "entities that are not a list", field, f"[{_ENTITY}]")
     places = [_read_entity(item, f"{field}[{number}]", text, reading) for number, item in enumerate(items)]
 

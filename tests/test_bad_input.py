@@ -336,7 +336,8 @@ def test_whatever_comes_in_is_answered_or_refused(pipe, value):
     except DocumentError as error:
         assert "input 0: " in str(error)
     else:
-        assert len(answer["entities"]) == len(value.get("entities") or value.get("vertexSet") or ())
+        field = "entities" if value.get("entities") is not None else "vertexSet"
+        assert len(answer["entities"]) == len(value.get(field) or ())
         for entity in answer["entities"]:
             for mention in entity["mentions"]:
                 assert value["text"][mention["start"] : mention["end"]] == mention["text"]

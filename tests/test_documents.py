@@ -407,6 +407,14 @@ TEXT_NONSENSE = [
 ]
 
 
+def test_entities_in_docreds_form_are_not_dropped_beside_a_text():
+    data = {"text": "Ada met Bo.", "vertexSet": [[{"name": "Ada", "sent_id": 0, "pos": [0, 1]}]]}
+    with pytest.raises(DocumentError, match=r"`vertexSet` is .*Pass `sents` too, or `entities`"):
+        Document.from_dict(data)
+    assert dict(Document.from_dict(data, strict=False).repairs) == {"vertexSet beside a text": 1}
+    assert Document.from_dict({**data, "entities": []}).entities == ()
+
+
 @pytest.mark.parametrize(("mention", "parts", "cause"), TEXT_NONSENSE)
 def test_nonsense_in_text_form(mention, parts, cause):
     entities = [{"name": "Q", "mentions": [mention]}, *spans_of(TEXT, "Tavenna")]
