@@ -237,7 +237,8 @@ def pool_entities(encoded: Encoded, mentions: Tensor, num_entities: int) -> tupl
 
 
 def run_again(function: Callable[..., Any], *inputs: Any) -> Any:
-    """Run a function without chance in it, and once more in backward instead of keeping what it computes on the way.
+    """Run a function without chance in it; where gradients are on, once more in backward instead of keeping what it
+    computes on the way.
 
     Args:
         function (`Callable`): What to run.

@@ -125,7 +125,7 @@ def finish_folder(folder: str | os.PathLike[str], *, include_code: bool) -> None
     folder = Path(folder)
     if include_code:
         for name in CODE_FILES:
-            _copy_code(name, folder)
+            (folder / name).write_text(_code(name), encoding="utf-8")
     for name, keys in CODE_KEYS.items():
         old = _read(folder, name)
         if old is not None:
@@ -134,15 +134,28 @@ def finish_folder(folder: str | os.PathLike[str], *, include_code: bool) -> None
                 (folder / name).write_text(json.dumps(new, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _copy_code(name: str, folder: Path) -> None:
+def _code(name: str) -> str:
+    """Return what a file of `CODE_FILES` holds in a checkpoint's folder."""
     source = Path(__file__).with_name(name)
     if not source.exists():
         found = importlib.util.find_spec(f"{__package__}.pipelines.{name.removesuffix('.py')}")
         source = Path(found.origin)  # type: ignore[union-attr, arg-type]
     code = source.read_text(encoding="utf-8")
     # In the flat folder the pipeline lies beside what it imports.
-    code = re.sub(r"^from modeling_docre\.(\w+) import", r"from .\1 import", code, flags=re.MULTILINE)
-    (folder / name).write_text(code, encoding="utf-8")
+    return re.sub(r"^from modeling_docre\.(\w+) import", r"from .\1 import", code, flags=re.MULTILINE)
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    """Refuse a folder with files that have the names of our code and that we did not write."""
+    if any(keys.keys() & (_read(folder, name) or {}).keys() for name, keys in CODE_KEYS.items()):
+        return
+    code = {name: _code(name).encode() for name in CODE_FILES if (folder / name).exists()}
+    others = [name for name, content in code.items() if (folder / name).read_bytes() != content]
+    if others:
+        raise FileExistsError(
+            f"include_code=True would replace {', '.join(others)} in {folder}, which this library did not write: pass "
+            "another folder, or move them away."
+        )
 
 
 class Shareable:
@@ -170,11 +183,14 @@ class Shareable:
 
         Raises:
             NotADirectoryError: when there is a file of that name.
+            FileExistsError: when code would replace files of the folder that this library did not write.
         """
         if os.path.isfile(save_directory):
             raise NotADirectoryError(f"{os.fspath(save_directory)} is a file; pass the folder to save in.")
         repo = _hub_arguments(kwargs) if push_to_hub else {}
         include_code = include_code or IS_COPY
+        if include_code and kwargs.get("is_main_process", True):
+            _refuse_to_replace(Path(save_directory))
         self._save(save_directory, *args, include_code=include_code, **kwargs)
         if push_to_hub and kwargs.get("is_main_process", True):
             repo_id = repo.pop("repo_id", Path(save_directory).resolve().name)

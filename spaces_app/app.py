@@ -44,7 +44,7 @@ MAX_TOKENS = 6_000
 MAX_ENTITIES = 100
 MAX_MENTIONS = 500
 MAX_SENTENCES = 1_000
-MAX_NAME = 500
+MAX_NAME = 200
 # The slider, unless the model's own threshold lies outside. What is below is noise, and there is much of it.
 LOWEST_THRESHOLD = 0.05
 HIGHEST_THRESHOLD = 0.99

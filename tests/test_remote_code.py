@@ -198,6 +198,25 @@ def test_files_that_only_have_our_names_stay(plain, tmp_path):
     assert (tmp_path / "text.py").read_text() == "mine = 1"
 
 
+def test_files_that_only_have_our_names_are_not_replaced(plain, tmp_path):
+    (tmp_path / "text.py").write_text("mine = 1")
+    for saved in (plain[0], plain[0].model, plain[0].processor):
+        with pytest.raises(FileExistsError, match=r"replace text\.py in .*pass another folder"):
+            saved.save_pretrained(tmp_path, include_code=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["text.py"]
+        assert (tmp_path / "text.py").read_text() == "mine = 1"
+
+
+@pytest.mark.parametrize("part", ["model", "processor"])
+def test_code_of_another_version_is_replaced(plain, tmp_path, part):
+    saved = getattr(plain[0], part)
+    saved.save_pretrained(tmp_path, include_code=True)
+    code = (tmp_path / "text.py").read_text()
+    (tmp_path / "text.py").write_text("older = 1")
+    saved.save_pretrained(tmp_path, include_code=True)
+    assert (tmp_path / "text.py").read_text() == code
+
+
 def test_half_of_a_config_is_written_anew(plain, with_code, tmp_path):
     folder = shutil.copytree(with_code, tmp_path / "folder")
     (folder / "config.json").write_text('{"model_type": "doc')

@@ -320,7 +320,7 @@ def test_coverage_says_what_was_read_and_what_was_not():
         (" ".join(f"[e](k{number % 9})" for number in range(501)), "501 mentions.*at most 500.*docre extract FILE"),
         (TWO + "\n\nx" * app.MAX_SENTENCES, "1,001 sentences.*at most 1,000.*docre extract FILE"),
         ({"sents": [["x"], *[[]] * app.MAX_SENTENCES], "vertexSet": []}, "1,001 sentences.*at most 1,000"),
-        (f"{TWO} [{'x' * 501}](c)", "longest name has 501 characters.*at most 500.*docre extract FILE"),
+        (f"{TWO} [{'x' * 201}](c)", "longest name has 201 characters.*at most 200.*docre extract FILE"),
         (
             {"text": "a b", "entities": [{"name": "x" * 501, "mentions": [{"start": 0, "end": 1}]}]},
             "longest name has 501 characters",
