@@ -126,7 +126,7 @@ class DocRETrainingArguments(TrainingArguments):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled, as into `training_args.bin`, which goes to the Hub: no token, and of folders the name."""
-        state = {name: _without_folders(value, always=name in FOLDERS) for name, value in vars(self).items()}
+        state = {name: without_folders(value, always=name in FOLDERS) for name, value in vars(self).items()}
         return state | {name: None for name in SECRETS if name in state}
 
     def __copy__(self) -> DocRETrainingArguments:
@@ -154,13 +154,13 @@ class DocRETrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={getattr(self, name)!r} would not be used: {reason}. Leave it out.")
 
 
-def _without_folders(value: Any, *, always: bool = False) -> Any:
+def without_folders(value: Any, *, always: bool = False) -> Any:
     """A setting in which a place of this machine is only its last name; `always` for a field that is a place."""
     if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
+        return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(_without_folders, value))
+        return type(value)(map(without_folders, value))
     return Path(value).name if isinstance(value, str) and (always or os.path.isabs(value)) else value
 
 
-__all__ = ["SECRETS", "DocRETrainingArguments"]
+__all__ = ["SECRETS", "DocRETrainingArguments", "without_folders"]

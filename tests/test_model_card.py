@@ -115,8 +115,15 @@ print(extract(document)["relations"])
 ```
 
 This runs with the package `modeling-docre`. Where Python files stand beside the weights, it runs without the package
-too: pass `trust_remote_code=True` to `pipeline`, and documents as dicts. Entities are given: as markup like this, as
-character offsets in a text, or as a document in DocRED's form.
+too: pass `trust_remote_code=True` to `pipeline`, and documents as dicts. Entities are given: as markup like this, as a
+document in DocRED's form, or as character offsets in a text:
+
+```python
+document = {
+    "text": "Ines works in Lisbon.",
+    "entities": [{"mentions": [{"start": 0, "end": 4}]}, {"mentions": [{"start": 14, "end": 20}]}],
+}
+```
 
 ## Model details
 
@@ -350,7 +357,7 @@ def python_blocks(card):
 def test_the_code_of_the_card_runs_beside_the_saved_folder(trained, monkeypatch, capsys):
     folder = trained[1]
     monkeypatch.chdir(folder.parent)
-    use, further = python_blocks(card_of(folder))
+    use, offsets, further = python_blocks(card_of(folder))
     assert len(use.splitlines()) == 5
     names = {}
     exec(use, names)
@@ -358,6 +365,8 @@ def test_the_code_of_the_card_runs_beside_the_saved_folder(trained, monkeypatch,
     assert eval(printed) == names["extract"](names["document"])["relations"]
     best = names["extract"](names["document"], threshold=0.01)["relations"][0]
     assert {best["head_name"], best["tail_name"]} == {"Ines", "Lisbon"}
+    exec(offsets, names)
+    assert [entity["name"] for entity in names["extract"](names["document"])["entities"]] == ["Ines", "Lisbon"]
     names = {"documents": [fictional(number) for number in range(2)]}
     exec(further.replace("num_train_epochs=3", "num_train_epochs=1, use_cpu=True, report_to='none'"), names)
     assert names["trainer"].state.global_step == 1
