@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,28 @@ def test_another_run_is_not_gone_on_with(pipe, corpus, undisturbed, tmp_path, ti
     corpus.write_text(content.replace("It rained", "It poured"))
     with pytest.raises(DataFileError, match="input changed since"):
         extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+
+
+def test_a_model_is_the_same_wherever_its_folder_lies(
+    pipe, corpus, undisturbed, tiny_checkpoint, tmp_path, monkeypatch
+):
+    output, copy = tmp_path / "out.jsonl", tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    settings = json.loads((copy / "config.json").read_text())
+    settings["encoder_config"]["_name_or_path"] = "/elsewhere/encoder"
+    settings["transformers_version"] = "5.0.0"
+    (copy / "config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    loaded = [load_pipeline(name, "cpu") for name in ("copy", "./copy", str(copy))]
+    assert {digest_pipeline(each) for each in loaded} == {digest_pipeline(pipe)}
+    interrupt(pipe, corpus, output)
+    assert extract_files(loaded[0], corpus, output, resume=True, **OPTIONS).documents == NUMBER - 32
+    assert output.read_bytes() == undisturbed.read_bytes()
+    # Other numbers, other answers.
+    loaded[1].model.half()
+    settings["window_overlap"] += 1
+    (copy / "config.json").write_text(json.dumps(settings))
+    assert len({digest_pipeline(each) for each in (pipe, loaded[1], load_pipeline("copy", "cpu"))}) == 3
 
 
 def test_a_bad_document_stops_a_run_that_can_go_on_without_it(docre, tiny_checkpoint, pipe, tmp_path):
