@@ -137,13 +137,24 @@ class Corpus:
                 yield partial(_skip, file, error)
 
     def describe(self) -> dict[str, Any]:
-        """Describe what the files hold, as far as their names, sizes and times of change tell."""
+        """Describe what the files hold, as far as their names, sizes and times of change tell.
+
+        The times are those of the content, of the file (which nobody can set back, so that one that was changed and
+        restored is another) and of a link to it.
+
+        Raises:
+            DataFileError: as [`Corpus.files`] does, and, if strict, when a file may not be read.
+            OSError: when a file is gone.
+        """
         digest = hashlib.sha256()
         number = size = 0
         for file in self.files():
-            status = os.stat(file)
+            status, link = os.stat(file), os.lstat(file)
+            if self.strict and not os.access(file, os.R_OK):
+                raise DataFileError(f"{file}: the file may not be read. Change its permissions.")
             digest.update(os.fsencode(os.path.abspath(file)))
-            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            times = (status.st_mtime_ns, status.st_ctime_ns, link.st_ctime_ns)
+            digest.update("\0".join(map(str, ("", status.st_size, *times))).encode() + b"\n")
             number += 1
             size += status.st_size
         return {"files": number, "bytes": size, "digest": digest.hexdigest()}

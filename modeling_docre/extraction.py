@@ -187,8 +187,8 @@ def extract_files(
             one.
         strict (`bool`, *optional*, defaults to `True`): Stop at nonsense in a document; otherwise skip and count it.
         resume (`bool`, *optional*, defaults to `False`):
-            Go on after the documents that an earlier run has done, with the same input, model and settings. Without
-            it, such a run is an error.
+            Go on after the documents that an earlier run has done, with the same files (not copies of them), model
+            and settings. Without it, such a run is an error.
         options: What the pipeline takes at call time.
 
     Returns:
@@ -284,6 +284,12 @@ def _run_in_parts(
             parts.remove()
     except BaseException as error:
         done = parts.counts()["documents"]
+        # What cannot be looked at now may be there again later; going on compares it then.
+        with suppress(OSError, DataFileError):
+            if done and not _is_unchanged(parts, corpus):
+                parts.void()
+                done = 0
+                error.add_note(_not_kept(corpus))
         if done:
             error.add_note(
                 f"The answers to {done} documents are kept in {parts.folder}. To go on after them, pass resume=True."
@@ -296,19 +302,27 @@ def _run_in_parts(
 
 def _check_unchanged(parts: ExtractionParts, corpus: Corpus) -> None:
     """Refuse what was read if it need not be what the run began with: each process reads the input by itself."""
-    known = parts.run()
     try:
-        now = corpus.describe()
+        unchanged = _is_unchanged(parts, corpus)
     except (OSError, DataFileError):
-        now = None
-    if known is None or known["input"] != now:
+        unchanged = False
+    if not unchanged:
         # Not even for a later run that finds the first input again.
         parts.void()
-        raise DataFileError(
-            f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
-            "that it is not sure which documents the answers belong to: they are not kept. Extract again when nothing "
-            "writes there, or from a copy."
-        )
+        raise DataFileError(_not_kept(corpus))
+
+
+def _is_unchanged(parts: ExtractionParts, corpus: Corpus) -> bool:
+    known = parts.run()
+    return known is not None and known["input"] == corpus.describe()
+
+
+def _not_kept(corpus: Corpus) -> str:
+    return (
+        f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
+        "that it is not sure which documents the answers belong to: they are not kept. Extract again when nothing "
+        "writes there, or from a copy."
+    )
 
 
 def _fill(
