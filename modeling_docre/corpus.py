@@ -26,14 +26,18 @@ _NO_DOCUMENTS = (
 
 
 class Corpus:
-    """The documents of files and folders, in the order of their names; nothing but the names is held in memory.
+    """The documents of files and folders, in the order of their names.
+
+    Of a folder, the names in it are in memory while it is read; the names of folders, and of files that were named or
+    linked to, to the end.
 
     Args:
         sources (sequence of `str` or `os.PathLike`):
             Files as [`iter_documents`] takes them, and folders, which are read with all folders in them, sorted by
-            name; links to folders are followed, and no folder is read twice. What begins with a dot, has another
-            ending, or is a table that comes with published data (such as `rel_info.json`) is left out of folders and
-            counted, and so is the folder of an extraction that has not ended.
+            name. Links are followed; no folder and no file is read twice, whichever sources and links lead there:
+            what is met again is counted in `met_again`. What begins with a dot, has another ending, or is a table
+            that comes with published data (such as `rel_info.json`) is left out of folders and counted in `left_out`,
+            and so is the folder of an extraction that has not ended.
         strict (`bool`, *optional*, defaults to `True`):
             As for [`iter_documents`]. If not, what cannot be read of one file among several is also skipped: it
             becomes one empty document that has the file's name for its title.
@@ -56,7 +60,7 @@ class Corpus:
         self.strict = strict
         self._without = set(map(os.path.realpath, without))
         self._names_without = set(map(os.path.basename, self._without))
-        self.left_out = 0
+        self.left_out = self.met_again = 0
         for source in self.sources:
             if not os.path.isdir(source):
                 check_document_file(source)
@@ -77,23 +81,31 @@ class Corpus:
         Raises:
             DataFileError: when a folder holds no document file, or cannot be read.
         """
-        self.left_out = 0
+        self.left_out = self.met_again = 0
+        seen, nothing = _Seen(), True
         for source in self.sources:
             if not os.path.isdir(source):
+                if source != "-" and os.path.isfile(source) and not seen.add_file(os.path.realpath(source)):
+                    self.met_again += 1
+                    continue
+                nothing = False
                 yield source
                 continue
-            empty = True
-            for file in self._walk(source, {os.path.realpath(source)}):
-                empty = False
+            before, empty, real = self.met_again, True, os.path.realpath(source)
+            if not seen.add_folder(real):
+                self.met_again += 1
+                continue
+            for file in self._walk(source, real, seen):
+                empty = nothing = False
                 yield file
-            if empty:
+            if empty and (nothing or self.met_again == before):
                 raise DataFileError(
                     f"{source}: no document file is in this folder. Documents are in files that end in .json, .jsonl, "
                     ".parquet or .txt."
                 )
 
-    def _walk(self, folder: str, known: set[str]) -> Iterator[str]:
-        """Find the files in a folder, without those in folders that are known already: links may lead in circles."""
+    def _walk(self, folder: str, real: str, seen: _Seen) -> Iterator[str]:
+        """Find the files in a folder, without what was seen already: links may lead in circles."""
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
@@ -104,15 +116,20 @@ class Corpus:
             # Following every name to its end would take most of the time.
             if (link or name in self._names_without) and os.path.realpath(path) in self._without:
                 continue
+            end = os.path.realpath(path) if link else os.path.join(real, name)
             if not name.startswith("."):
                 if os.path.isdir(path) if link else entry.is_dir():
-                    real = os.path.realpath(path)
-                    if real not in known and not is_partial_folder(path):
-                        known.add(real)
-                        yield from self._walk(path, known)
+                    if not is_partial_folder(path):
+                        if seen.add_folder(end):
+                            yield from self._walk(path, end, seen)
+                        else:
+                            self.met_again += 1
                         continue
                 elif (os.path.isfile(path) if link else entry.is_file()) and _may_hold_documents(name):
-                    yield path
+                    if seen.add_file(end) if link else end not in seen.files:
+                        yield path
+                    else:
+                        self.met_again += 1
                     continue
             self.left_out += 1
 
@@ -184,6 +201,29 @@ class Corpus:
             else:
                 return None
         return total
+
+
+class _Seen:
+    """Real paths of what was read: folders, and the files that were not met in their own folder."""
+
+    def __init__(self) -> None:
+        self.folders: set[str] = set()
+        self.files: set[str] = set()
+
+    def add_folder(self, real: str) -> bool:
+        """Add a folder, and return whether it is new."""
+        new = real not in self.folders
+        self.folders.add(real)
+        return new
+
+    def add_file(self, real: str) -> bool:
+        """Add a file that was named or linked to, and return whether it is new."""
+        folder, name = os.path.split(real)
+        in_folder = folder in self.folders and not name.startswith(".") and _may_hold_documents(name)
+        new = not in_folder and real not in self.files
+        if new:
+            self.files.add(real)
+        return new
 
 
 def _may_hold_documents(name: str) -> bool:

@@ -215,6 +215,7 @@ def extract_files(
         else:
             report = _extract_in_parts(pipe, corpus, target, format, resume, processes, options)
     report.counts["files that are no documents"] += corpus.left_out
+    report.counts["files and folders that were met again"] += corpus.met_again
     return report
 
 

@@ -722,7 +722,60 @@ def test_folders_behind_links_are_read_once(pipe, folder, tmp_path):
     (folder / "itself.json").symlink_to(folder / "itself.json")
     corpus = Corpus([folder])
     assert len(list(corpus.files())) == expected
-    assert corpus.left_out == 5 + 4
+    assert corpus.left_out == 5 + 2
+    assert corpus.met_again == 2
+
+
+def test_nothing_is_read_twice_whichever_way_it_is_named(docre, tiny_checkpoint, tmp_path):
+    outer = tmp_path / "c"
+    inner = outer / "sub"
+    inner.mkdir(parents=True)
+    (outer / "a.jsonl").write_text(json.dumps(story(0)))
+    (inner / "b.jsonl").write_text(json.dumps(story(1)))
+    (inner / "rel_info.json").write_text(json.dumps(story(2)))
+    (tmp_path / "link.jsonl").symlink_to(inner / "b.jsonl")
+    (tmp_path / "links").mkdir()
+    for name in ("x.jsonl", "y.jsonl"):
+        (tmp_path / "links" / name).symlink_to(inner / "b.jsonl")
+    a, b, table = outer / "a.jsonl", inner / "b.jsonl", inner / "rel_info.json"
+    link, linked = tmp_path / "link.jsonl", tmp_path / "links" / "x.jsonl"
+    for sources, expected, times in [
+        ([outer, inner], [a, b], 1),
+        ([inner, outer], [b, a], 1),
+        ([outer, outer / ".", f"{outer}/"], [a, b], 2),
+        ([a, a, outer / "sub" / ".." / "a.jsonl"], [a], 2),
+        ([b, outer], [b, a], 1),
+        ([outer, b], [a, b], 1),
+        ([link, inner], [link], 1),
+        ([outer, tmp_path / "links"], [a, b], 2),
+        ([tmp_path / "links", outer], [linked, a], 2),
+        # Left out of folders, but named.
+        ([outer, table], [a, b, table], 0),
+    ]:
+        corpus = Corpus(sources)
+        # Each time anew.
+        for _ in range(2):
+            assert list(corpus.files()) == list(map(str, expected))
+            assert corpus.met_again == times
+    ran = docre("extract", outer, inner, b, "-o", tmp_path / "out.jsonl", "--model", tiny_checkpoint)
+    assert ran.code == 0, ran.err
+    assert [title.rstrip() for title in titles(tmp_path / "out.jsonl")] == ["Story 0", "Story 1"]
+    assert "files and folders that were met again: 2" in ran.err
+    assert "files that are no documents: 1" in ran.err
+
+
+def test_a_link_that_comes_before_its_file_and_a_file_that_comes_before_its_link(tmp_path):
+    folder = tmp_path / "docs"
+    (folder / "m").mkdir(parents=True)
+    for name in ("b.jsonl", "m/f.jsonl", "y.jsonl"):
+        (folder / name).write_text(json.dumps(story(0)))
+    for name, target in [("a", "y"), ("c", "b"), ("d", "m/f"), ("z", "m/f")]:
+        (folder / f"{name}.jsonl").symlink_to(folder / f"{target}.jsonl")
+    corpus = Corpus([folder])
+    found = [Path(file).relative_to(folder) for file in corpus.files()]
+    assert len(found) == len({os.path.realpath(folder / file) for file in found}) == 3
+    assert corpus.met_again == 4
+    assert corpus.left_out == 0
 
 
 def test_an_output_under_another_name_is_no_input(pipe, folder, tmp_path):
