@@ -39,8 +39,8 @@ class Corpus:
             that comes with published data (such as `rel_info.json`) is left out of folders and counted in `left_out`,
             and so is the folder of an extraction that has not ended.
         strict (`bool`, *optional*, defaults to `True`):
-            As for [`iter_documents`]. If not, what cannot be read of one file among several is also skipped: it
-            becomes one empty document that has the file's name for its title.
+            As for [`iter_documents`]. If not, what cannot be read of a file is also skipped: it becomes one empty
+            document that has the file's name for its title.
         without (sequence of `os.PathLike`, *optional*): Files and folders that are no input: the output.
 
     Raises:
@@ -142,10 +142,9 @@ class Corpus:
         Raises:
             DataFileError: when a file is not what its name says.
         """
-        several = len(self.sources) > 1 or os.path.isdir(self.sources[0])
         for file in self.files():
-            if self.strict or not several:
-                yield from document_readers(file, strict=self.strict)
+            if self.strict:
+                yield from document_readers(file)
                 continue
             try:
                 for read in document_readers(file, strict=False):

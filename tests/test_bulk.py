@@ -646,6 +646,19 @@ def test_one_broken_file_among_many_is_named_or_skipped(pipe, folder, tmp_path, 
     assert "e.parquet: broken, or no Parquet file" in caplog.text
 
 
+def test_one_broken_file_alone_is_read_as_far_as_it_goes(docre, pipe, tiny_checkpoint, tmp_path):
+    broken, output = tmp_path / "broken.json", tmp_path / "out.jsonl"
+    broken.write_text(json.dumps([story(number) for number in range(3)])[:-1] + ', {"title": "cut')
+    arguments = ("extract", broken, "-o", output, "--model", tiny_checkpoint)
+    assert docre(*arguments).code == 1
+    ran = docre(*arguments, "--skip-invalid")
+    assert ran.code == 0, ran.err
+    assert [title.rstrip() for title in titles(output)] == ["Story 0", "Story 1", "Story 2", str(broken)]
+    assert "file that cannot be read to its end: 1" in ran.err
+    with pytest.raises(DataFileError, match="there is no such file"):
+        extract_files(pipe, tmp_path / "absent.json", output, strict=False)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
