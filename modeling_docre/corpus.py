@@ -70,7 +70,7 @@ class Corpus:
     @property
     def reads_once(self) -> bool:
         """Whether a source can be read only once: the standard input, or a pipe that has a name."""
-        return not all(os.path.isdir(source) or os.path.isfile(source) for source in self.sources)
+        return any(map(_reads_once, self.sources))
 
     def files(self) -> Iterator[str]:
         """Find the files.
@@ -85,7 +85,7 @@ class Corpus:
         seen, nothing = _Seen(), True
         for source in self.sources:
             if not os.path.isdir(source):
-                if source != "-" and os.path.isfile(source) and not seen.add_file(os.path.realpath(source)):
+                if not _reads_once(source) and not seen.add_file(os.path.realpath(source)):
                     self.met_again += 1
                     continue
                 nothing = False
@@ -156,7 +156,7 @@ class Corpus:
         """Describe what the files hold, as far as their names, sizes and times of change tell.
 
         The times are those of the content, of the file (which nobody can set back, so that one that was changed and
-        restored is another) and of a link to it.
+        restored is another) and of a link to it. Of what can be read only once, there is only the name.
 
         Raises:
             DataFileError: as [`Corpus.files`] does, and, if strict, when a file may not be read.
@@ -165,13 +165,15 @@ class Corpus:
         digest = hashlib.sha256()
         number = size = 0
         for file in self.files():
+            number += 1
+            digest.update(os.fsencode(os.path.abspath(file)))
+            if _reads_once(file):
+                continue
             status, link = os.stat(file), os.lstat(file)
             if self.strict and not os.access(file, os.R_OK):
                 raise DataFileError(f"{file}: the file may not be read. Change its permissions.")
-            digest.update(os.fsencode(os.path.abspath(file)))
             times = (status.st_mtime_ns, status.st_ctime_ns, link.st_ctime_ns)
             digest.update("\0".join(map(str, ("", status.st_size, *times))).encode() + b"\n")
-            number += 1
             size += status.st_size
         return {"files": number, "bytes": size, "digest": digest.hexdigest()}
 
@@ -223,6 +225,10 @@ class _Seen:
         if new:
             self.files.add(real)
         return new
+
+
+def _reads_once(source: str) -> bool:
+    return source == "-" or (os.path.exists(source) and not (os.path.isdir(source) or os.path.isfile(source)))
 
 
 def _may_hold_documents(name: str) -> bool:

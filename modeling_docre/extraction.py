@@ -32,6 +32,8 @@ from .processing_docre import DocREProcessor
 
 logger = logging.get_logger(__name__)
 
+_NOT_KEPT = "they are not kept"
+
 # A document that is not read yet.
 _Reader = Callable[[], Document]
 
@@ -230,12 +232,18 @@ def _check(corpus: Corpus, target: Path | None, resume: bool, processes: Process
 
 
 def _extract_as_it_goes(pipe: Any, corpus: Corpus, options: dict[str, Any], report: ExtractionReport) -> Iterator[str]:
+    before = corpus.describe()
     began = time.monotonic()
     with _progress(corpus, pipe, Processes(), 0) as bar:
         for chunk in _chunks(corpus, pipe, options):
             yield from _extract_chunk(pipe, chunk, options, report)
             bar.update(len(chunk))
             report.seconds = time.monotonic() - began
+    now = None
+    with suppress(OSError, DataFileError):
+        now = corpus.describe()
+    if now != before:
+        raise DataFileError(_say_changed(corpus, "what was written is of no use"))
 
 
 def _extract_in_parts(
@@ -290,7 +298,7 @@ def _run_in_parts(
             if done and not _is_unchanged(parts, corpus):
                 parts.void()
                 done = 0
-                error.add_note(_not_kept(corpus))
+                error.add_note(_say_changed(corpus, _NOT_KEPT))
         if done:
             error.add_note(
                 f"The answers to {done} documents are kept in {parts.folder}. To go on after them, pass resume=True."
@@ -310,7 +318,7 @@ def _check_unchanged(parts: ExtractionParts, corpus: Corpus) -> None:
     if not unchanged:
         # Not even for a later run that finds the first input again.
         parts.void()
-        raise DataFileError(_not_kept(corpus))
+        raise DataFileError(_say_changed(corpus, _NOT_KEPT))
 
 
 def _is_unchanged(parts: ExtractionParts, corpus: Corpus) -> bool:
@@ -318,11 +326,11 @@ def _is_unchanged(parts: ExtractionParts, corpus: Corpus) -> bool:
     return known is not None and known["input"] == corpus.describe()
 
 
-def _not_kept(corpus: Corpus) -> str:
+def _say_changed(corpus: Corpus, consequence: str) -> str:
     return (
         f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
-        "that it is not sure which documents the answers belong to: they are not kept. Extract again when nothing "
-        "writes there, or from a copy."
+        f"that it is not sure which documents the answers belong to: {consequence}. Extract again when nothing writes "
+        "there, or from a copy."
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import os
@@ -428,6 +429,32 @@ def test_a_file_that_may_not_be_read_is_said_before_anything_runs(pipe, three, t
         extract_files(Breaking(pipe, 0), three, tmp_path / "out.jsonl", **OPTIONS)
     assert list(tmp_path.iterdir()) == [three]
     assert extract_files(pipe, three, tmp_path / "out.jsonl", strict=False, **OPTIONS).documents == 48
+
+
+@pytest.mark.parametrize("output", [None, "/dev/null"])
+def test_input_that_changes_is_refused_where_answers_are_written_as_they_come(pipe, corpus, three, output):
+    def append() -> None:
+        with open(three / "b.jsonl", "a") as stream:
+            stream.write(json.dumps(story(50)))
+
+    with pytest.raises(DataFileError, match=r"The input changed while it was read.*what was written is of no use"):
+        extract_files(Changing(pipe, append), [corpus, three], output, format="jsonl", **OPTIONS)
+
+
+def test_files_beside_the_standard_input_may_not_change_either(pipe, corpus, tmp_path, monkeypatch):
+    output = tmp_path / "out.jsonl"
+    rows = "".join(json.dumps(story(number)) + "\n" for number in range(3)).encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rows)))
+    with pytest.raises(DataFileError, match="The input changed while it was read"):
+        extract_files(Changing(pipe, corpus.touch), ["-", corpus], output, **OPTIONS)
+    assert not output.exists()
+    # A file of that name is not what is read.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text("no documents")
+    with pytest.raises(DataFileError, match="can be read only once"):
+        extract_files(pipe, ["-", corpus], output, resume=True, **OPTIONS)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rows)))
+    assert extract_files(pipe, ["-", corpus], output, **OPTIONS).documents == 3 + NUMBER
 
 
 def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
