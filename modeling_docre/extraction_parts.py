@@ -71,7 +71,8 @@ class ExtractionParts:
 
         Raises:
             DataFileError: when it holds answers and `resume` is `False`, or those of another run, or what is none;
-                when another run is at work there; when it cannot be made.
+                when another run is at work there; when a journal in it is none that a run has written; when it cannot
+                be made.
         """
         run = json.loads(json.dumps(run))
         self._take()
@@ -309,8 +310,14 @@ class ExtractionParts:
                 continue
             size = part.stat().st_size
             with open(journal, "rb") as lines:
-                for line in lines:
+                for number, line in enumerate(lines, 1):
                     entry = _parse(line)
+                    if entry is not None and not _is_entry(entry):
+                        found = line[:60].decode(errors="replace").strip()
+                        raise DataFileError(
+                            f"{journal}, line {number}: {found!r} is not what a run writes there. Remove "
+                            f"{self.folder} to begin anew."
+                        )
                     if entry is None or entry["end"] > size:
                         break
                     self._note(entry["chunk"], part, entry["start"], entry["end"], entry["counts"])
@@ -352,14 +359,23 @@ def _flush(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> Any:
+    """Read a line of a journal; `None` for what a process that was killed, or a failing disk, has left."""
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and {"chunk", "start", "end", "counts"} <= set(entry) else None
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("counts"), dict):
+        return False
+    counts = entry["counts"]
+    numbers = [entry.get("chunk"), entry.get("start"), entry.get("end"), counts.get("documents"), *counts.values()]
+    # What an array of numbers can hold.
+    return all(type(number) is int and 0 <= number < 1 << 63 for number in numbers) and entry["start"] <= entry["end"]
 
 
 def _compare(known: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:

@@ -470,6 +470,28 @@ def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
     assert (tmp_path / "file.jsonl.partial").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chunk": "x"}, {"chunk": -1}, {"start": None}, {"start": 9}, {"end": 1.5}, {"end": 1 << 70}, {"counts": [1]},
+        {"counts": {"relations": 1}}, {"counts": {"documents": "2"}},
+    ],
+)  # fmt: skip
+def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
+    parts = ExtractionParts(tmp_path / "out.jsonl")
+    parts.begin({}, resume=False)
+    with parts:
+        parts.add(0, ["{}\n", "{}\n"], {"documents": 2})
+    parts.release()
+    line = {"chunk": 1, "start": 6, "end": 6, "counts": {"documents": 0}, **change}
+    with open(parts.folder / "part-00000.journal", "a") as journal:
+        journal.write(json.dumps(line) + "\n")
+    with pytest.raises(
+        DataFileError, match=r"part-00000\.journal, line 2: .*\. Remove .*out\.jsonl\.partial to begin"
+    ):
+        ExtractionParts(tmp_path / "out.jsonl").begin({}, resume=True)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]"])
 def test_a_folder_without_a_readable_description_holds_nothing(pipe, corpus, undisturbed, tmp_path, content):
     output = tmp_path / "out.jsonl"
