@@ -37,7 +37,8 @@ class ExtractionParts:
     of a chunk to a file of its own, `part-00000`, and when these are on the disk a line to `part-00000.journal`,
     which says where they are and what was counted. So a chunk is done when its line is there: whatever a killed
     process left behind the last one is cut off. `run.json` says of which input, model and settings the answers are; a
-    folder without it holds nothing. Whoever holds `.lock`, from [`begin`] to [`release`], is the only run.
+    folder without it holds nothing, and the run that begins there removes what is left. Whoever holds `.lock`, from
+    [`begin`] to [`release`], is the only run.
 
     Args:
         output (`pathlib.Path`): The file that will be written.
@@ -83,7 +84,9 @@ class ExtractionParts:
         known = self.run()
         done = self._read_all()
         if known is None and self._find_parts():
-            logger.warning(f"{self.folder} has no {_RUN} that can be read, so that what else is there is left out.")
+            logger.warning(
+                f"{self.folder} has no {_RUN} that can be read: the answers there are of no use, and are removed."
+            )
         if done and not resume:
             raise DataFileError(
                 f"{self.folder} holds the answers to {done} documents, of a run that did not end. To go on after "

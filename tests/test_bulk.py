@@ -493,9 +493,22 @@ def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_folder_without_a_readable_description_holds_nothing(pipe, corpus, undisturbed, tmp_path, content):
+def test_a_folder_without_a_readable_description_holds_nothing(
+    pipe, corpus, undisturbed, tmp_path, content, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     output = tmp_path / "out.jsonl"
     interrupt(pipe, corpus, output)
+    (partial_folder(output) / "run.json").write_text(content)
+    # What cannot be begun removes nothing.
+    before = sorted(path.name for path in partial_folder(output).iterdir())
+    with pytest.raises(DataFileError, match="there is no such file"):
+        extract_files(pipe, tmp_path / "absent.json", output, resume=True, **OPTIONS)
+    assert sorted(path.name for path in partial_folder(output).iterdir()) == before
+    with pytest.raises(RuntimeError, match="out of memory"):
+        extract_files(Breaking(pipe, 1), corpus, output, resume=True, **OPTIONS)
+    assert "has no run.json that can be read: the answers there are of no use, and are removed" in caplog.text
+    assert not (partial_folder(output) / "part-00000").read_bytes().count(b"\n") > 16
     (partial_folder(output) / "run.json").write_text(content)
     report = extract_files(pipe, corpus, output, resume=True, **OPTIONS)
     assert report.documents == NUMBER
