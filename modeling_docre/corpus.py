@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,7 @@ class Corpus:
         self._without = set(map(os.path.realpath, without))
         self._names_without = set(map(os.path.basename, self._without))
         self.left_out = self.met_again = 0
+        self._read = hashlib.sha256()
         for source in self.sources:
             if not os.path.isdir(source):
                 check_document_file(source)
@@ -142,7 +144,10 @@ class Corpus:
         Raises:
             DataFileError: when a file is not what its name says.
         """
+        self._read = hashlib.sha256()
         for file in self.files():
+            with suppress(OSError):  # whoever reads the file says so
+                self._read.update(_fingerprint(file))
             if self.strict:
                 yield from document_readers(file)
                 continue
@@ -155,9 +160,6 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         """Describe what the files hold, as far as their names, sizes and times of change tell.
 
-        The times are those of the content, of the file (which nobody can set back, so that one that was changed and
-        restored is another) and of a link to it. Of what can be read only once, there is only the name.
-
         Raises:
             DataFileError: as [`Corpus.files`] does, and, if strict, when a file may not be read.
             OSError: when a file is gone.
@@ -166,16 +168,22 @@ class Corpus:
         number = size = 0
         for file in self.files():
             number += 1
-            digest.update(os.fsencode(os.path.abspath(file)))
+            digest.update(_fingerprint(file))
             if _reads_once(file):
                 continue
-            status, link = os.stat(file), os.lstat(file)
             if self.strict and not os.access(file, os.R_OK):
                 raise DataFileError(f"{file}: the file may not be read. Change its permissions.")
-            times = (status.st_mtime_ns, status.st_ctime_ns, link.st_ctime_ns)
-            digest.update("\0".join(map(str, ("", status.st_size, *times))).encode() + b"\n")
-            size += status.st_size
+            size += os.path.getsize(file)
         return {"files": number, "bytes": size, "digest": digest.hexdigest()}
+
+    @property
+    def read(self) -> int:
+        """A number for the files that [`Corpus.readers`] has come to so far, as [`Corpus.describe`] looks at them."""
+        return _number(self._read.hexdigest())
+
+    def has_read(self, described: Mapping[str, Any]) -> bool:
+        """Whether [`Corpus.readers`], at its end, has come to what was described, and nothing else."""
+        return self.read == _number(described["digest"])
 
     def count(self) -> int | None:
         """Count the documents, where that costs little: `None` where it would mean to decode the files, or fails."""
@@ -225,6 +233,22 @@ class _Seen:
         if new:
             self.files.add(real)
         return new
+
+
+def _fingerprint(file: str) -> bytes:
+    """Name, size and times of a file: of its content, of itself, which nobody can set back, and of a link to it.
+
+    Of what can be read only once, there is only the name.
+    """
+    figures: tuple[int, ...] = ()
+    if not _reads_once(file):
+        status = os.stat(file)
+        figures = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, os.lstat(file).st_ctime_ns)
+    return os.fsencode(os.path.abspath(file)) + "".join(f"\0{figure}" for figure in figures).encode() + b"\n"
+
+
+def _number(digest: str) -> int:
+    return int(digest[:14], 16)
 
 
 def _reads_once(source: str) -> bool:

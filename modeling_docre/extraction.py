@@ -242,7 +242,7 @@ def _extract_as_it_goes(pipe: Any, corpus: Corpus, options: dict[str, Any], repo
     now = None
     with suppress(OSError, DataFileError):
         now = corpus.describe()
-    if now != before:
+    if now != before or not corpus.has_read(before):
         raise DataFileError(_say_changed(corpus, "what was written is of no use"))
 
 
@@ -295,7 +295,8 @@ def _run_in_parts(
         done = parts.counts()["documents"]
         # What cannot be looked at now may be there again later; going on compares it then.
         with suppress(OSError, DataFileError):
-            if done and not _is_unchanged(parts, corpus):
+            known = parts.run()
+            if done and known is not None and known["input"] != corpus.describe():
                 parts.void()
                 done = 0
                 error.add_note(_say_changed(corpus, _NOT_KEPT))
@@ -311,19 +312,15 @@ def _run_in_parts(
 
 def _check_unchanged(parts: ExtractionParts, corpus: Corpus) -> None:
     """Refuse what was read if it need not be what the run began with: each process reads the input by itself."""
+    known = parts.run()
     try:
-        unchanged = _is_unchanged(parts, corpus)
+        unchanged = known is not None and corpus.has_read(known["input"]) and known["input"] == corpus.describe()
     except (OSError, DataFileError):
         unchanged = False
     if not unchanged:
         # Not even for a later run that finds the first input again.
         parts.void()
         raise DataFileError(_say_changed(corpus, _NOT_KEPT))
-
-
-def _is_unchanged(parts: ExtractionParts, corpus: Corpus) -> bool:
-    known = parts.run()
-    return known is not None and known["input"] == corpus.describe()
 
 
 def _say_changed(corpus: Corpus, consequence: str) -> str:
@@ -343,11 +340,18 @@ def _fill(
     number = -1
     with _progress(corpus, pipe, processes, parts.documents_done(processes.rank, processes.size)) as bar:
         for number, chunk in enumerate(_chunks(corpus, pipe, options)):
-            if number % processes.size != processes.rank or parts.is_done(number):
+            if parts.is_done(number):
+                if parts.read(number) != corpus.read:
+                    # Files that were there for a while: its answers are of other documents.
+                    parts.void()
+                    raise DataFileError(_say_changed(corpus, _NOT_KEPT))
                 continue
+            if number % processes.size != processes.rank:
+                continue
+            read = corpus.read
             done = ExtractionReport()
             lines = _extract_chunk(pipe, chunk, options, done)
-            parts.add(number, lines, done.counts)
+            parts.add(number, lines, done.counts, read)
             report.documents += done.documents
             report.pairs += done.pairs
             report.tokens += done.tokens

@@ -26,8 +26,8 @@ _JOURNAL = ".journal"
 _LOCK = ".lock"
 _OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+({re.escape(_JOURNAL)})?|{re.escape(_LOCK)}")
 _AWAY = "Move it away, or choose another name for the output."
-# Numbers that are known of a chunk: its part, start and end of its answers in there, documents.
-_FIELDS = 4
+# Numbers that are known of a chunk: its part, start and end of its answers in there, files read so far, documents.
+_FIELDS = 5
 
 
 class ExtractionParts:
@@ -237,18 +237,23 @@ class ExtractionParts:
         at = chunk * _FIELDS
         return at < len(self._chunks) and self._chunks[at] >= 0
 
+    def read(self, chunk: int) -> int:
+        """Return what was said of the files that had been read when a chunk was done that is there."""
+        return self._chunks[chunk * _FIELDS + 3]
+
     def documents_done(self, process: int, processes: int) -> int:
         """Count the documents of one process' chunks that are there."""
         numbers = self._chunks[process * _FIELDS + _FIELDS - 1 :: processes * _FIELDS]
         return sum(number for number in numbers if number > 0)
 
-    def add(self, chunk: int, lines: list[str], counts: Mapping[str, int]) -> None:
+    def add(self, chunk: int, lines: list[str], counts: Mapping[str, int], read: int = 0) -> None:
         """Store the answers of a chunk; they are on the disk when this returns.
 
         Args:
             chunk (`int`): Its number.
             lines (`list[str]`): An answer for each document, as JSON on one line that ends in a line break.
             counts (`Mapping[str, int]`): What was counted, `documents` among it.
+            read (`int`, *optional*, defaults to 0): A number for the files that were read up to here, for [`read`].
 
         Raises:
             DataFileError: when there is no room, or another reason not to write.
@@ -259,12 +264,12 @@ class ExtractionParts:
             self._answers.write("".join(lines).encode())
             end = self._answers.tell()
             _flush(self._answers)
-            entry = {"chunk": chunk, "start": start, "end": end, "counts": dict(counts)}
+            entry = {"chunk": chunk, "start": start, "end": end, "read": read, "counts": dict(counts)}
             self._journal.write(f"{json.dumps(entry)}\n".encode())
             _flush(self._journal)
         except OSError as error:
             raise DataFileError(f"{self._part} cannot be written ({error.strerror}).") from None
-        self._note(chunk, self._part, start, end, counts)
+        self._note(self._part, entry)
 
     # Of all parts, when all processes are done.
 
@@ -295,7 +300,7 @@ class ExtractionParts:
         with ExitStack() as stack:
             parts = [stack.enter_context(open(part, "rb")) for part in self._parts]
             for number in range(chunks):
-                part, start, end, _ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
+                part, start, end, *_ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
                 parts[part].seek(start)
                 # No other character ends a line: an answer may hold some that `splitlines` takes for such.
                 for line in parts[part].read(end - start).decode().split("\n")[:-1]:
@@ -323,19 +328,20 @@ class ExtractionParts:
                         )
                     if entry is None or entry["end"] > size:
                         break
-                    self._note(entry["chunk"], part, entry["start"], entry["end"], entry["counts"])
+                    self._note(part, entry)
                     if part == self._part:
                         self._valid += len(line)
                         self._size = entry["end"]
         return self._counts["documents"]
 
-    def _note(self, chunk: int, part: Path, start: int, end: int, counts: Mapping[str, int]) -> None:
+    def _note(self, part: Path, entry: Mapping[str, Any]) -> None:
+        chunk, counts = entry["chunk"], entry["counts"]
         if self.is_done(chunk):
             return
         if part not in self._parts:
             self._parts.append(part)
         self._chunks.extend([-1] * ((chunk + 1) * _FIELDS - len(self._chunks)))
-        place = (self._parts.index(part), start, end, counts["documents"])
+        place = (self._parts.index(part), entry["start"], entry["end"], entry["read"], counts["documents"])
         self._chunks[chunk * _FIELDS : (chunk + 1) * _FIELDS] = array("q", place)
         self._counts.update(counts)
 
@@ -376,7 +382,8 @@ def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("counts"), dict):
         return False
     counts = entry["counts"]
-    numbers = [entry.get("chunk"), entry.get("start"), entry.get("end"), counts.get("documents"), *counts.values()]
+    numbers = [*(entry.get(name) for name in ("chunk", "start", "end", "read")), counts.get("documents")]
+    numbers += counts.values()
     # What an array of numbers can hold.
     return all(type(number) is int and 0 <= number < 1 << 63 for number in numbers) and entry["start"] <= entry["end"]
 

@@ -395,6 +395,34 @@ def test_a_file_that_was_put_back_has_changed(pipe, three, tmp_path):
         extract_files(pipe, three, output, resume=True, **OPTIONS)
 
 
+def test_a_file_that_was_there_for_a_while_moves_no_answers(pipe, three, tmp_path):
+    output, guest = tmp_path / "out.jsonl", three / "d" / "a.jsonl"
+    guest.parent.mkdir()
+    for name in "bc":
+        (three / f"{name}.jsonl").rename(guest.parent / f"{name}.jsonl")
+
+    class Visited(Breaking):
+        """Meets another file after the first, which is gone again before the last of all."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            if not guest.exists() and not visits:
+                visits.append(guest.write_text("".join(json.dumps(story(90)) + "\n" for _ in range(16))))
+            elif guest.exists() and len(visits) == 1:
+                visits.append(guest.unlink())
+            return super().__call__(*arguments, **options)
+
+    visits = []
+    with pytest.raises(DataFileError, match="The input changed while it was read"):
+        extract_files(Visited(pipe, 99), three, output, **OPTIONS)
+    assert len(visits) == 2 and not partial_folder(output).exists()
+    visits = []
+    interrupt(pipe, three, output, breaking=Visited)
+    assert len(visits) == 2
+    with pytest.raises(DataFileError, match=r"The input changed while it was read.*they are not kept"):
+        extract_files(pipe, three, output, resume=True, **OPTIONS)
+    assert extract_files(pipe, three, output, resume=True, **OPTIONS).documents == 48
+
+
 def test_a_link_that_led_elsewhere_for_a_while_has_changed(pipe, three, tmp_path):
     output, link = tmp_path / "out.jsonl", tmp_path / "link.jsonl"
     link.symlink_to(three / "a.jsonl")
@@ -474,7 +502,7 @@ def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
     "change",
     [
         {"chunk": "x"}, {"chunk": -1}, {"start": None}, {"start": 9}, {"end": 1.5}, {"end": 1 << 70}, {"counts": [1]},
-        {"counts": {"relations": 1}}, {"counts": {"documents": "2"}},
+        {"read": "x"}, {"counts": {"relations": 1}}, {"counts": {"documents": "2"}},
     ],
 )  # fmt: skip
 def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
@@ -483,7 +511,7 @@ def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
     with parts:
         parts.add(0, ["{}\n", "{}\n"], {"documents": 2})
     parts.release()
-    line = {"chunk": 1, "start": 6, "end": 6, "counts": {"documents": 0}, **change}
+    line = {"chunk": 1, "start": 6, "end": 6, "read": 0, "counts": {"documents": 0}, **change}
     with open(parts.folder / "part-00000.journal", "a") as journal:
         journal.write(json.dumps(line) + "\n")
     with pytest.raises(
@@ -555,7 +583,7 @@ def test_what_is_known_of_millions_of_chunks_takes_little_memory(tmp_path):
     counts = {"documents": 64, "relations": 7, "mentions beyond the length limit": 1}
     with open(parts.folder / "part-00000.journal", "w") as journal:
         for chunk in range(20_000):
-            journal.write(json.dumps({"chunk": chunk, "start": 0, "end": 3, "counts": counts}) + "\n")
+            journal.write(json.dumps({"chunk": chunk, "start": 0, "end": 3, "read": 0, "counts": counts}) + "\n")
     tracemalloc.start()
     try:
         assert parts.counts() == {name: 20_000 * count for name, count in counts.items()}
