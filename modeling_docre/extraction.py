@@ -33,6 +33,8 @@ from .processing_docre import DocREProcessor
 
 logger = logging.get_logger(__name__)
 
+_NOT_KEPT = "they are not kept"
+
 # A document that is not read yet.
 _Reader = Callable[[], Document]
 
@@ -188,8 +190,8 @@ def extract_files(
             one.
         strict (`bool`, *optional*, defaults to `True`): Stop at nonsense in a document; otherwise skip and count it.
         resume (`bool`, *optional*, defaults to `False`):
-            Go on after the documents that an earlier run has done, with the same input, model and settings. Without
-            it, such a run is an error.
+            Go on after the documents that an earlier run has done, with the same files (not copies of them), model
+            and settings. Without it, such a run is an error.
         options: What the pipeline takes at call time.
 
     Returns:
@@ -216,6 +218,7 @@ def extract_files(
         else:
             report = _extract_in_parts(pipe, corpus, target, format, resume, processes, options)
     report.counts["files that are no documents"] += corpus.left_out
+    report.counts["files and folders that were met again"] += corpus.met_again
     return report
 
 
@@ -230,12 +233,18 @@ def _check(corpus: Corpus, target: Path | None, resume: bool, processes: Process
 
 
 def _extract_as_it_goes(pipe: Any, corpus: Corpus, options: dict[str, Any], report: ExtractionReport) -> Iterator[str]:
+    before = corpus.describe()
     began = time.monotonic()
     with _progress(corpus, pipe, Processes(), 0) as bar:
         for chunk in _chunks(corpus, pipe, options):
             yield from _extract_chunk(pipe, chunk, options, report)
             bar.update(len(chunk))
             report.seconds = time.monotonic() - began
+    now = None
+    with suppress(OSError, DataFileError):
+        now = corpus.describe()
+    if now != before or not corpus.has_read(before):
+        raise DataFileError(_say_changed(corpus, "what was written is of no use"))
 
 
 def _extract_in_parts(
@@ -285,6 +294,13 @@ def _run_in_parts(
             parts.remove()
     except BaseException as error:
         done = parts.counts()["documents"]
+        # What cannot be looked at now may be there again later; going on compares it then.
+        with suppress(OSError, DataFileError):
+            known = parts.run()
+            if done and known is not None and known["input"] != corpus.describe():
+                parts.void()
+                done = 0
+                error.add_note(_say_changed(corpus, _NOT_KEPT))
         if done:
             error.add_note(
                 f"The answers to {done} documents are kept in {parts.folder}. To go on after them, pass resume=True."
@@ -299,17 +315,21 @@ def _check_unchanged(parts: ExtractionParts, corpus: Corpus) -> None:
     """Refuse what was read if it need not be what the run began with: each process reads the input by itself."""
     known = parts.run()
     try:
-        now = corpus.describe()
+        unchanged = known is not None and corpus.has_read(known["input"]) and known["input"] == corpus.describe()
     except (OSError, DataFileError):
-        now = None
-    if known is None or known["input"] != now:
+        unchanged = False
+    if not unchanged:
         # Not even for a later run that finds the first input again.
         parts.void()
-        raise DataFileError(
-            f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
-            "that it is not sure which documents the answers belong to: they are not kept. Extract again when nothing "
-            "writes there, or from a copy."
-        )
+        raise DataFileError(_say_changed(corpus, _NOT_KEPT))
+
+
+def _say_changed(corpus: Corpus, consequence: str) -> str:
+    return (
+        f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
+        f"that it is not sure which documents the answers belong to: {consequence}. Extract again when nothing writes "
+        "there, or from a copy."
+    )
 
 
 def _fill(
@@ -321,11 +341,18 @@ def _fill(
     number = -1
     with _progress(corpus, pipe, processes, parts.documents_done(processes.rank, processes.size)) as bar:
         for number, chunk in enumerate(_chunks(corpus, pipe, options)):
-            if number % processes.size != processes.rank or parts.is_done(number):
+            if parts.is_done(number):
+                if parts.read(number) != corpus.read:
+                    # Files that were there for a while: its answers are of other documents.
+                    parts.void()
+                    raise DataFileError(_say_changed(corpus, _NOT_KEPT))
                 continue
+            if number % processes.size != processes.rank:
+                continue
+            read = corpus.read
             done = ExtractionReport()
             lines = _extract_chunk(pipe, chunk, options, done)
-            parts.add(number, lines, done.counts)
+            parts.add(number, lines, done.counts, read)
             report.documents += done.documents
             report.pairs += done.pairs
             report.tokens += done.tokens

@@ -26,8 +26,8 @@ _JOURNAL = ".journal"
 _LOCK = ".lock"
 _OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+({re.escape(_JOURNAL)})?|{re.escape(_LOCK)}")
 _AWAY = "Move it away, or choose another name for the output."
-# Numbers that are known of a chunk: its part, start and end of its answers in there, documents.
-_FIELDS = 4
+# Numbers that are known of a chunk: its part, start and end of its answers in there, files read so far, documents.
+_FIELDS = 5
 
 
 class ExtractionParts:
@@ -37,7 +37,8 @@ class ExtractionParts:
     of a chunk to a file of its own, `part-00000`, and when these are on the disk a line to `part-00000.journal`,
     which says where they are and what was counted. So a chunk is done when its line is there: whatever a killed
     process left behind the last one is cut off. `run.json` says of which input, model and settings the answers are; a
-    folder without it holds nothing. Whoever holds `.lock`, from [`begin`] to [`release`], is the only run.
+    folder without it holds nothing, and the run that begins there removes what is left. Whoever holds `.lock`, from
+    [`begin`] to [`release`], is the only run.
 
     Args:
         output (`pathlib.Path`): The file that will be written.
@@ -71,7 +72,8 @@ class ExtractionParts:
 
         Raises:
             DataFileError: when it holds answers and `resume` is `False`, or those of another run, or what is none;
-                when another run is at work there; when it cannot be made.
+                when another run is at work there; when a journal in it is none that a run has written; when it cannot
+                be made.
         """
         run = json.loads(json.dumps(run))
         self._take()
@@ -82,7 +84,9 @@ class ExtractionParts:
         known = self.run()
         done = self._read_all()
         if known is None and self._find_parts():
-            logger.warning(f"{self.folder} has no {_RUN} that can be read, so that what else is there is left out.")
+            logger.warning(
+                f"{self.folder} has no {_RUN} that can be read: the answers there are of no use, and are removed."
+            )
         if done and not resume:
             raise DataFileError(
                 f"{self.folder} holds the answers to {done} documents, of a run that did not end. To go on after "
@@ -233,18 +237,23 @@ class ExtractionParts:
         at = chunk * _FIELDS
         return at < len(self._chunks) and self._chunks[at] >= 0
 
+    def read(self, chunk: int) -> int:
+        """Return what was said of the files that had been read when a chunk was done that is there."""
+        return self._chunks[chunk * _FIELDS + 3]
+
     def documents_done(self, process: int, processes: int) -> int:
         """Count the documents of one process' chunks that are there."""
         numbers = self._chunks[process * _FIELDS + _FIELDS - 1 :: processes * _FIELDS]
         return sum(number for number in numbers if number > 0)
 
-    def add(self, chunk: int, lines: list[str], counts: Mapping[str, int]) -> None:
+    def add(self, chunk: int, lines: list[str], counts: Mapping[str, int], read: int = 0) -> None:
         """Store the answers of a chunk; they are on the disk when this returns.
 
         Args:
             chunk (`int`): Its number.
             lines (`list[str]`): An answer for each document, as JSON on one line that ends in a line break.
             counts (`Mapping[str, int]`): What was counted, `documents` among it.
+            read (`int`, *optional*, defaults to 0): A number for the files that were read up to here, for [`read`].
 
         Raises:
             DataFileError: when there is no room, or another reason not to write.
@@ -255,12 +264,12 @@ class ExtractionParts:
             self._answers.write("".join(lines).encode())
             end = self._answers.tell()
             _flush(self._answers)
-            entry = {"chunk": chunk, "start": start, "end": end, "counts": dict(counts)}
+            entry = {"chunk": chunk, "start": start, "end": end, "read": read, "counts": dict(counts)}
             self._journal.write(f"{json.dumps(entry)}\n".encode())
             _flush(self._journal)
         except OSError as error:
             raise DataFileError(f"{self._part} cannot be written ({error.strerror}).") from None
-        self._note(chunk, self._part, start, end, counts)
+        self._note(self._part, entry)
 
     # Of all parts, when all processes are done.
 
@@ -291,7 +300,7 @@ class ExtractionParts:
         with ExitStack() as stack:
             parts = [stack.enter_context(open(part, "rb")) for part in self._parts]
             for number in range(chunks):
-                part, start, end, _ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
+                part, start, end, *_ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
                 parts[part].seek(start)
                 # No other character ends a line: an answer may hold some that `splitlines` takes for such.
                 for line in parts[part].read(end - start).decode().split("\n")[:-1]:
@@ -309,23 +318,30 @@ class ExtractionParts:
                 continue
             size = part.stat().st_size
             with open(journal, "rb") as lines:
-                for line in lines:
+                for number, line in enumerate(lines, 1):
                     entry = _parse(line)
+                    if entry is not None and not _is_entry(entry):
+                        found = line[:60].decode(errors="replace").strip()
+                        raise DataFileError(
+                            f"{journal}, line {number}: {found!r} is not what a run writes there. Remove "
+                            f"{self.folder} to begin anew."
+                        )
                     if entry is None or entry["end"] > size:
                         break
-                    self._note(entry["chunk"], part, entry["start"], entry["end"], entry["counts"])
+                    self._note(part, entry)
                     if part == self._part:
                         self._valid += len(line)
                         self._size = entry["end"]
         return self._counts["documents"]
 
-    def _note(self, chunk: int, part: Path, start: int, end: int, counts: Mapping[str, int]) -> None:
+    def _note(self, part: Path, entry: Mapping[str, Any]) -> None:
+        chunk, counts = entry["chunk"], entry["counts"]
         if self.is_done(chunk):
             return
         if part not in self._parts:
             self._parts.append(part)
         self._chunks.extend([-1] * ((chunk + 1) * _FIELDS - len(self._chunks)))
-        place = (self._parts.index(part), start, end, counts["documents"])
+        place = (self._parts.index(part), entry["start"], entry["end"], entry["read"], counts["documents"])
         self._chunks[chunk * _FIELDS : (chunk + 1) * _FIELDS] = array("q", place)
         self._counts.update(counts)
 
@@ -352,14 +368,24 @@ def _flush(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> Any:
+    """Read a line of a journal; `None` for what a process that was killed, or a failing disk, has left."""
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and {"chunk", "start", "end", "counts"} <= set(entry) else None
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("counts"), dict):
+        return False
+    counts = entry["counts"]
+    numbers = [*(entry.get(name) for name in ("chunk", "start", "end", "read")), counts.get("documents")]
+    numbers += counts.values()
+    # What an array of numbers can hold.
+    return all(type(number) is int and 0 <= number < 1 << 63 for number in numbers) and entry["start"] <= entry["end"]
 
 
 def _compare(known: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,9 @@ from typing import Any, cast
 
 import torch
 
+# What says where files lay, and who wrote them, in a config or in one inside it.
+_NOT_OF_THE_MODEL = ("_name_or_path", "_commit_hash", "auto_map", "transformers_version")
+
 
 def digest_pipeline(pipe: Any) -> str:
     """Compute a digest of the settings, the tokenizer and the weights of a model.
@@ -16,9 +19,10 @@ def digest_pipeline(pipe: Any) -> str:
         pipe (`DocREPipeline`): `pipeline("docre", ...)`.
 
     Returns:
-        `str`: The same for the same model, wherever its files lie and whatever it runs on.
+        `str`: The same for the same model, wherever its files lie, however their place is spelled, and on whatever
+        device it runs. The same weights in another precision, such as float16, give other answers, and another digest.
     """
-    config = {name: value for name, value in pipe.model.config.to_dict().items() if "version" not in name}
+    config = _settings(pipe.model.config.to_dict())
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(_tokenizer(pipe.processor.tokenizer).encode())
     for name, tensor in pipe.model.state_dict().items():
@@ -26,6 +30,14 @@ def digest_pipeline(pipe: Any) -> str:
         digest.update(f"{name} {data.dtype} {tuple(tensor.shape)}".encode())
         digest.update(data.view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _settings(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in _NOT_OF_THE_MODEL
+    }
 
 
 def _tokenizer(tokenizer: Any) -> str:
@@ -36,7 +48,7 @@ def _tokenizer(tokenizer: Any) -> str:
     settings = {
         name: value
         for name, value in tokenizer.init_kwargs.items()
-        if name != "name_or_path" and not name.endswith("_file")
+        if name not in ("name_or_path", "is_local", "local_files_only") and not name.endswith("_file")
     }
     return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), settings], sort_keys=True, default=str)
 

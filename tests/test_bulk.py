@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,9 +86,11 @@ def undisturbed(pipe, corpus, tmp_path) -> Path:
     return output
 
 
-def interrupt(pipe: Any, corpus: Path, output: Path, chunks: int = 2, **options: Any) -> None:
+def interrupt(
+    pipe: Any, corpus: Any, output: Path, chunks: int = 2, breaking: type[Breaking] = Breaking, **options: Any
+) -> None:
     with pytest.raises(RuntimeError, match="out of memory") as caught:
-        extract_files(Breaking(pipe, chunks), corpus, output, **{**OPTIONS, **options})
+        extract_files(breaking(pipe, chunks), corpus, output, **{**OPTIONS, **options})
     assert f"The answers to {16 * chunks} documents are kept in {output}.partial" in "".join(caught.value.__notes__)
     assert not output.exists()
 
@@ -187,6 +191,28 @@ def test_another_run_is_not_gone_on_with(pipe, corpus, undisturbed, tmp_path, ti
     corpus.write_text(content.replace("It rained", "It poured"))
     with pytest.raises(DataFileError, match="input changed since"):
         extract_files(pipe, corpus, output, resume=True, **OPTIONS)
+
+
+def test_a_model_is_the_same_wherever_its_folder_lies(
+    pipe, corpus, undisturbed, tiny_checkpoint, tmp_path, monkeypatch
+):
+    output, copy = tmp_path / "out.jsonl", tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    settings = json.loads((copy / "config.json").read_text())
+    settings["encoder_config"]["_name_or_path"] = "/elsewhere/encoder"
+    settings["transformers_version"] = "5.0.0"
+    (copy / "config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    loaded = [load_pipeline(name, "cpu") for name in ("copy", "./copy", str(copy))]
+    assert {digest_pipeline(each) for each in loaded} == {digest_pipeline(pipe)}
+    interrupt(pipe, corpus, output)
+    assert extract_files(loaded[0], corpus, output, resume=True, **OPTIONS).documents == NUMBER - 32
+    assert output.read_bytes() == undisturbed.read_bytes()
+    # Other numbers, other answers.
+    loaded[1].model.half()
+    settings["window_overlap"] += 1
+    (copy / "config.json").write_text(json.dumps(settings))
+    assert len({digest_pipeline(each) for each in (pipe, loaded[1], load_pipeline("copy", "cpu"))}) == 3
 
 
 def test_a_bad_document_stops_a_run_that_can_go_on_without_it(docre, tiny_checkpoint, pipe, tmp_path):
@@ -294,12 +320,8 @@ def test_input_that_changes_while_it_is_read_is_refused(pipe, tmp_path, change):
     said = "there is no such file" if change == "fewer" else "The input changed while it was read"
     with pytest.raises(DataFileError, match=said) as caught:
         extract_files(Changing(pipe, act), folder, tmp_path / "out.jsonl", **OPTIONS)
-    if change == "fewer":
-        with pytest.raises(DataFileError, match="input changed since"):
-            extract_files(pipe, folder, tmp_path / "out.jsonl", resume=True, **OPTIONS)
-    else:
-        assert not getattr(caught.value, "__notes__", [])
-        assert list(tmp_path.iterdir()) == [folder]
+    assert "are kept" not in "".join(getattr(caught.value, "__notes__", []))
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_each_process_reads_the_input_that_the_run_began_with(pipe, tmp_path):
@@ -318,6 +340,151 @@ def test_each_process_reads_the_input_that_the_run_began_with(pipe, tmp_path):
     assert report.documents == 40
 
 
+@pytest.fixture
+def three(tmp_path) -> Path:
+    """A folder of three files, each of which is a chunk."""
+    folder = tmp_path / "three"
+    folder.mkdir()
+    for place, name in enumerate("abc"):
+        rows = (json.dumps(story(number)) + "\n" for number in range(16 * place, 16 * place + 16))
+        (folder / f"{name}.jsonl").write_text("".join(rows))
+    return folder
+
+
+def rewrite(path: Path) -> Callable[[], None]:
+    """Change a file but not its size, and return what restores it with the times that anybody can set."""
+    content, before = path.read_text(), path.stat()
+    path.write_text(content.replace("It rained", "It poured"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def restore() -> None:
+        path.write_text(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    return restore
+
+
+def test_answers_of_what_was_there_for_a_while_are_not_kept(pipe, three, tmp_path):
+    output, restore = tmp_path / "out.jsonl", []
+
+    class Interrupted(Breaking):
+        """Does the second file after it was rewritten, and is interrupted in the third."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            if self.chunks == 2:
+                restore.append(rewrite(three / "b.jsonl"))
+            return super().__call__(*arguments, **options)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        extract_files(Interrupted(pipe, 2, KeyboardInterrupt()), three, output, **OPTIONS)
+    assert "The input changed while it was read" in "".join(caught.value.__notes__)
+    assert "are kept" not in "".join(caught.value.__notes__)
+    assert not partial_folder(output).exists()
+    restore[0]()
+    extract_files(pipe, three, output, resume=True, **OPTIONS)
+    assert output.read_text().count("It poured") == 0
+    assert len(titles(output)) == 48
+
+
+def test_a_file_that_was_put_back_has_changed(pipe, three, tmp_path):
+    # As after a kill: nothing could be checked when the run ended.
+    output = tmp_path / "out.jsonl"
+    interrupt(pipe, three, output)
+    rewrite(three / "b.jsonl")()
+    with pytest.raises(DataFileError, match="input changed since"):
+        extract_files(pipe, three, output, resume=True, **OPTIONS)
+
+
+def test_a_file_that_was_there_for_a_while_moves_no_answers(pipe, three, tmp_path):
+    output, guest = tmp_path / "out.jsonl", three / "d" / "a.jsonl"
+    guest.parent.mkdir()
+    for name in "bc":
+        (three / f"{name}.jsonl").rename(guest.parent / f"{name}.jsonl")
+
+    class Visited(Breaking):
+        """Meets another file after the first, which is gone again before the last of all."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            if not guest.exists() and not visits:
+                visits.append(guest.write_text("".join(json.dumps(story(90)) + "\n" for _ in range(16))))
+            elif guest.exists() and len(visits) == 1:
+                visits.append(guest.unlink())
+            return super().__call__(*arguments, **options)
+
+    visits = []
+    with pytest.raises(DataFileError, match="The input changed while it was read"):
+        extract_files(Visited(pipe, 99), three, output, **OPTIONS)
+    assert len(visits) == 2 and not partial_folder(output).exists()
+    visits = []
+    interrupt(pipe, three, output, breaking=Visited)
+    assert len(visits) == 2
+    with pytest.raises(DataFileError, match=r"The input changed while it was read.*they are not kept"):
+        extract_files(pipe, three, output, resume=True, **OPTIONS)
+    assert extract_files(pipe, three, output, resume=True, **OPTIONS).documents == 48
+
+
+def test_a_link_that_led_elsewhere_for_a_while_has_changed(pipe, three, tmp_path):
+    output, link = tmp_path / "out.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(three / "a.jsonl")
+    sources = [link, three / "b.jsonl", three / "c.jsonl"]
+    interrupt(pipe, sources, output)
+    link.unlink()
+    link.symlink_to(three / "a.jsonl")
+    with pytest.raises(DataFileError, match="input changed since"):
+        extract_files(pipe, sources, output, resume=True, **OPTIONS)
+
+
+def test_answers_are_kept_while_the_input_cannot_be_looked_at(pipe, three, tmp_path):
+    output, away = tmp_path / "out.jsonl", tmp_path / "away"
+
+    class Unmounted(Breaking):
+        """Loses sight of the input when it fails."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            if not self.chunks:
+                three.rename(away)
+            return super().__call__(*arguments, **options)
+
+    interrupt(pipe, three, output, breaking=Unmounted)
+    away.rename(three)
+    assert extract_files(pipe, three, output, resume=True, **OPTIONS).documents == 16
+    assert len(titles(output)) == 48
+
+
+def test_a_file_that_may_not_be_read_is_said_before_anything_runs(pipe, three, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "c.jsonl")
+    with pytest.raises(DataFileError, match=r"c\.jsonl: the file may not be read\. Change its permissions"):
+        extract_files(Breaking(pipe, 0), three, tmp_path / "out.jsonl", **OPTIONS)
+    assert list(tmp_path.iterdir()) == [three]
+    assert extract_files(pipe, three, tmp_path / "out.jsonl", strict=False, **OPTIONS).documents == 48
+
+
+@pytest.mark.parametrize("output", [None, "/dev/null"])
+def test_input_that_changes_is_refused_where_answers_are_written_as_they_come(pipe, corpus, three, output):
+    def append() -> None:
+        with open(three / "b.jsonl", "a") as stream:
+            stream.write(json.dumps(story(50)))
+
+    with pytest.raises(DataFileError, match=r"The input changed while it was read.*what was written is of no use"):
+        extract_files(Changing(pipe, append), [corpus, three], output, format="jsonl", **OPTIONS)
+
+
+def test_files_beside_the_standard_input_may_not_change_either(pipe, corpus, tmp_path, monkeypatch):
+    output = tmp_path / "out.jsonl"
+    rows = "".join(json.dumps(story(number)) + "\n" for number in range(3)).encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rows)))
+    with pytest.raises(DataFileError, match="The input changed while it was read"):
+        extract_files(Changing(pipe, corpus.touch), ["-", corpus], output, **OPTIONS)
+    assert not output.exists()
+    # A file of that name is not what is read.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text("no documents")
+    with pytest.raises(DataFileError, match="can be read only once"):
+        extract_files(pipe, ["-", corpus], output, resume=True, **OPTIONS)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rows)))
+    assert extract_files(pipe, ["-", corpus], output, **OPTIONS).documents == 3 + NUMBER
+
+
 def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
     folder = tmp_path / "out.jsonl.partial"
     folder.mkdir()
@@ -331,10 +498,45 @@ def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
     assert (tmp_path / "file.jsonl.partial").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chunk": "x"}, {"chunk": -1}, {"start": None}, {"start": 9}, {"end": 1.5}, {"end": 1 << 70}, {"counts": [1]},
+        {"read": "x"}, {"counts": {"relations": 1}}, {"counts": {"documents": "2"}},
+    ],
+)  # fmt: skip
+def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
+    parts = ExtractionParts(tmp_path / "out.jsonl")
+    parts.begin({}, resume=False)
+    with parts:
+        parts.add(0, ["{}\n", "{}\n"], {"documents": 2})
+    parts.release()
+    line = {"chunk": 1, "start": 6, "end": 6, "read": 0, "counts": {"documents": 0}, **change}
+    with open(parts.folder / "part-00000.journal", "a") as journal:
+        journal.write(json.dumps(line) + "\n")
+    with pytest.raises(
+        DataFileError, match=r"part-00000\.journal, line 2: .*\. Remove .*out\.jsonl\.partial to begin"
+    ):
+        ExtractionParts(tmp_path / "out.jsonl").begin({}, resume=True)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_folder_without_a_readable_description_holds_nothing(pipe, corpus, undisturbed, tmp_path, content):
+def test_a_folder_without_a_readable_description_holds_nothing(
+    pipe, corpus, undisturbed, tmp_path, content, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     output = tmp_path / "out.jsonl"
     interrupt(pipe, corpus, output)
+    (partial_folder(output) / "run.json").write_text(content)
+    # What cannot be begun removes nothing.
+    before = sorted(path.name for path in partial_folder(output).iterdir())
+    with pytest.raises(DataFileError, match="there is no such file"):
+        extract_files(pipe, tmp_path / "absent.json", output, resume=True, **OPTIONS)
+    assert sorted(path.name for path in partial_folder(output).iterdir()) == before
+    with pytest.raises(RuntimeError, match="out of memory"):
+        extract_files(Breaking(pipe, 1), corpus, output, resume=True, **OPTIONS)
+    assert "has no run.json that can be read: the answers there are of no use, and are removed" in caplog.text
+    assert not (partial_folder(output) / "part-00000").read_bytes().count(b"\n") > 16
     (partial_folder(output) / "run.json").write_text(content)
     report = extract_files(pipe, corpus, output, resume=True, **OPTIONS)
     assert report.documents == NUMBER
@@ -381,7 +583,7 @@ def test_what_is_known_of_millions_of_chunks_takes_little_memory(tmp_path):
     counts = {"documents": 64, "relations": 7, "mentions beyond the length limit": 1}
     with open(parts.folder / "part-00000.journal", "w") as journal:
         for chunk in range(20_000):
-            journal.write(json.dumps({"chunk": chunk, "start": 0, "end": 3, "counts": counts}) + "\n")
+            journal.write(json.dumps({"chunk": chunk, "start": 0, "end": 3, "read": 0, "counts": counts}) + "\n")
     tracemalloc.start()
     try:
         assert parts.counts() == {name: 20_000 * count for name, count in counts.items()}
@@ -534,6 +736,19 @@ def test_one_broken_file_among_many_is_named_or_skipped(pipe, folder, tmp_path, 
     assert "e.parquet: broken, or no Parquet file" in caplog.text
 
 
+def test_one_broken_file_alone_is_read_as_far_as_it_goes(docre, pipe, tiny_checkpoint, tmp_path):
+    broken, output = tmp_path / "broken.json", tmp_path / "out.jsonl"
+    broken.write_text(json.dumps([story(number) for number in range(3)])[:-1] + ', {"title": "cut')
+    arguments = ("extract", broken, "-o", output, "--model", tiny_checkpoint)
+    assert docre(*arguments).code == 1
+    ran = docre(*arguments, "--skip-invalid")
+    assert ran.code == 0, ran.err
+    assert [title.rstrip() for title in titles(output)] == ["Story 0", "Story 1", "Story 2", str(broken)]
+    assert "file that cannot be read to its end: 1" in ran.err
+    with pytest.raises(DataFileError, match="there is no such file"):
+        extract_files(pipe, tmp_path / "absent.json", output, strict=False)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -610,7 +825,60 @@ def test_folders_behind_links_are_read_once(pipe, folder, tmp_path):
     (folder / "itself.json").symlink_to(folder / "itself.json")
     corpus = Corpus([folder])
     assert len(list(corpus.files())) == expected
-    assert corpus.left_out == 5 + 4
+    assert corpus.left_out == 5 + 2
+    assert corpus.met_again == 2
+
+
+def test_nothing_is_read_twice_whichever_way_it_is_named(docre, tiny_checkpoint, tmp_path):
+    outer = tmp_path / "c"
+    inner = outer / "sub"
+    inner.mkdir(parents=True)
+    (outer / "a.jsonl").write_text(json.dumps(story(0)))
+    (inner / "b.jsonl").write_text(json.dumps(story(1)))
+    (inner / "rel_info.json").write_text(json.dumps(story(2)))
+    (tmp_path / "link.jsonl").symlink_to(inner / "b.jsonl")
+    (tmp_path / "links").mkdir()
+    for name in ("x.jsonl", "y.jsonl"):
+        (tmp_path / "links" / name).symlink_to(inner / "b.jsonl")
+    a, b, table = outer / "a.jsonl", inner / "b.jsonl", inner / "rel_info.json"
+    link, linked = tmp_path / "link.jsonl", tmp_path / "links" / "x.jsonl"
+    for sources, expected, times in [
+        ([outer, inner], [a, b], 1),
+        ([inner, outer], [b, a], 1),
+        ([outer, outer / ".", f"{outer}/"], [a, b], 2),
+        ([a, a, outer / "sub" / ".." / "a.jsonl"], [a], 2),
+        ([b, outer], [b, a], 1),
+        ([outer, b], [a, b], 1),
+        ([link, inner], [link], 1),
+        ([outer, tmp_path / "links"], [a, b], 2),
+        ([tmp_path / "links", outer], [linked, a], 2),
+        # Left out of folders, but named.
+        ([outer, table], [a, b, table], 0),
+    ]:
+        corpus = Corpus(sources)
+        # Each time anew.
+        for _ in range(2):
+            assert list(corpus.files()) == list(map(str, expected))
+            assert corpus.met_again == times
+    ran = docre("extract", outer, inner, b, "-o", tmp_path / "out.jsonl", "--model", tiny_checkpoint)
+    assert ran.code == 0, ran.err
+    assert [title.rstrip() for title in titles(tmp_path / "out.jsonl")] == ["Story 0", "Story 1"]
+    assert "files and folders that were met again: 2" in ran.err
+    assert "files that are no documents: 1" in ran.err
+
+
+def test_a_link_that_comes_before_its_file_and_a_file_that_comes_before_its_link(tmp_path):
+    folder = tmp_path / "docs"
+    (folder / "m").mkdir(parents=True)
+    for name in ("b.jsonl", "m/f.jsonl", "y.jsonl"):
+        (folder / name).write_text(json.dumps(story(0)))
+    for name, target in [("a", "y"), ("c", "b"), ("d", "m/f"), ("z", "m/f")]:
+        (folder / f"{name}.jsonl").symlink_to(folder / f"{target}.jsonl")
+    corpus = Corpus([folder])
+    found = [Path(file).relative_to(folder) for file in corpus.files()]
+    assert len(found) == len({os.path.realpath(folder / file) for file in found}) == 3
+    assert corpus.met_again == 4
+    assert corpus.left_out == 0
 
 
 def test_an_output_under_another_name_is_no_input(pipe, folder, tmp_path):
