@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from common import peak_memory
 
 
 class Ran(NamedTuple):
@@ -35,29 +36,18 @@ class Ran(NamedTuple):
 def run(*arguments: object, kill_when: Callable[[], bool] | None = None) -> Ran:
     """Run `docre extract`, and kill it as soon as `kill_when` says so."""
     command = [sys.executable, "-m", "modeling_docre.cli", "extract", *map(str, arguments)]
-    peak = 0.0
+    peak = 0
     with tempfile.TemporaryFile("w+") as said:
         began = time.monotonic()
         process = subprocess.Popen(command, stderr=said)
         while process.poll() is None:
-            # The system's own account of an ended process begins with what its parent held.
             peak = max(peak, peak_memory(process.pid))
             if kill_when is not None and kill_when():
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             time.sleep(0.01)
         said.seek(0)
-        return Ran(process.returncode, time.monotonic() - began, peak, said.read())
-
-
-def peak_memory(process: int) -> float:
-    """Return the peak memory of a process so far in MiB; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else 0.0
+        return Ran(process.returncode, time.monotonic() - began, peak / 2**20, said.read())
 
 
 def done_in(output: Path) -> int:

@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -185,7 +186,7 @@ def read_work(path: Path, documents: int = 8) -> Work:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The clock
+# The clock and the memory gauge
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +210,22 @@ def synchronize(device: str) -> None:
     """Wait for the GPU, where there is one."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
+
+
+def peak_memory(process: int | str = "self") -> int:
+    """Return the peak of a process's resident memory so far in bytes, as Linux keeps it; 0 when it has ended.
+
+    Of a process at work: that of an ended one, or `getrusage`'s, begins with what its parent held.
+
+    Args:
+        process (`int` or `str`, *optional*, defaults to `"self"`): Its id.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 class Spread(NamedTuple):

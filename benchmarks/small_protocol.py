@@ -27,6 +27,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common import peak_memory
+
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "protocols" / "small.yaml"
 TRIALS = ("1e-3", "3e-4")
 SEEDS = (13, 14, 15)
@@ -164,15 +166,6 @@ def processor_seconds() -> float:
     """Return the processor time of the runs that have ended, which other work on the machine changes little."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def peak_memory(process: int) -> int:
-    """Return the peak of a process so far, in bytes; 0 when it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def score(folders: Folders, model: Path) -> dict[str, float]:

@@ -30,6 +30,7 @@ from common import (
     environment,
     generate_work,
     make_works,
+    peak_memory,
     prepare,
     print_environment,
     print_table,
@@ -37,7 +38,7 @@ from common import (
 )
 from torch import nn
 
-from modeling_docre.processes import steady_memory
+from modeling_docre.memory import steady_memory
 
 DROPOUTS = {"inference": 0.0, "training": 0.1, "training without dropout": 0.0}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -141,18 +142,13 @@ def peak_of_step(task: tuple[str, Work, str, str, str, bool, int]) -> int:
         step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    # getrusage's peak would be the parent's, which a child inherits; and that of building the model.
+    # From here on the peak is no longer that of building the model.
     Path("/proc/self/clear_refs").write_text("5")
-    before = _memory_of_process("VmRSS")
+    before = peak_memory()
+    if not before:
+        raise RuntimeError("/proc/self/status has no VmHWM here; leave memory out with --measure time.")
     step()
-    return _memory_of_process("VmHWM") - before
-
-
-def _memory_of_process(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}.")
+    return peak_memory() - before
 
 
 def measure_memory(arguments: argparse.Namespace, model_name: str, works: list[Work]) -> Iterator[dict[str, Any]]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .configuration_docre import DocREConfig
-from .decisions import best_threshold, predict, relation_scores
+from .decisions import best_threshold
 from .documents import Document, Relation
 from .evidence import choose_evidence_threshold
 from .metrics.docred.scoring import score
-from .processing_docre import evidence_of, pairs_read
+from .processing_docre import find_relations
 
 # Below this probability no threshold worth having lies, and the number of candidates to sort stays small.
 SMALLEST_SCORE = 0.01
@@ -76,18 +75,10 @@ def document_results(
         `list[DocumentResult]`: One for each document of the batch, in its order.
     """
     # In float64 scores tell apart what logits do, almost everywhere.
-    logits, pairs = outputs.logits.detach().cpu().double(), outputs.pairs.cpu()
-    scores = relation_scores(logits, config.decision)
-
-    def found(threshold: float | None) -> dict[int, list[tuple[Relation, int]]]:
-        most = config.max_relations_per_pair
-        mask = predict(logits, config.decision, max_relations=most, threshold=threshold)
-        mask &= pairs_read(outputs, config).cpu()[:, None]
-        return _relations(outputs, pairs, scores, mask[:, 1:], config)
-
-    chosen = found(config.threshold)
-    ranked = found(SMALLEST_SCORE) if candidates else {}
-    scored = {tuple(pair) for pair in pairs.tolist()}
+    logits = outputs.logits.detach().cpu().double()
+    chosen = find_relations(outputs, logits, config, config.threshold)
+    ranked = find_relations(outputs, logits, config, SMALLEST_SCORE) if candidates else {}
+    scored = {tuple(pair) for pair in outputs.pairs.tolist()}
     looks = outputs.sentence_attention.cpu() if attention else None
     results = []
     for row, position in enumerate(index):
@@ -108,26 +99,6 @@ def document_results(
             )
         )
     return results
-
-
-def _relations(
-    outputs: Any, pairs: Tensor, scores: Tensor, mask: Tensor, config: DocREConfig
-) -> dict[int, list[tuple[Relation, int]]]:
-    """Relations where `mask` `(num_pairs, num_classes - 1)` is set, with the rows of their pairs, best first, by
-    document in the batch.
-    """
-    rows, classes = mask.nonzero(as_tuple=True)
-    values = scores[rows, classes + 1].tolist()
-    evidence = evidence_of(outputs, rows, config)
-    found: dict[int, list[tuple[Relation, int]]] = {}
-    for row, (document, head, tail), number, value, sentences in zip(
-        rows.tolist(), pairs[rows].tolist(), classes.tolist(), values, evidence, strict=True
-    ):
-        relation = Relation(head, tail, config.relations[number], evidence=sentences, score=value)
-        found.setdefault(document, []).append((relation, row))
-    for relations in found.values():
-        relations.sort(key=lambda item: -(item[0].score or 0.0))
-    return found
 
 
 def choose_threshold(documents: Sequence[Document], results: Sequence[DocumentResult]) -> tuple[float, float]:

@@ -24,10 +24,11 @@ from .corpus import Corpus
 from .documents import Document, DocumentError
 from .extraction_formats import FORMATS, choose_format, write_answers
 from .extraction_parts import ExtractionParts, partial_folder
+from .memory import steady_memory
 from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError, open_output, output_file
-from .processes import Processes, join_processes, own_device, steady_memory
+from .processes import Processes, join_processes, own_device
 from .processing_docre import DocREProcessor
 
 logger = logging.get_logger(__name__)

@@ -32,6 +32,7 @@ from .losses import (
     none_class_ranking_loss,
     pairwise_moving_threshold_loss,
 )
+from .markers import load_tokenizer
 from .remote_code import Shareable
 
 HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
@@ -341,8 +342,6 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         processor = DocREProcessor.from_encoder("google-bert/bert-base-cased", config=model.config)
         ```
         """
-        from .processing_docre import load_tokenizer
-
         if not relations:
             shown = encoder if isinstance(encoder, str) else "ENCODER"
             raise ValueError(

@@ -16,9 +16,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
+from .markers import missing_markers
 from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
-from .processing_docre import DocREProcessor, marker_tokens
+from .processing_docre import DocREProcessor
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
 _PUBLISHED_TABLE = 42
@@ -238,7 +239,7 @@ def _save_processor(encoder: str | os.PathLike[str], config: DocREConfig, output
     except (OSError, ValueError, TypeError, KeyError):
         return False  # a configuration alone; transformers has many words for that
     # Of a configuration alone transformers may also make a tokenizer that knows no words.
-    if not set(marker_tokens(config)) <= tokenizer.get_vocab().keys():
+    if missing_markers(tokenizer, config):
         return False
     if len(tokenizer) > config.get_text_config().vocab_size:
         return False  # another encoder's: its tokens would have no embeddings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -106,23 +104,4 @@ def own_device() -> str | None:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-# mallopt's M_MMAP_THRESHOLD.
-_MMAP_THRESHOLD = -3
-
-
-def steady_memory(large: int = 12 << 20) -> None:
-    """Keep the peak of a long run where it was after a few batches.
-
-    glibc learns to take large tensors from its heap, where ever fewer of the holes between small ones fit the next
-    batch's: the peak would go on rising for thousands of documents. With pages of their own they leave no holes. The
-    environment variable `MALLOC_MMAP_THRESHOLD_` has the last word.
-
-    Args:
-        large (`int`, *optional*, defaults to 12 MiB): Size in bytes from which on a tensor has pages of its own.
-    """
-    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, large)
-
-
-__all__ = ["Processes", "join_processes", "leave_processes", "own_device", "steady_memory"]
+__all__ = ["Processes", "join_processes", "leave_processes", "own_device"]

@@ -1,7 +1,4 @@
-"""`DocREProcessor`: documents to features to a padded batch, and model outputs back to relations.
-
-Nobody else knows about markers.
-"""
+"""`DocREProcessor`: documents to features to a padded batch, and model outputs back to relations."""
 
 from __future__ import annotations
 
@@ -11,57 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation
 from .evidence import evidence_sentences
+from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
 from .remote_code import Shareable, has_code
-
-
-def marker_tokens(config: DocREConfig) -> list[str]:
-    """Return every marker token that a config's marker style can put into a document."""
-    if config.marker_style == "asterisk":
-        return ["*"]
-    if config.marker_style == "tags":
-        return ["<e>", "</e>"]
-    if config.marker_style == "unused":
-        places = range(len(config.entity_types) + 1)
-        return [_unused_marker(place, closing) for place in places for closing in (False, True)]
-    return [f"<{slash}e:{name}>" for name in ["", *config.entity_types] for slash in ("", "/")]
-
-
-def _unused_marker(place: int, closing: bool) -> str:
-    return f"[unused{2 * place + 1 + 50 * closing}]"
-
-
-def load_tokenizer(
-    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase, config: DocREConfig
-) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, or take a loaded one, and add the marker tokens that it lacks."""
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in marker_tokens(config) if token not in vocabulary]
-    if missing:
-        tokenizer.add_tokens(missing, special_tokens=config.marker_style != "asterisk")
-    return tokenizer
-
-
-def _ask_for_tokenizer(name: str | os.PathLike[str], **kwargs: Any) -> None:
-    """Raise what kept a tokenizer's file from being read, where that isn't that there is none."""
-    if not os.path.isdir(name):
-        try:
-            hf_hub_download(str(name), TOKENIZER_CONFIG_FILE, **kwargs)
-        except LocalEntryNotFoundError:  # the Hub could not be asked
-            raise
-        except EntryNotFoundError:
-            return
 
 
 class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
@@ -114,20 +69,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
                 f'    DocREProcessor.from_encoder("{pretrained_model_name_or_path}", config=model.config)'
             )
         config = DocREConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        no_tokenizer = (
-            f"{pretrained_model_name_or_path} has no tokenizer that loads. Add the files that go with its encoder "
-            "(tokenizer.json, tokenizer_config.json): "
-            "DocREProcessor.from_encoder(ENCODER, config=model.config).save_pretrained(FOLDER)."
-        )
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, config=config.encoder, **kwargs)
-        except (OSError, ValueError) as error:
-            _ask_for_tokenizer(pretrained_model_name_or_path, **kwargs)
-            raise OSError(f"{no_tokenizer} ({error})") from error
-        # For some families transformers makes up a tokenizer without any word where there is no file.
-        if not tokenizer.get_vocab().keys() >= set(marker_tokens(config)):
-            _ask_for_tokenizer(pretrained_model_name_or_path, **kwargs)
-            raise OSError(f"{no_tokenizer} (The one that was found does not know the marker tokens.)")
+        tokenizer = load_saved_tokenizer(pretrained_model_name_or_path, config, **kwargs)
         return cls(tokenizer, config)
 
     def _save(
@@ -251,10 +193,10 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
                 place = (number, position)
                 if place in opening:
                     opened[place] = len(tokens)
-                    tokens.append(markers[self._marker(opening[place], closing=False)])
+                    tokens.append(markers[marker_of(opening[place].type, self.config, closing=False)])
                 tokens.extend(ids[word])
                 if place in closing:
-                    tokens.append(markers[self._marker(closing[place], closing=True)])
+                    tokens.append(markers[marker_of(closing[place].type, self.config, closing=True)])
             sentences.extend([number] * (len(tokens) - len(sentences)))
         return tokens, sentences, opened
 
@@ -267,19 +209,6 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             known, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
         )
         return dict(zip(known, encoded["input_ids"], strict=True))
-
-    def _marker(self, mention: Mention, *, closing: bool) -> str:
-        slash = "/" if closing else ""
-        if self.config.marker_style == "asterisk":
-            return "*"
-        if self.config.marker_style == "tags":
-            return f"<{slash}e>"
-        if self.config.marker_style == "unused":
-            types = self.config.entity_types
-            # Unknown types take the tokens behind those of the known ones.
-            return _unused_marker(types.index(mention.type) if mention.type in types else len(types), closing)
-        known = mention.type if mention.type in self.config.entity_types else ""
-        return f"<{slash}e:{known}>"
 
     def _special_ids(self) -> tuple[int, int]:
         tokenizer = self.tokenizer
@@ -415,7 +344,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             ValueError: for logits that are not finite, documents that are not those of the batch, an unknown
                 relation, or a filter out of range.
         """
-        wanted = self._wanted_classes(relations)
+        wanted = self._wanted(relations)
         if threshold is not None and not (isinstance(threshold, int | float) and 0.0 <= threshold <= 1.0):
             raise ValueError(f"threshold={threshold!r} is not a probability; pass a number from 0 to 1.")
         if top_k is not None and top_k < 1:
@@ -433,40 +362,64 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         for document in documents:
             for wanted_entity in (head, tail):
                 _check_entity(document, wanted_entity)
-        scores = relation_scores(logits, config.decision)
-        predicted = predict(
-            logits,
-            config.decision,
-            max_relations=config.max_relations_per_pair,
-            threshold=config.threshold if threshold is None else threshold,
-        ).bool()
-        predicted[:, 0] = False
-        predicted &= pairs_read(outputs, config)[:, None]
-        row, class_id = predicted.nonzero(as_tuple=True)
-        evidence = evidence_of(outputs, row, config)
-        found: list[list[Relation]] = [[] for _ in documents]
-        chosen = pairs[row].tolist()
-        for (number, first, second), label, score, sentences in zip(
-            chosen, class_id.tolist(), scores[row, class_id].tolist(), evidence, strict=True
-        ):
-            document = documents[number]
-            if label in wanted and _is_entity(document, first, head) and _is_entity(document, second, tail):
-                relation = config.relations[label - 1]
-                found[number].append(Relation(first, second, relation, evidence=sentences, score=score))
-        for items in found:
-            items.sort(key=lambda item: -(item.score or 0.0))
-        return [items[:top_k] for items in found]
+        found = find_relations(outputs, logits, config, config.threshold if threshold is None else threshold)
+        kept = [
+            [
+                relation
+                for relation, _ in found.get(number, ())
+                if relation.relation in wanted
+                and _is_entity(document, relation.head, head)
+                and _is_entity(document, relation.tail, tail)
+            ]
+            for number, document in enumerate(documents)
+        ]
+        return [items[:top_k] for items in kept]
 
-    def _wanted_classes(self, relations: Iterable[str] | str | None) -> set[int]:
+    def _wanted(self, relations: Iterable[str] | str | None) -> set[str]:
+        """Ids of the relations that a filter lets pass."""
         config = self.config
         if relations is None:
-            return set(range(1, config.num_classes))
+            return set(config.relations)
         by_words = {words: key for key, words in config.relation_names.items()}
         names = [relations] if isinstance(relations, str) else list(relations)
-        return {config.class_of(by_words.get(name, name) if name not in config.relations else name) for name in names}
+        classes = [config.class_of(name if name in config.relations else by_words.get(name, name)) for name in names]
+        return {config.relations[number - 1] for number in classes}
 
 
-def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
+def find_relations(
+    outputs: Any, logits: Tensor, config: DocREConfig, threshold: float | None
+) -> dict[int, list[tuple[Relation, int]]]:
+    """Find what the model predicts of a batch.
+
+    Args:
+        outputs ([`DocRERelationOutput`]):
+            `pairs`, and where there are such `entities_read` and `sentence_attention`.
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Its logits, in the precision in which scores are to be told apart.
+        config ([`DocREConfig`]): The decision, its limits, and the relations' names.
+        threshold (`float`, *optional*): Probability that a relation must exceed; `None` is the decision's own.
+
+    Returns:
+        `dict` from documents of the batch to relations, the best first, each with the row of its pair.
+    """
+    predicted = predict(logits, config.decision, max_relations=config.max_relations_per_pair, threshold=threshold)
+    predicted &= _pairs_read(outputs, config).to(predicted.device)[:, None]
+    rows, classes = predicted[:, 1:].nonzero(as_tuple=True)
+    scores = relation_scores(logits, config.decision)[rows, classes + 1].tolist()
+    evidence = _evidence_of(outputs, rows, config)
+    pairs = outputs.pairs.to(rows.device)[rows].tolist()
+    found: dict[int, list[tuple[Relation, int]]] = {}
+    for row, (document, head, tail), number, score, sentences in zip(
+        rows.tolist(), pairs, classes.tolist(), scores, evidence, strict=True
+    ):
+        relation = Relation(head, tail, config.relations[number], evidence=sentences, score=score)
+        found.setdefault(document, []).append((relation, row))
+    for relations in found.values():
+        relations.sort(key=lambda item: -(item[0].score or 0.0))
+    return found
+
+
+def _pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
     """Which pairs have a mention in reach on both sides, `(num_pairs,)`; all of them in `reference` mode."""
     read = getattr(outputs, "entities_read", None)
     document, head, tail = outputs.pairs.unbind(1)
@@ -475,7 +428,7 @@ def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
     return read[document, head] & read[document, tail]
 
 
-def evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[int, ...]]:
+def _evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[int, ...]]:
     """Evidence sentences of chosen rows `(num_chosen,)` of `outputs.pairs`; none where nothing says where they are."""
     attention = getattr(outputs, "sentence_attention", None)
     if attention is None or config.evidence_threshold is None:
@@ -502,4 +455,4 @@ def _check_entity(document: Document, wanted: int | str | None) -> None:
         raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
-__all__ = ["DocREProcessor", "evidence_of", "load_tokenizer", "marker_tokens", "pairs_read"]
+__all__ = ["DocREProcessor", "find_relations"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.util
-import inspect
 import itertools
 import os
 import re
@@ -20,23 +18,15 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from .configuration_docre import DocREConfig
 from .data_files import iter_documents, read_json, read_relations
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
+from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting, suggest_name
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import SECRETS, DocRETrainingArguments
 
 logger = logging.get_logger(__name__)
-
-SECTIONS = ("model", "data", "training", "card")
-DATA_KEYS = ("train", "eval")
-ENTRY_KEYS = ("path", "documents")
-
-
-class RecipeError(ValueError):
-    """A recipe or an override says something that can't be done; the message says what and how to mend it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +79,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
     """
     tree = _read_tree(Path(path))
     for name, value in _read_overrides(overrides):
-        _set(tree, _resolve(name), value)
-    _check(tree, str(path))
+        _set(tree, find_setting(name), value)
+    check_recipe(tree, str(path))
     _expand(tree["output_dir"], "output_dir")
     return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"])
 
@@ -233,7 +223,7 @@ def _encoder_config(encoder: str, changes: Mapping[str, Any]) -> PreTrainedConfi
         if not hasattr(config, name):
             raise RecipeError(
                 f"model.encoder_settings has {name!r}, which a {config.model_type} encoder doesn't know."
-                f"{_nearest(name, list(config.to_dict()))}"
+                f"{suggest_name(name, list(config.to_dict()))}"
             )
         setattr(config, name, value)
     return config
@@ -312,46 +302,7 @@ def _expand(text: str, place: str) -> str:
     return expanded
 
 
-# Names and overrides
-
-
-def _known_names() -> dict[str, dict[str, set[str]]]:
-    """The names that each section knows, with the names of the types that their annotations allow."""
-    training = {item.name: _types(item.type) for item in dataclasses.fields(DocRETrainingArguments) if item.init}
-    training.pop("output_dir")
-    model = {name: _types(annotation) for name, annotation in DocREConfig.__annotations__.items()}
-    for name in ("model_type", "sub_configs", "encoder_config"):
-        model.pop(name, None)
-    # More than the fields of the config: a file of relations, an encoder of many forms.
-    model.update({name: {"Any"} for name in ("encoder", "encoder_settings", "checkpoint", "relations")})
-    card = {name: {"Any"} for name in inspect.signature(DocRETrainer.create_model_card).parameters if name != "self"}
-    return {"model": model, "data": {name: {"Any"} for name in DATA_KEYS}, "training": training, "card": card}
-
-
-def _types(annotation: Any) -> set[str]:
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return set(re.findall(r"\w+", text)) - {"typing", "Optional", "Union", "None", "NoneType"}
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else f" Known names: {', '.join(sorted(names))}."
-
-
-def _resolve(name: str) -> list[str]:
-    """The place of an override in the recipe, with the section filled in where it was left out."""
-    parts = name.split(".")
-    known = _known_names()
-    if parts[0] in SECTIONS or parts[0] == "output_dir":
-        return parts
-    sections = [section for section, names in known.items() if parts[0] in names]
-    if len(sections) == 1:
-        return [sections[0], *parts]
-    if sections:
-        choices = " or ".join(f"--{section}.{name}" for section in sections)
-        raise RecipeError(f"{name!r} is a setting of more than one section: write {choices}.")
-    everything = ["output_dir", *(key for names in known.values() for key in names)]
-    raise RecipeError(f"Unknown setting {name!r}.{_nearest(parts[0], everything)}")
+# Reading and writing
 
 
 def _read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -380,73 +331,6 @@ def _set(tree: dict[str, Any], parts: list[str], value: Any) -> None:
         tree[part] = child
         tree = child
     tree[parts[-1]] = value
-
-
-def _check(tree: Mapping[str, Any], path: str) -> None:
-    top = [*SECTIONS, "output_dir"]
-    for name in tree:
-        if name not in top:
-            raise RecipeError(f"{path}: unknown section {name!r}.{_nearest(str(name), top)}")
-    for section, known in _known_names().items():
-        for name, value in tree[section].items():
-            if name not in known:
-                raise RecipeError(f"{path}: {section} has no setting {name!r}.{_nearest(str(name), list(known))}")
-            _check_type(f"{section}.{name}", value, known[name], path)
-    if not isinstance(tree.get("output_dir"), str):
-        raise RecipeError(f"{path}: say where to save the model, as in output_dir: runs/my-model.")
-    if not tree["data"].get("train"):
-        raise RecipeError(f"{path}: say what to train on, as in data: {{train: {{path: train.json}}}}.")
-    for name, entry in tree["data"].items():
-        if entry is not None:
-            for part in entry if isinstance(entry, list) else [entry]:
-                _check_entry(part, f"{path}: data.{name}")
-    _check_model(tree["model"], path)
-
-
-def _check_type(place: str, value: Any, types: set[str], path: str) -> None:
-    kinds: dict[str, tuple[Any, str]] = {
-        "bool": (bool, "true or false"),
-        "int": (int, "a whole number"),
-        "float": (int | float, "a number"),
-    }
-    if value is None or not types or not types <= kinds.keys():
-        return
-    # A boolean is an int for Python.
-    fits = [
-        name for name in types if isinstance(value, kinds[name][0]) and isinstance(value, bool) == (name == "bool")
-    ]
-    if not fits:
-        wanted = " or ".join(kinds[name][1] for name in sorted(types, reverse=True))
-        raise RecipeError(f"{path}: {place} is {value!r}, but must be {wanted}.")
-
-
-def _check_entry(entry: Any, place: str) -> None:
-    if isinstance(entry, str) and entry:
-        return
-    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-        raise RecipeError(f"{place} needs a path, as in {{path: train.json, documents: '0:400'}}.")
-    for name in entry:
-        if name not in ENTRY_KEYS:
-            raise RecipeError(f"{place} has no setting {name!r}.{_nearest(str(name), ENTRY_KEYS)}")
-
-
-def _check_model(model: Mapping[str, Any], path: str) -> None:
-    if ("encoder" in model) == ("checkpoint" in model):
-        raise RecipeError(
-            f"{path}: model needs either an encoder to start from, as in encoder: google-bert/bert-base-cased, or a "
-            "checkpoint to go on from."
-        )
-    if "checkpoint" in model and len(model) > 1:
-        others = ", ".join(sorted(set(model) - {"checkpoint"}))
-        raise RecipeError(f"{path}: a checkpoint brings its own settings along; take out of model: {others}.")
-    encoder = model.get("encoder")
-    if isinstance(encoder, dict) and "package" in encoder and set(encoder) <= {"package", "folder"}:
-        return
-    if "encoder" in model and not isinstance(encoder, str):
-        raise RecipeError(f"{path}: model.encoder is {encoder!r}; write a folder, a Hub id, or {{package, folder}}.")
-
-
-# YAML
 
 
 def _read_yaml(text: str, place: str) -> Any:

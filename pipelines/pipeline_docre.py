@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from transformers.utils import logging
 
 from modeling_docre.configuration_docre import DocREConfig
 from modeling_docre.documents import Document, DocumentError
+from modeling_docre.memory import give_memory_back
 from modeling_docre.modeling_docre import DocREForRelationExtraction, DocREModel, DocRERelationOutput
 from modeling_docre.processing_docre import DocREProcessor
 from modeling_docre.remote_code import Shareable
@@ -208,7 +207,7 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
                     answers[row] = answer
                 del outputs
                 if self.device.type == "cpu":
-                    _give_memory_back()
+                    give_memory_back()
             yield from answers  # type: ignore[misc]
 
     def preprocess(self, inputs: Any, index: int = 0) -> _Item:  # type: ignore[override]
@@ -304,12 +303,6 @@ def read_dict(data: Mapping[str, Any], instead: str = "") -> Document:
     except DocumentError as error:
         advice = f", or {instead}" if instead else ""
         raise DocumentError(str(error).replace(_OFFER, advice)) from None
-
-
-def _give_memory_back() -> None:
-    """Return to the system what glibc keeps between tensors of unequal sizes: it would grow with every batch."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _has_text_alone(inputs: Any) -> bool:

@@ -24,7 +24,7 @@ from modeling_docre import (
     Mention,
     Relation,
 )
-from modeling_docre.processing_docre import marker_tokens
+from modeling_docre.markers import marker_tokens
 
 RELATIONS = {"P17": "country", "P19": "place of birth", "P131": "located in", "P26": "spouse", "P40": "child"}
 TYPES = ["PER", "LOC"]

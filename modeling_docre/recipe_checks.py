@@ -1,0 +1,153 @@
+"""What a recipe may say: the names of its settings, the types of their values, and the nearest name to a wrong one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .configuration_docre import DocREConfig
+from .training import DocRETrainer
+from .training_arguments import DocRETrainingArguments
+
+SECTIONS = ("model", "data", "training", "card")
+DATA_KEYS = ("train", "eval")
+ENTRY_KEYS = ("path", "documents")
+
+_TOP = (*SECTIONS, "output_dir")
+# What a value is checked against, by the name of its type; of other types anything goes.
+_TYPES: dict[str, tuple[Any, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+}
+_ANYTHING = {"Any"}
+
+
+class RecipeError(ValueError):
+    """A recipe or an override says something that can't be done; the message says what and how to mend it."""
+
+
+def check_recipe(tree: Mapping[str, Any], path: str) -> None:
+    """
+    Checks every name in a recipe, the types of its values, and that nothing is missing.
+
+    Args:
+        tree (`Mapping[str, Any]`):
+            What the file says, overrides included: every section of `SECTIONS`, and what else there is.
+        path (`str`):
+            The file, for messages.
+
+    Raises:
+        RecipeError: If a name isn't known, a value has the wrong type, or a setting is missing.
+    """
+    _check_names(tree, _TOP, f"{path}: unknown section")
+    for section, known in _known_names().items():
+        _check_names(tree[section], tuple(known), f"{path}: {section} has no setting")
+        for name, value in tree[section].items():
+            _check_type(value, known[name], f"{path}: {section}.{name}")
+    if not isinstance(tree.get("output_dir"), str):
+        raise RecipeError(f"{path}: say where to save the model, as in output_dir: runs/my-model.")
+    if not tree["data"].get("train"):
+        raise RecipeError(f"{path}: say what to train on, as in data: {{train: {{path: train.json}}}}.")
+    for name, entry in tree["data"].items():
+        if entry is not None:
+            for part in entry if isinstance(entry, list) else [entry]:
+                _check_entry(part, f"{path}: data.{name}")
+    _check_model(tree["model"], path)
+
+
+def _check_names(names: Iterable[Any], known: Sequence[str], problem: str) -> None:
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"{problem} {name!r}.{suggest_name(str(name), known)}")
+
+
+def _check_type(value: Any, types: set[str], place: str) -> None:
+    if value is None or not types <= _TYPES.keys():
+        return
+    # A boolean is an int for Python.
+    fitting = types & {"bool"} if isinstance(value, bool) else types - {"bool"}
+    if not any(isinstance(value, _TYPES[name][0]) for name in fitting):
+        wanted = " or ".join(_TYPES[name][1] for name in sorted(types, reverse=True))
+        raise RecipeError(f"{place} is {value!r}, but must be {wanted}.")
+
+
+def _check_entry(entry: Any, place: str) -> None:
+    if isinstance(entry, str) and entry:
+        return
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        raise RecipeError(f"{place} needs a path, as in {{path: train.json, documents: '0:400'}}.")
+    _check_names(entry, ENTRY_KEYS, f"{place} has no setting")
+
+
+def _check_model(model: Mapping[str, Any], path: str) -> None:
+    if ("encoder" in model) == ("checkpoint" in model):
+        raise RecipeError(
+            f"{path}: model needs either an encoder to start from, as in encoder: google-bert/bert-base-cased, or a "
+            "checkpoint to go on from."
+        )
+    if "checkpoint" in model and len(model) > 1:
+        others = ", ".join(sorted(set(model) - {"checkpoint"}))
+        raise RecipeError(f"{path}: a checkpoint brings its own settings along; take out of model: {others}.")
+    encoder = model.get("encoder", "")
+    of_package = isinstance(encoder, dict) and {"package"} <= set(encoder) <= {"package", "folder"}
+    if not of_package and not isinstance(encoder, str):
+        raise RecipeError(f"{path}: model.encoder is {encoder!r}; write a folder, a Hub id, or {{package, folder}}.")
+
+
+def _known_names() -> dict[str, dict[str, set[str]]]:
+    """The names that each section knows, with the names of the types that their annotations allow."""
+    training = {item.name: _types(item.type) for item in dataclasses.fields(DocRETrainingArguments) if item.init}
+    training.pop("output_dir")
+    model = {name: _types(annotation) for name, annotation in DocREConfig.__annotations__.items()}
+    for name in ("model_type", "sub_configs", "encoder_config"):
+        model.pop(name, None)
+    # More than the fields of the config: a file of relations, an encoder of many forms.
+    model |= dict.fromkeys(("encoder", "encoder_settings", "checkpoint", "relations"), _ANYTHING)
+    data = dict.fromkeys(DATA_KEYS, _ANYTHING)
+    card = dict.fromkeys(inspect.signature(DocRETrainer.create_model_card).parameters, _ANYTHING)
+    card.pop("self")
+    return {"model": model, "data": data, "training": training, "card": card}
+
+
+def _types(annotation: Any) -> set[str]:
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return set(re.findall(r"\w+", text)) - {"typing", "Optional", "Union", "None", "NoneType"}
+
+
+def suggest_name(name: str, names: Sequence[str]) -> str:
+    """Returns the end of a message about an unknown name: the nearest known one, or all of them."""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {found[0]!r}?" if found else f" Known names: {', '.join(sorted(names))}."
+
+
+def find_setting(name: str) -> list[str]:
+    """
+    Finds the place of an override in the recipe: `learning_rate` stands at `["training", "learning_rate"]`.
+
+    Args:
+        name (`str`):
+            The names on the way to it, joined by dots; the section may be left out where only one has the name.
+
+    Raises:
+        RecipeError: If no section has the name, or several have.
+    """
+    parts = name.split(".")
+    if parts[0] in _TOP:
+        return parts
+    known = _known_names()
+    sections = [section for section, names in known.items() if parts[0] in names]
+    if len(sections) == 1:
+        return [sections[0], *parts]
+    if sections:
+        choices = " or ".join(f"--{section}.{name}" for section in sections)
+        raise RecipeError(f"{name!r} is a setting of more than one section: write {choices}.")
+    everything = ["output_dir", *(key for names in known.values() for key in names)]
+    raise RecipeError(f"Unknown setting {name!r}.{suggest_name(parts[0], everything)}")
+
+
+__all__ = ["ENTRY_KEYS", "SECTIONS", "RecipeError", "check_recipe", "find_setting", "suggest_name"]
