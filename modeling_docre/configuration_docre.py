@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .decisions import DECISIONS
 from .methods import HEADS, LOSSES, METHODS, find_method
+from .names import closest_relations, fold_name
 from .remote_code import without_code_keys
 
 MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
@@ -227,11 +227,26 @@ class DocREConfig(PreTrainedConfig):
         """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""
         return self.relation_names.get(relation, relation)
 
+    def relation_id(self, name: str) -> str:
+        """Return the id of a relation that is given by its id or its words; case, spaces, `_` and `-` don't matter.
+
+        Raises:
+            ValueError: when the model does not know the relation, or several go by these words.
+        """
+        if name in self.relations:
+            return name
+        words = {relation: self.relation_label(relation) for relation in self.relations}
+        found = [relation for relation in words if words[relation] == name]
+        found = found or [key for key in words if fold_name(str(name)) in (fold_name(key), fold_name(words[key]))]
+        if len(found) > 1:
+            raise ValueError(f"{name!r} is the name of several relations: pass an id, {self._list(found, ' or ')}.")
+        return found[0] if found else self.relations[self.class_of(name) - 1]
+
     def class_of(self, relation: str) -> int:
         """Return the class of a relation id.
 
         Raises:
-            ValueError: when the model does not know the relation; the nearest known one is suggested.
+            ValueError: when the model does not know the relation; those that may have been meant are suggested.
         """
         # `label2id` alone would take the name of the threshold class for a relation.
         class_id = self.label2id.get(relation, 0)  # type: ignore[union-attr]
@@ -240,13 +255,23 @@ class DocREConfig(PreTrainedConfig):
         return int(class_id)
 
     def _suggest(self, relation: str) -> str:
-        by_words = {words: key for key, words in self.relation_names.items()}
-        near = difflib.get_close_matches(str(relation), [*self.relations, *by_words], n=1)
+        number, most = len(self.relations), 5
+        near = closest_relations(str(relation), {key: self.relation_label(key) for key in self.relations})
+        everything = f"model.config.{'relation_names' if self.relation_names else 'relations'} has all {number}."
         if near:
-            known = by_words.get(near[0], near[0])
-            return f"; did you mean {known!r} ({self.relation_label(known)})?"
-        some = ", ".join(self.relations[:5])
-        return f": it knows {len(self.relations)} ({some}{', ...' if len(self.relations) > 5 else ''})."
+            return f"; did you mean {self._list(near, ' or ')}?{f' {everything}' if number > most else ''}"
+        if number > most:
+            return f": it knows {number}, such as {self._list(self.relations[:most])}; {everything}"
+        return f": it knows {number}{': ' if number else ''}{self._list(self.relations)}."
+
+    def _list(self, relations: Sequence[str], last: str = ", ") -> str:
+        """Name relations with their words."""
+        labels = [self.relation_label(relation) for relation in relations]
+        named = [
+            repr(relation) if label == relation else f"{relation!r} ({label})"
+            for relation, label in zip(relations, labels, strict=True)
+        ]
+        return last.join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
     def check_decision(self) -> None:
         """Check that the loss trains what the decision reads; to be called where a loss is computed.

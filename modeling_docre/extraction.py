@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import Pipeline, pipeline
+from transformers import AutoConfig, Pipeline, pipeline
 from transformers.utils import logging
 
 from . import __version__
 from .checkpoints import DEFAULT_MODEL
+from .configuration_docre import DocREConfig
 from .corpus import Corpus
 from .documents import Document, DocumentError
 from .extraction_formats import FORMATS, choose_format, write_answers
@@ -101,6 +102,26 @@ def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeli
     loaded = DocREForRelationExtraction.from_pretrained(name)
     processor = DocREProcessor.from_pretrained(name)
     return pipeline("docre", model=loaded, processor=processor, device=device)  # type: ignore[call-overload]
+
+
+def load_config(model: str | None = None) -> DocREConfig:
+    """Load the configuration of a checkpoint alone.
+
+    Args:
+        model (`str`, *optional*): Folder or Hub id; the embedded model when left out.
+
+    Raises:
+        OSError: when there is no such checkpoint.
+        ValueError: when the checkpoint is none of this library.
+    """
+    name = str(DEFAULT_MODEL) if model is None else model
+    _check_checkpoint(name, embedded=model is None)
+    config = AutoConfig.from_pretrained(name)
+    if not isinstance(config, DocREConfig):
+        raise ValueError(
+            f"{name} is a {config.model_type!r} checkpoint, not a relation extraction model of this library."
+        )
+    return config
 
 
 def _check_checkpoint(name: str, *, embedded: bool) -> None:
@@ -387,5 +408,6 @@ __all__ = [
     "choose_format",
     "extract_files",
     "extract_rows",
+    "load_config",
     "load_pipeline",
 ]

@@ -21,8 +21,9 @@ from transformers.utils import logging
 from .data_files import iter_documents, read_json, read_relations
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
+from .names import suggest_name
 from .processing_docre import DocREProcessor
-from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting, suggest_name
+from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import SECRETS, DocRETrainingArguments
 

@@ -42,6 +42,7 @@ CODE_FILES = (
     "memory.py",
     "methods.py",
     "modeling_docre.py",
+    "names.py",
     PIPELINE_FILE,
     "processing_docre.py",
     "remote_code.py",

@@ -18,7 +18,7 @@ from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document,
 from modeling_docre.data_files import iter_documents
 from modeling_docre.metrics.docred.scoring import score
 
-COMMANDS = ("extract", "train", "evaluate", "convert", "demo")
+COMMANDS = ("extract", "train", "evaluate", "convert", "relations", "demo")
 MARKUP = "[Ada](ada:PER) was born in [London](:LOC). [She](ada) lived in [中国](:LOC).\n"
 PEOPLE, PLACES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn"), ("Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn")
 
@@ -298,6 +298,32 @@ def test_a_reader_that_has_seen_enough_is_no_error(files, tiny_checkpoint):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# docre relations
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_relations_lists_what_extract_takes(docre, files, tiny_checkpoint, tiny_bert_dir):
+    config = DocREForRelationExtraction.from_pretrained(tiny_checkpoint).config
+    ran = docre("relations", "--model", tiny_checkpoint)
+    assert (ran.code, ran.err) == (0, "")
+    assert [re.split("  +", line) for line in ran.out.splitlines()] == [
+        [relation, config.relation_names[relation]] for relation in config.relations
+    ]
+    assert docre("relations").out.startswith("P")
+    ran = docre("relations", "--model", tiny_bert_dir)
+    assert (ran.code, ran.out) == (1, "")
+    assert "is a 'bert' checkpoint, not a relation extraction model" in ran.err
+
+
+def test_extract_takes_relations_in_any_case_and_names_those_meant(docre, files):
+    ran = docre("extract", files / "ada.txt", "--relations", "Place of Birth", "--format", "json")
+    assert {relation["relation"] for relation in json.loads(ran.out)[0]["relations"]} == {"P19"}
+    ran = docre("extract", files / "ada.txt", "--relations", "birthplace")
+    assert ran.code == 1
+    assert "did you mean 'P19' (place of birth) or 'P569' (date of birth)? `docre relations` lists all 96." in ran.err
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # docre evaluate
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -484,8 +510,8 @@ def test_relation_words_that_hold_a_comma_are_one_relation():
     from modeling_docre.cli import _relations
 
     config = DocREConfig.for_method("atlop", {"P1412": "languages spoken, written or signed", "P17": "country"})
-    assert _relations(["languages spoken, written or signed", "P17, country"], config) == [
-        "languages spoken, written or signed", "P17", "country",
+    assert _relations(["Languages spoken, written or signed", "P17, country"], config) == [
+        "Languages spoken, written or signed", "P17", "country",
     ]  # fmt: skip
     assert _relations(None, config) is None
     with pytest.raises(ValueError, match="--relations names nothing"):
