@@ -191,6 +191,7 @@ def _command(
 def _extract(options: argparse.Namespace, _: list[str]) -> None:
     from transformers.utils import logging
 
+    from .entity_filters import did_you_mean
     from .extraction import choose_format, extract_files, load_pipeline
 
     form = choose_format(options.format, options.output)
@@ -222,6 +223,8 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
     _report(counts)
     if report.documents > 1:
         print(report.throughput, file=sys.stderr)
+    for name, like in report.unknown_names.items():
+        print(f"No entity of any document is named {name!r}.{did_you_mean(like)}", file=sys.stderr)
     if counts["documents"] and counts["documents"] == counts["documents without entities"]:
         print(
             "No entity is marked, and this model relates entities that are given: write [Ada](:PER) in a .txt file, "

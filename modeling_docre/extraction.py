@@ -23,11 +23,13 @@ from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
 from .corpus import Corpus
 from .documents import Document, DocumentError
+from .entity_filters import missing_names
 from .extraction_formats import FORMATS, choose_format, write_answers
 from .extraction_parts import ExtractionParts, partial_folder
 from .memory import steady_memory
 from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
+from .names import closest_names
 from .output_files import DataFileError, open_output, output_file
 from .processes import Processes, join_processes, own_device
 from .processing_docre import DocREProcessor
@@ -49,6 +51,8 @@ class ExtractionReport:
         documents, pairs, tokens (`int`): What this run extracted from, in all its processes.
         seconds (`float`): How long that took, without loading the model.
         process (`int`): The number of this process; only process 0 knows the counts.
+        like (`dict[str, list[str]]`):
+            The names in the filters `head` and `tail`, each with names like it in documents that lack it.
     """
 
     counts: Counter[str] = field(default_factory=lambda: Counter(documents=0, relations=0))
@@ -57,6 +61,7 @@ class ExtractionReport:
     tokens: int = 0
     seconds: float = 0.0
     process: int = 0
+    like: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def throughput(self) -> str:
@@ -68,8 +73,17 @@ class ExtractionReport:
         ]
         return f"{self.documents:,} documents in {self.seconds:,.1f} s: {', '.join(rates)}"
 
-    def add(self, document: Document, answer: Mapping[str, Any]) -> None:
+    @property
+    def unknown_names(self) -> dict[str, list[str]]:
+        """Names of `head` and `tail` that no entity of any document has, each with names like it."""
+        documents = self.counts["documents"]
+        return {name: like for name, like in self.like.items() if documents == self.counts[_without(name)] > 0}
+
+    def add(self, document: Document, answer: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Count a document and its answer."""
+        for name, like in missing_names(document, (options.get("head"), options.get("tail"))).items():
+            self.counts[_without(name)] += 1
+            self.add_like({name: like})
         coverage = answer["coverage"]
         self.documents += 1
         self.pairs += coverage["pairs_scored"]
@@ -79,6 +93,15 @@ class ExtractionReport:
         self.counts.update(dict(document.repairs))
         self.counts["mentions beyond the length limit"] += coverage["mentions"] - coverage["mentions_read"]
         self.counts["documents without entities"] += bool(document.text) and not document.entities
+
+    def add_like(self, found: Mapping[str, list[str]]) -> None:
+        """Keep of the names like one that is missing the likeliest."""
+        for name, like in found.items():
+            self.like[name] = closest_names(name, [*self.like.get(name, ()), *like])
+
+
+def _without(name: str) -> str:
+    return f"documents without an entity {name!r}"
 
 
 def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeline:
@@ -237,6 +260,9 @@ def extract_files(
         else:
             report = _extract_in_parts(pipe, corpus, target, format, resume, processes, options)
     report.counts["files that are no documents"] += corpus.left_out
+    # An earlier run may have done all that is counted.
+    asked = {**pipe._postprocess_params, **options}
+    report.add_like({name: [] for name in (asked.get("head"), asked.get("tail")) if isinstance(name, str)})
     return report
 
 
@@ -350,6 +376,7 @@ def _fill(
             report.documents += done.documents
             report.pairs += done.pairs
             report.tokens += done.tokens
+            report.add_like(done.like)
             bar.update(len(chunk))
     report.seconds = time.monotonic() - began
     return report, number + 1
@@ -374,8 +401,9 @@ def _chunks(corpus: Corpus, pipe: Any, options: Mapping[str, Any]) -> Iterator[l
 def _extract_chunk(pipe: Any, chunk: list[_Reader], options: dict[str, Any], report: ExtractionReport) -> list[str]:
     documents = [read() for read in chunk]
     lines = []
+    settings = {**pipe._postprocess_params, **options}
     for document, row in zip(documents, extract_rows(pipe, documents, **options), strict=True):
-        report.add(document, row)
+        report.add(document, row, settings)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return lines
 

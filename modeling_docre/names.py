@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # Words that say nothing about which relation is meant.
 _SMALL_WORDS = frozenset(
@@ -47,6 +47,23 @@ def closest_relations(name: str, words: Mapping[str, str], most: int = 4) -> lis
     return sorted((key for key, score in scores.items() if score >= bar), key=lambda key: -scores[key])[:most]
 
 
+def closest_names(name: str, names: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names that a name may stand for, the likeliest first: those spelt alike, and those that hold it."""
+    folded = name.casefold()
+    scores = {
+        known: max(
+            difflib.SequenceMatcher(None, folded, known.casefold()).ratio(),
+            0.9 * (min(len(folded), len(known)) >= _SHORTEST_STEM and _is_within(folded, known.casefold())),
+        )
+        for known in names
+    }
+    return sorted((known for known in scores if scores[known] >= 0.6), key=lambda known: -scores[known])[:most]
+
+
+def _is_within(one: str, other: str) -> bool:
+    return one in other or other in one
+
+
 def _words(name: str) -> list[str]:
     found = [_NOUNS.get(word, word) for word in re.findall(r"[^\W_]+", name.casefold())]
     return [word for word in found if word not in _SMALL_WORDS] or found
@@ -84,4 +101,4 @@ def _alike(one: str, other: str) -> float:
     return ratio if ratio >= 0.8 else 0.0
 
 
-__all__ = ["closest_relations", "fold_name", "suggest_name"]
+__all__ = ["closest_names", "closest_relations", "fold_name", "suggest_name"]

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation
+from .entity_filters import check_entity, is_entity
 from .evidence import evidence_sentences
 from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
 from .remote_code import Shareable, has_code
@@ -363,15 +364,15 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             )
         for document in documents:
             for wanted_entity in (head, tail):
-                _check_entity(document, wanted_entity)
+                check_entity(document, wanted_entity)
         found = find_relations(outputs, logits, config, config.threshold if threshold is None else threshold)
         kept = [
             [
                 relation
                 for relation, _ in found.get(number, ())
                 if relation.relation in wanted
-                and _is_entity(document, relation.head, head)
-                and _is_entity(document, relation.tail, tail)
+                and is_entity(document, relation.head, head)
+                and is_entity(document, relation.tail, tail)
             ]
             for number, document in enumerate(documents)
         ]
@@ -438,20 +439,6 @@ def _evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[
 def _with_document(document: int, rows: Sequence[Sequence[int]]) -> Tensor:
     table = torch.tensor(rows, dtype=torch.long).view(-1, 2)
     return torch.cat([torch.full((len(table), 1), document), table], 1)
-
-
-def _is_entity(document: Document, entity: int, wanted: int | str | None) -> bool:
-    if wanted is None:
-        return True
-    if isinstance(wanted, str):
-        known = document.entities[entity]
-        return wanted.casefold() in {known.name.casefold(), *(mention.name.casefold() for mention in known.mentions)}
-    return entity == wanted
-
-
-def _check_entity(document: Document, wanted: int | str | None) -> None:
-    if isinstance(wanted, int) and not 0 <= wanted < len(document.entities):
-        raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
 __all__ = ["DocREProcessor", "find_relations"]

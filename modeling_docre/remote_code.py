@@ -31,6 +31,7 @@ CODE_FILES = (
     "document_reading.py",
     "documents.py",
     "encoding.py",
+    "entity_filters.py",
     "entity_table.py",
     "evidence.py",
     "head_axial.py",
