@@ -124,15 +124,20 @@ def test_extract_prints_a_table(docre, files, tiny_checkpoint):
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert lines[0] == "ada.txt: 3 entities, 12 relations"
-    assert re.split(r"  +", lines[1]) == ["HEAD", "RELATION", "TAIL", "SCORE"]
+    assert re.split(r"  +", lines[1]) == ["HEAD", "RELATION", "TAIL", "SCORE", "EVIDENCE"]
     rows = [re.split(r"  +", line) for line in lines[2:]]
     assert len(rows) == 12
     assert {row[0] for row in rows} == {row[2] for row in rows} == {"Ada", "London", "中国"}
     assert {row[1] for row in rows} == {"country", "country of citizenship"}
     scores = [float(row[3]) for row in rows]
     assert scores == sorted(scores, reverse=True)
-    # A wide character takes two columns of the terminal: the last column starts at the same place in all lines.
-    before = [line[: line.rindex("  ") + 2] for line in lines[1:]]
+    # The numbers of JSON.
+    options = ("--model", tiny_checkpoint, "--threshold", 0, "--relations", "P17, P27", "--format", "json")
+    relations = json.loads(docre("extract", files / "ada.txt", *options).out)[0]["relations"]
+    assert [row[4] if len(row) > 4 else "" for row in rows] == [str(item["evidence"])[1:-1] for item in relations]
+    assert any(item["evidence"] for item in relations)
+    # A wide character takes two columns of the terminal: the scores start at the same place in all lines.
+    before = [line[: re.search(r"SCORE|\d\.\d\d", line).start()] for line in lines[1:]]
     assert len({sum(2 if char in "中国" else 1 for char in text) for text in before}) == 1
     assert ran.err == "documents: 1, relations: 12\n"
 
@@ -193,6 +198,32 @@ def test_extract_passes_filters_on(docre, files, tiny_checkpoint):
     found = json.loads(docre("extract", files / "ada.txt", *options, *filters).out)[0]["relations"]
     wanted = [r for r in everything if (r["head"], r["tail"]) == (1, 0) and r["relation"] in ("P17", "P131")]
     assert found == wanted[:1]
+
+
+def test_extract_says_which_names_no_document_has(docre, files, tiny_checkpoint):
+    options = ("--model", tiny_checkpoint, "--threshold", 0)
+    ran = docre("extract", files / "stories.jsonl", "--head", "Klara", "--tail", "Orla", *options)
+    assert (ran.code, ran.out.count("0 relations")) == (0, 3)
+    assert "No entity of any document is named 'Orla'. Did you mean 'Orle'?\n" in ran.err
+    assert "No entity of any document is named 'Klara'.\n" in ran.err
+    # One document that has it is enough.
+    ran = docre("extract", files / "stories.jsonl", "--head", "bo", *options)
+    assert "documents without an entity 'bo': 2" in ran.err
+    assert "No entity" not in ran.err
+    assert "No entity" not in docre("extract", files / "ada.txt", "--head", "she", *options).err
+
+
+def test_a_resumed_run_knows_the_names_that_the_first_one_missed(docre, files, tiny_checkpoint, monkeypatch):
+    from modeling_docre import extraction
+
+    arguments = ("extract", files / "stories.jsonl", "-o", files / "out.jsonl", "--model", tiny_checkpoint)
+    arguments = (*arguments, "--head", "Klara")
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_answers", lambda *_: 1 / 0)
+        assert "ZeroDivisionError" in docre(*arguments).err
+    ran = docre(*arguments, "--resume")
+    assert ran.code == 0, ran.err
+    assert "No entity of any document is named 'Klara'.\n" in ran.err
 
 
 def test_extract_says_when_no_entity_is_marked(docre, tiny_checkpoint, tmp_path):
