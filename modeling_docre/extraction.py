@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -31,8 +30,9 @@ from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
 from .names import closest_names
 from .output_files import DataFileError, open_output, output_file
-from .processes import Processes, join_processes, own_device
+from .processes import Processes, check_device, join_processes, own_device
 from .processing_docre import DocREProcessor
+from .remote_code import check_name
 
 logger = logging.get_logger(__name__)
 
@@ -117,10 +117,10 @@ def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeli
 
     Raises:
         OSError: when there is no such checkpoint, or a part of it is missing.
-        ValueError: when the checkpoint is none of this library.
+        ValueError: when the checkpoint is none of this library, or there is no such device.
     """
     name = str(DEFAULT_MODEL) if model is None else model
-    device = own_device() if device is None else device
+    device = own_device() if device is None else check_device(device)
     _check_checkpoint(name, embedded=model is None)
     loaded = DocREForRelationExtraction.from_pretrained(name)
     processor = DocREProcessor.from_pretrained(name)
@@ -163,8 +163,7 @@ def _check_checkpoint(name: str, *, embedded: bool) -> None:
         )
     if folder.exists():
         raise NotADirectoryError(f"{name} is a file. Name the folder of the checkpoint.")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
-        raise FileNotFoundError(f"There is no folder {name} (working directory: {os.getcwd()}).")
+    check_name(name)
 
 
 def extract_rows(

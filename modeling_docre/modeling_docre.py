@@ -33,7 +33,7 @@ from .losses import (
     pairwise_moving_threshold_loss,
 )
 from .markers import load_tokenizer
-from .remote_code import Shareable
+from .remote_code import Shareable, check_name
 
 HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
 LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -130,6 +130,7 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
+        check_name(name)
         config = kwargs.get("config")
         if not isinstance(config, PreTrainedConfig):
             known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -539,6 +540,7 @@ def _load_encoder(encoder: str | PreTrainedModel) -> Any:
     if isinstance(encoder, PreTrainedModel):
         loaded = copy.deepcopy(encoder.base_model)
     else:
+        check_name(encoder)
         loaded = AutoModel.from_pretrained(encoder, dtype=torch.float32)
     return loaded.encoder if isinstance(loaded, DocREModel) else loaded
 

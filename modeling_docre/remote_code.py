@@ -91,6 +91,22 @@ def without_code_keys(config: dict[str, Any]) -> dict[str, Any]:
     return config if IS_COPY else {key: config[key] for key in config if key not in CODE_KEYS[CONFIG_NAME]}
 
 
+def check_name(name: str | os.PathLike[str]) -> None:
+    """Refuse a folder that is missing, before it is taken for the id of a repository.
+
+    Args:
+        name (`str` or `os.PathLike`): What `from_pretrained` was given.
+
+    Raises:
+        FileNotFoundError: when there is no such folder, and no repository can have this name.
+    """
+    name = os.fspath(name)
+    if os.path.exists(name) or (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not name.startswith(".")):
+        return
+    home = f" Python does not expand ~: write {os.path.expanduser(name)}." if name.startswith("~") else ""
+    raise FileNotFoundError(f"There is no folder {name} (working directory: {os.getcwd()}).{home}")
+
+
 def as_list(value: str | Sequence[str] | None) -> list[str]:
     """Return the strings of what may be one, several or none."""
     return [value] if isinstance(value, str) else [str(item) for item in value or ()]
@@ -295,6 +311,7 @@ __all__ = [
     "PIPELINE_TAG",
     "Shareable",
     "as_list",
+    "check_name",
     "finish_folder",
     "has_code",
     "without_code_keys",

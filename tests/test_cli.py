@@ -271,8 +271,12 @@ def test_a_failure_leaves_no_half_of_a_file(docre, files, tiny_checkpoint):
     assert len((files / "out.jsonl").read_text().splitlines()) == 4
 
 
-def test_an_unexpected_error_is_one_line_unless_a_traceback_is_asked_for(docre, files, tiny_checkpoint):
-    arguments = ("extract", files / "ada.txt", "--model", tiny_checkpoint, "--device", "nonsense")
+def test_an_unexpected_error_is_one_line_unless_a_traceback_is_asked_for(docre, files, tiny_checkpoint, monkeypatch):
+    def break_down(self, *arguments, **options):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(DocREForRelationExtraction, "forward", break_down)
+    arguments = ("extract", files / "ada.txt", "--model", tiny_checkpoint)
     ran = docre(*arguments)
     assert ran.code == 1
     assert ran.err.startswith("docre: error: RuntimeError: ")
