@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .decisions import DECISIONS
 from .methods import HEADS, LOSSES, METHODS, find_method
-from .names import closest_relations, fold_name
+from .names import closest_relations, fold_name, nearest_name
 from .remote_code import without_code_keys
 
 MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
@@ -299,8 +299,12 @@ class DocREConfig(PreTrainedConfig):
             ("axial_order", AXIAL_ORDERS),
             ("axial_form", AXIAL_FORMS),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(
+                    f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}."
+                    f"{nearest_name(str(value), allowed)}"
+                )
         if len(set(self.relations)) < len(self.relations):
             raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
         if THRESHOLD_CLASS in self.relations:

@@ -25,8 +25,13 @@ def fold_name(name: str) -> str:
 
 def suggest_name(name: str, names: Sequence[str]) -> str:
     """Return the end of a message about an unknown name: the nearest known one, or all of them."""
+    return nearest_name(name, names) or f" Known names: {', '.join(sorted(names))}."
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest known one, or nothing where all are far."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else f" Known names: {', '.join(sorted(names))}."
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def closest_relations(name: str, words: Mapping[str, str], most: int = 4) -> list[str]:
@@ -101,4 +106,4 @@ def _alike(one: str, other: str) -> float:
     return ratio if ratio >= 0.8 else 0.0
 
 
-__all__ = ["closest_names", "closest_relations", "fold_name", "suggest_name"]
+__all__ = ["closest_names", "closest_relations", "fold_name", "nearest_name", "suggest_name"]

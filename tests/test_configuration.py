@@ -221,7 +221,7 @@ def test_settings_out_of_range_are_named(settings, message):
 
 
 def test_errors_of_for_method():
-    with pytest.raises(ValueError, match=r"There is no method 'bert'\. Methods: atlop"):
+    with pytest.raises(ValueError, match=r"There is no method 'bert'\. Known names: atlop"):
         DocREConfig.for_method("bert")
     with pytest.raises(ValueError, match=r"pass a list, relations=\['P17'\]"):
         DocREConfig.for_method("atlop", "P17")
