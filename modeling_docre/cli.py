@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
     extract = _command(
         commands, "extract", _extract, "extract relations from documents",
-        "docre extract harbour.txt\n  docre extract documents.jsonl -o relations.jsonl --threshold 0.7\n"
+        "docre extract examples/documents/harbour.txt\n"
+        "  docre extract documents.jsonl -o relations.jsonl --threshold 0.7\n"
         "  docre extract dev.json -o result.json --format submission\n"
         "  docre extract folder/ more.parquet -o relations.jsonl --resume",
     )  # fmt: skip
@@ -91,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("-o", "--output", metavar="OUT", help="file to write (.jsonl or .json); a table without it")
     extract.add_argument("--model", help="folder or Hub id; the embedded model without it")
     extract.add_argument("--format", choices=("table", "json", "jsonl", "submission"), help="form of the output")
-    extract.add_argument("--threshold", type=float, help="probability above which a relation is returned")
+    extract.add_argument(
+        "--threshold",
+        type=float,
+        help="probability above which a relation is returned; the model's own, tuned one without it",
+    )
     extract.add_argument(
         "--relations",
         action="append",

@@ -18,6 +18,7 @@ from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document,
 from modeling_docre.data_files import iter_documents
 from modeling_docre.metrics.docred.scoring import score
 
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("extract", "train", "evaluate", "convert", "relations", "demo")
 MARKUP = "[Ada](ada:PER) was born in [London](:LOC). [She](ada) lived in [中国](:LOC).\n"
 PEOPLE, PLACES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn"), ("Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn")
@@ -83,10 +84,15 @@ def test_help_of_every_command_has_an_example_that_parses(docre, command):
     assert examples
     for example in examples:
         assert example.split()[1] == command
+        for word in example.split():
+            # Of a checkout; other names stand for files of one's own.
+            assert (ROOT / word).exists() or not word.endswith((".txt", ".yaml")), word
         _parser().parse_known_args(example.split()[1:])
     # Every option says what it does.
     options = re.findall(r"^  (?:-\w, )?(--[\w-]+)(?: .*)?$", shown.out, re.MULTILINE)
     assert "--help" in options
+    if "--threshold" in options:
+        assert "the model's own, tuned one without it" in " ".join(shown.out.split())
 
 
 def test_version(docre):
