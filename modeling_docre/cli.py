@@ -58,6 +58,8 @@ def _translate(message: str, options: argparse.Namespace) -> str:
     ]:
         if hasattr(options, name):
             message = message.replace(f"pass {argument}", f"pass {option}")
+    if not hasattr(options, "skip_invalid"):
+        message = re.sub(r" Or pass strict=False[\w ]+\.|, or pass strict=False[\w ]+", "", message)
     if options.run is _extract:
         model = "" if options.model is None else f" --model {options.model}"
         message = re.sub(r"model\.config\.relation\w+ has all", f"`docre relations{model}` lists all", message)
@@ -196,6 +198,7 @@ def _command(
 def _extract(options: argparse.Namespace, _: list[str]) -> None:
     from transformers.utils import logging
 
+    from .data_files import UNREADABLE
     from .entity_filters import did_you_mean
     from .extraction import choose_format, extract_files, load_pipeline
 
@@ -228,6 +231,9 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
     _report(counts)
     if report.documents > 1:
         print(report.throughput, file=sys.stderr)
+    if report.unreadable:
+        more = sum(counts[cause] for cause in UNREADABLE) - len(report.unreadable)
+        print(f"skipped: {'; '.join(report.unreadable)}{f'; and {more} more' if more else ''}", file=sys.stderr)
     for name, like in report.unknown_names.items():
         print(f"No entity of any document is named {name!r}.{did_you_mean(like)}", file=sys.stderr)
     if counts["documents"] and counts["documents"] == counts["documents without entities"]:

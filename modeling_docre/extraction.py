@@ -7,10 +7,8 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,13 +20,12 @@ from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
 from .corpus import Corpus
 from .documents import Document, DocumentError
-from .entity_filters import missing_names
 from .extraction_formats import FORMATS, choose_format, write_answers
 from .extraction_parts import ExtractionParts, partial_folder
+from .extraction_report import ExtractionReport
 from .memory import steady_memory
 from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
-from .names import closest_names
 from .output_files import DataFileError, open_output, output_file
 from .processes import Processes, check_device, join_processes, own_device
 from .processing_docre import DocREProcessor
@@ -38,70 +35,6 @@ logger = logging.get_logger(__name__)
 
 # A document that is not read yet.
 _Reader = Callable[[], Document]
-
-
-@dataclass
-class ExtractionReport:
-    """What a run did.
-
-    Args:
-        counts (`collections.Counter`):
-            `documents`, `relations`, and what was repaired or left out, by cause; of the whole output, whichever run
-            made it.
-        documents, pairs, tokens (`int`): What this run extracted from, in all its processes.
-        seconds (`float`): How long that took, without loading the model.
-        process (`int`): The number of this process; only process 0 knows the counts.
-        like (`dict[str, list[str]]`):
-            The names in the filters `head` and `tail`, each with names like it in documents that lack it.
-    """
-
-    counts: Counter[str] = field(default_factory=lambda: Counter(documents=0, relations=0))
-    documents: int = 0
-    pairs: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    process: int = 0
-    like: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def throughput(self) -> str:
-        """Documents, pairs and tokens per second, in words."""
-        seconds = max(self.seconds, 1e-9)
-        rates = [
-            f"{getattr(self, what) / seconds:,.{1 if what == 'documents' else 0}f} {what}/s"
-            for what in ("documents", "pairs", "tokens")
-        ]
-        return f"{self.documents:,} documents in {self.seconds:,.1f} s: {', '.join(rates)}"
-
-    @property
-    def unknown_names(self) -> dict[str, list[str]]:
-        """Names of `head` and `tail` that no entity of any document has, each with names like it."""
-        documents = self.counts["documents"]
-        return {name: like for name, like in self.like.items() if documents == self.counts[_without(name)] > 0}
-
-    def add(self, document: Document, answer: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        """Count a document and its answer."""
-        for name, like in missing_names(document, (options.get("head"), options.get("tail"))).items():
-            self.counts[_without(name)] += 1
-            self.add_like({name: like})
-        coverage = answer["coverage"]
-        self.documents += 1
-        self.pairs += coverage["pairs_scored"]
-        self.tokens += coverage["tokens_read"]
-        self.counts["documents"] += 1
-        self.counts["relations"] += len(answer["relations"])
-        self.counts.update(dict(document.repairs))
-        self.counts["mentions beyond the length limit"] += coverage["mentions"] - coverage["mentions_read"]
-        self.counts["documents without entities"] += bool(document.text) and not document.entities
-
-    def add_like(self, found: Mapping[str, list[str]]) -> None:
-        """Keep of the names like one that is missing the likeliest."""
-        for name, like in found.items():
-            self.like[name] = closest_names(name, [*self.like.get(name, ()), *like])
-
-
-def _without(name: str) -> str:
-    return f"documents without an entity {name!r}"
 
 
 def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeline:
@@ -376,6 +309,7 @@ def _fill(
             report.pairs += done.pairs
             report.tokens += done.tokens
             report.add_like(done.like)
+            report.add_unreadable(done.unreadable)
             bar.update(len(chunk))
     report.seconds = time.monotonic() - began
     return report, number + 1

@@ -422,6 +422,7 @@ def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
     unlabelled = [{key: value for key, value in story(0).items() if key != "labels"}]
     (scored / "test.json").write_text(json.dumps(unlabelled))
     (scored / "deep.json").write_text("[" * 100_000)
+    (scored / "text.json").write_text(json.dumps([{"text": "Ada.", "entities": [{"mentions": []}, 3]}]))
     ran = docre("evaluate", scored / "result.json", scored / "test.json")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("docre: error: references: the data has no labels")
@@ -431,11 +432,13 @@ def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
         ((scored / "absent.json", scored / "gold.json"), r"absent\.json: there is no such file"),
         ((scored / "ada.txt", scored / "gold.json"), r"ada\.txt, line 1, column \d+: not JSON"),
         ((scored / "result.json", scored), "a folder, where a file should be"),
+        ((scored / "result.json", scored / "text.json"), r"text\.json, document 0: "),
         ((scored / "deep.json", scored / "gold.json"), r"deep\.json, line 1: not JSON that can be read"),
     ]:
         ran = docre("evaluate", *arguments)
         assert ran.code == 1
         assert re.search(message, ran.err), ran.err
+        assert "strict" not in ran.err, "there is no such option"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
