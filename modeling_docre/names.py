@@ -58,7 +58,7 @@ def closest_names(name: str, names: Iterable[str], most: int = 3) -> list[str]:
     scores = {
         known: max(
             difflib.SequenceMatcher(None, folded, known.casefold()).ratio(),
-            0.9 * (min(len(folded), len(known)) >= _SHORTEST_STEM and _is_within(folded, known.casefold())),
+            0.9 * _is_within(folded, known.casefold()),
         )
         for known in names
     }
@@ -66,7 +66,10 @@ def closest_names(name: str, names: Iterable[str], most: int = 3) -> list[str]:
 
 
 def _is_within(one: str, other: str) -> bool:
-    return one in other or other in one
+    words, others = set(one.split()), set(other.split())
+    if words and others and (words <= others or others <= words):
+        return True
+    return min(len(one), len(other)) >= _SHORTEST_STEM and (one in other or other in one)
 
 
 def _words(name: str) -> list[str]:

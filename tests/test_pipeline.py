@@ -413,6 +413,11 @@ def test_a_name_that_a_document_alone_does_not_have_is_a_warning(pipe, caplog):
         "No entity of the document is named 'Nobody', so there are no relations.",
     ]
     caplog.clear()
+    byron = Document.from_markup("[Ada Byron](:PER) met [Bo](:PER), who lived in [Adaton](:LOC).")
+    pipe(byron, head="ada", tail="Lord Byron")
+    assert caplog.records[0].getMessage().endswith(" Did you mean 'Ada Byron' or 'Adaton'?")
+    assert caplog.records[1].getMessage().endswith(" Did you mean 'Ada Byron'?")
+    caplog.clear()
     pipe(ADA, head="ada")
     assert [answer["relations"] for answer in pipe([ADA, ADA], head="Nobody")] == [[], []]
     assert not caplog.records
