@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,11 @@ def _translate(message: str, options: argparse.Namespace) -> str:
     ]:
         if hasattr(options, name):
             message = message.replace(f"pass {argument}", f"pass {option}")
+    if not hasattr(options, "skip_invalid"):
+        message = re.sub(r" Or pass strict=False[\w ]+\.|, or pass strict=False[\w ]+", "", message)
+    if options.run is _extract:
+        model = "" if options.model is None else f" --model {options.model}"
+        message = re.sub(r"model\.config\.relation\w+ has all", f"`docre relations{model}` lists all", message)
     return message
 
 
@@ -73,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
     extract = _command(
         commands, "extract", _extract, "extract relations from documents",
-        "docre extract harbour.txt\n  docre extract documents.jsonl -o relations.jsonl --threshold 0.7\n"
+        "docre extract examples/documents/harbour.txt\n"
+        "  docre extract documents.jsonl -o relations.jsonl --threshold 0.7\n"
         "  docre extract dev.json -o result.json --format submission\n"
         "  docre extract folder/ more.parquet -o relations.jsonl --resume",
     )  # fmt: skip
@@ -87,9 +94,15 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("-o", "--output", metavar="OUT", help="file to write (.jsonl or .json); a table without it")
     extract.add_argument("--model", help="folder or Hub id; the embedded model without it")
     extract.add_argument("--format", choices=("table", "json", "jsonl", "submission"), help="form of the output")
-    extract.add_argument("--threshold", type=float, help="probability above which a relation is returned")
     extract.add_argument(
-        "--relations", action="append", help="comma-separated relation ids or words to return; may be repeated"
+        "--threshold",
+        type=float,
+        help="probability above which a relation is returned; the model's own, tuned one without it",
+    )
+    extract.add_argument(
+        "--relations",
+        action="append",
+        help="relations to return, ids or words with commas between them; may be repeated; docre relations lists them",
     )
     extract.add_argument("--top-k", type=int, help="relations of a document at most")
     extract.add_argument("--head", help="return relations of this head entity, by name")
@@ -150,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "methods", _methods, "list the methods: what each is made of", "docre methods")
 
+    relations = _command(
+        commands, "relations", _list_relations, "list the relations that a model knows, with their words",
+        "docre relations\n  docre relations --model my-model",
+    )  # fmt: skip
+    relations.add_argument("--model", help="folder or Hub id; the embedded model without it")
+
     demo = _command(
         commands, "demo", _demo, "show the relations of documents that you type on a page in the browser",
         "docre demo\n  docre demo --model my-model --port 8000",
@@ -179,6 +198,8 @@ def _command(
 def _extract(options: argparse.Namespace, _: list[str]) -> None:
     from transformers.utils import logging
 
+    from .data_files import UNREADABLE
+    from .entity_filters import did_you_mean
     from .extraction import choose_format, extract_files, load_pipeline
 
     form = choose_format(options.format, options.output)
@@ -210,6 +231,11 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
     _report(counts)
     if report.documents > 1:
         print(report.throughput, file=sys.stderr)
+    if report.unreadable:
+        more = sum(counts[cause] for cause in UNREADABLE) - len(report.unreadable)
+        print(f"skipped: {'; '.join(report.unreadable)}{f'; and {more} more' if more else ''}", file=sys.stderr)
+    for name, like in report.unknown_names.items():
+        print(f"No entity of any document is named {name!r}.{did_you_mean(like)}", file=sys.stderr)
     if counts["documents"] and counts["documents"] == counts["documents without entities"]:
         print(
             "No entity is marked, and this model relates entities that are given: write [Ada](:PER) in a .txt file, "
@@ -220,10 +246,12 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
 
 def _relations(values: list[str] | None, config: Any) -> list[str] | None:
     """Split at commas, but for words that hold one: "languages spoken, written or signed"."""
+    from .names import fold_name
+
     if values is None:
         return None
-    known = {*config.relations, *config.relation_names.values()}
-    names = [name.strip() for value in values for name in ([value] if value in known else value.split(","))]
+    known = {fold_name(name) for name in (*config.relations, *config.relation_names.values())}
+    names = [name.strip() for value in values for name in ([value] if fold_name(value) in known else value.split(","))]
     if not all(names):
         raise ValueError("--relations names nothing: pass ids or words, such as --relations P17,P131.")
     return names
@@ -293,7 +321,17 @@ def _import(options: argparse.Namespace, _: list[str]) -> None:
 def _methods(_: argparse.Namespace, __: list[str]) -> None:
     from .methods import methods_table
 
-    rows = [tuple(cell.replace("`", "") for cell in row) for row in methods_table()]
+    _print_table([tuple(cell.replace("`", "") for cell in row) for row in methods_table()])
+
+
+def _list_relations(options: argparse.Namespace, _: list[str]) -> None:
+    from .extraction import load_config
+
+    config = load_config(options.model)
+    _print_table([(relation, config.relation_names.get(relation, "")) for relation in config.relations])
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .decisions import DECISIONS
 from .methods import HEADS, LOSSES, METHODS, find_method
+from .names import closest_relations, fold_name, nearest_name
 from .remote_code import without_code_keys
 
 MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
@@ -239,11 +239,26 @@ class DocREConfig(PreTrainedConfig):
         """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""
         return self.relation_names.get(relation, relation)
 
+    def relation_id(self, name: str) -> str:
+        """Return the id of a relation that is given by its id or its words; case, spaces, `_` and `-` don't matter.
+
+        Raises:
+            ValueError: when the model does not know the relation, or several go by these words.
+        """
+        if name in self.relations:
+            return name
+        words = {relation: self.relation_label(relation) for relation in self.relations}
+        found = [relation for relation in words if words[relation] == name]
+        found = found or [key for key in words if fold_name(str(name)) in (fold_name(key), fold_name(words[key]))]
+        if len(found) > 1:
+            raise ValueError(f"{name!r} is the name of several relations: pass an id, {self._list(found, ' or ')}.")
+        return found[0] if found else self.relations[self.class_of(name) - 1]
+
     def class_of(self, relation: str) -> int:
         """Return the class of a relation id.
 
         Raises:
-            ValueError: when the model does not know the relation; the nearest known one is suggested.
+            ValueError: when the model does not know the relation; those that may have been meant are suggested.
         """
         # `label2id` alone would take the name of the threshold class for a relation.
         class_id = self.label2id.get(relation, 0)  # type: ignore[union-attr]
@@ -252,13 +267,23 @@ class DocREConfig(PreTrainedConfig):
         return int(class_id)
 
     def _suggest(self, relation: str) -> str:
-        by_words = {words: key for key, words in self.relation_names.items()}
-        near = difflib.get_close_matches(str(relation), [*self.relations, *by_words], n=1)
+        number, most = len(self.relations), 5
+        near = closest_relations(str(relation), {key: self.relation_label(key) for key in self.relations})
+        everything = f"model.config.{'relation_names' if self.relation_names else 'relations'} has all {number}."
         if near:
-            known = by_words.get(near[0], near[0])
-            return f"; did you mean {known!r} ({self.relation_label(known)})?"
-        some = ", ".join(self.relations[:5])
-        return f": it knows {len(self.relations)} ({some}{', ...' if len(self.relations) > 5 else ''})."
+            return f"; did you mean {self._list(near, ' or ')}?{f' {everything}' if number > most else ''}"
+        if number > most:
+            return f": it knows {number}, such as {self._list(self.relations[:most])}; {everything}"
+        return f": it knows {number}{': ' if number else ''}{self._list(self.relations)}."
+
+    def _list(self, relations: Sequence[str], last: str = ", ") -> str:
+        """Name relations with their words."""
+        labels = [self.relation_label(relation) for relation in relations]
+        named = [
+            repr(relation) if label == relation else f"{relation!r} ({label})"
+            for relation, label in zip(relations, labels, strict=True)
+        ]
+        return last.join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
     def check_decision(self) -> None:
         """Check that the loss trains what the decision reads; to be called where a loss is computed.
@@ -286,8 +311,12 @@ class DocREConfig(PreTrainedConfig):
             ("axial_order", AXIAL_ORDERS),
             ("axial_form", AXIAL_FORMS),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}.")
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(
+                    f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}."
+                    f"{nearest_name(str(value), allowed)}"
+                )
         if len(set(self.relations)) < len(self.relations):
             raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
         if THRESHOLD_CLASS in self.relations:
@@ -350,9 +379,8 @@ class DocREConfig(PreTrainedConfig):
         known = {one.name for one in dataclasses.fields(cls)} | _OF_TRANSFORMERS
         for name in settings:
             if name not in known:
-                near = difflib.get_close_matches(name, sorted(known), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "help(DocREConfig) lists them."
-                raise ValueError(f"{name!r} is not a setting of DocREConfig; {hint}")
+                hint = nearest_name(name, sorted(known)) or " help(DocREConfig) lists them."
+                raise ValueError(f"{name!r} is not a setting of DocREConfig.{hint}")
 
     @classmethod
     def for_method(

@@ -27,6 +27,11 @@ _KINDS = (
 )
 
 
+# What no document could be made of; its place is the title of an empty one.
+UNREADABLE = ("unreadable document", "line that is not JSON", "file that cannot be read to its end")
+_OFFER = " Or pass strict=False to skip it with a count."
+
+
 def file_kind(path: str | os.PathLike[str]) -> str:
     """Return the suffix of a file, in lower case and without an additional `.gz`; `"-"` for a standard stream."""
     name = str(path)
@@ -352,9 +357,9 @@ def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
 def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool) -> Document:
     try:
         entry = _parse_line(line, number, path, strict=strict)
-    except DataFileError:
+    except DataFileError as error:
         if strict:
-            raise
+            raise DataFileError(f"{error}{_OFFER}") from None
         return Document(readable(_place(path, number)), "", (), repairs=(("line that is not JSON", 1),))
     return _read_entry(entry, _place(path, number), strict)
 
@@ -369,7 +374,8 @@ def _read(where: str, strict: bool, read: Callable[[], Document]) -> Document:
     except DocumentError as error:
         if not strict:
             return Document(readable(where), "", (), repairs=(("unreadable document", 1),))
-        raise DocumentError(f"{where}: {str(error).removeprefix('document: ')}") from None
+        problem = str(error).removeprefix("document: ")
+        raise DocumentError(f"{where}: {problem}{'' if 'strict=False' in problem else _OFFER}") from None
 
 
 def _parse(text: str, name: str, line: int) -> Any:
@@ -391,6 +397,7 @@ def _parse(text: str, name: str, line: int) -> Any:
 
 
 __all__ = [
+    "UNREADABLE",
     "check_document_file",
     "document_readers",
     "file_kind",

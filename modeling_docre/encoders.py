@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .configuration_docre import DocREConfig
+from .remote_code import check_name
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -40,6 +41,7 @@ def load_encoder(encoder: str | PreTrainedModel) -> Any:
     if isinstance(encoder, PreTrainedModel):
         loaded = copy.deepcopy(encoder.base_model)
     else:
+        check_name(encoder)
         loaded = AutoModel.from_pretrained(encoder, dtype=torch.float32)
     return loaded.encoder if loaded.config.model_type == DocREConfig.model_type else loaded
 

@@ -5,31 +5,31 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import Pipeline, pipeline
+from transformers import AutoConfig, Pipeline, pipeline
 from transformers.utils import logging
 
 from . import __version__
 from .checkpoints import DEFAULT_MODEL
+from .configuration_docre import DocREConfig
 from .corpus import Corpus
 from .documents import Document, DocumentError
 from .extraction_formats import FORMATS, choose_format, write_answers
 from .extraction_parts import ExtractionParts, partial_folder
+from .extraction_report import ExtractionReport
 from .memory import steady_memory
 from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError, open_output, output_file
-from .processes import Processes, join_processes, own_device
+from .processes import Processes, check_device, join_processes, own_device
 from .processing_docre import DocREProcessor
+from .remote_code import check_name
 
 logger = logging.get_logger(__name__)
 
@@ -37,49 +37,6 @@ _NOT_KEPT = "they are not kept"
 
 # A document that is not read yet.
 _Reader = Callable[[], Document]
-
-
-@dataclass
-class ExtractionReport:
-    """What a run did.
-
-    Args:
-        counts (`collections.Counter`):
-            `documents`, `relations`, and what was repaired or left out, by cause; of the whole output, whichever run
-            made it.
-        documents, pairs, tokens (`int`): What this run extracted from, in all its processes.
-        seconds (`float`): How long that took, without loading the model.
-        process (`int`): The number of this process; only process 0 knows the counts.
-    """
-
-    counts: Counter[str] = field(default_factory=lambda: Counter(documents=0, relations=0))
-    documents: int = 0
-    pairs: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    process: int = 0
-
-    @property
-    def throughput(self) -> str:
-        """Documents, pairs and tokens per second, in words."""
-        seconds = max(self.seconds, 1e-9)
-        rates = [
-            f"{getattr(self, what) / seconds:,.{1 if what == 'documents' else 0}f} {what}/s"
-            for what in ("documents", "pairs", "tokens")
-        ]
-        return f"{self.documents:,} documents in {self.seconds:,.1f} s: {', '.join(rates)}"
-
-    def add(self, document: Document, answer: Mapping[str, Any]) -> None:
-        """Count a document and its answer."""
-        coverage = answer["coverage"]
-        self.documents += 1
-        self.pairs += coverage["pairs_scored"]
-        self.tokens += coverage["tokens_read"]
-        self.counts["documents"] += 1
-        self.counts["relations"] += len(answer["relations"])
-        self.counts.update(dict(document.repairs))
-        self.counts["mentions beyond the length limit"] += coverage["mentions"] - coverage["mentions_read"]
-        self.counts["documents without entities"] += bool(document.text) and not document.entities
 
 
 def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeline:
@@ -95,14 +52,34 @@ def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeli
 
     Raises:
         OSError: when there is no such checkpoint, or a part of it is missing.
-        ValueError: when the checkpoint is none of this library.
+        ValueError: when the checkpoint is none of this library, or there is no such device.
     """
     name = str(DEFAULT_MODEL) if model is None else model
-    device = own_device() if device is None else device
+    device = own_device() if device is None else check_device(device)
     _check_checkpoint(name, embedded=model is None)
     loaded = DocREForRelationExtraction.from_pretrained(name)
     processor = DocREProcessor.from_pretrained(name)
     return pipeline("docre", model=loaded, processor=processor, device=device)  # type: ignore[call-overload]
+
+
+def load_config(model: str | None = None) -> DocREConfig:
+    """Load the configuration of a checkpoint alone.
+
+    Args:
+        model (`str`, *optional*): Folder or Hub id; the embedded model when left out.
+
+    Raises:
+        OSError: when there is no such checkpoint.
+        ValueError: when the checkpoint is none of this library.
+    """
+    name = str(DEFAULT_MODEL) if model is None else model
+    _check_checkpoint(name, embedded=model is None)
+    config = AutoConfig.from_pretrained(name)
+    if not isinstance(config, DocREConfig):
+        raise ValueError(
+            f"{name} is a {config.model_type!r} checkpoint, not a relation extraction model of this library."
+        )
+    return config
 
 
 def _check_checkpoint(name: str, *, embedded: bool) -> None:
@@ -121,8 +98,7 @@ def _check_checkpoint(name: str, *, embedded: bool) -> None:
         )
     if folder.exists():
         raise NotADirectoryError(f"{name} is a file. Name the folder of the checkpoint.")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
-        raise FileNotFoundError(f"There is no folder {name} (working directory: {os.getcwd()}).")
+    check_name(name)
 
 
 def extract_rows(
@@ -219,6 +195,9 @@ def extract_files(
             report = _extract_in_parts(pipe, corpus, target, format, resume, processes, options)
     report.counts["files that are no documents"] += corpus.left_out
     report.counts["files and folders that were met again"] += corpus.met_again
+    # An earlier run may have done all that is counted.
+    asked = {**pipe._postprocess_params, **options}
+    report.add_like({name: [] for name in (asked.get("head"), asked.get("tail")) if isinstance(name, str)})
     return report
 
 
@@ -356,6 +335,8 @@ def _fill(
             report.documents += done.documents
             report.pairs += done.pairs
             report.tokens += done.tokens
+            report.add_like(done.like)
+            report.add_unreadable(done.unreadable)
             bar.update(len(chunk))
     report.seconds = time.monotonic() - began
     return report, number + 1
@@ -380,8 +361,9 @@ def _chunks(corpus: Corpus, pipe: Any, options: Mapping[str, Any]) -> Iterator[l
 def _extract_chunk(pipe: Any, chunk: list[_Reader], options: dict[str, Any], report: ExtractionReport) -> list[str]:
     documents = [read() for read in chunk]
     lines = []
+    settings = {**pipe._postprocess_params, **options}
     for document, row in zip(documents, extract_rows(pipe, documents, **options), strict=True):
-        report.add(document, row)
+        report.add(document, row, settings)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return lines
 
@@ -414,5 +396,6 @@ __all__ = [
     "choose_format",
     "extract_files",
     "extract_rows",
+    "load_config",
     "load_pipeline",
 ]

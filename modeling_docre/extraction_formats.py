@@ -84,7 +84,13 @@ def _submission_rows(answers: Iterable[dict[str, Any]], counts: Counter[str]) ->
 def _write_table(answers: Iterable[dict[str, Any]], stream: TextIO) -> None:
     for number, answer in enumerate(answers):
         rows = [
-            (item["head_name"], item["label"], item["tail_name"], f"{item['score']:.2f}")
+            (
+                item["head_name"],
+                item["label"],
+                item["tail_name"],
+                f"{item['score']:.2f}",
+                ", ".join(map(str, item["evidence"])),
+            )
             for item in answer["relations"]
         ]
         if number:
@@ -93,7 +99,7 @@ def _write_table(answers: Iterable[dict[str, Any]], stream: TextIO) -> None:
         title = f"{_on_one_line(answer['title'])}: " if answer["title"] else ""
         stream.write(f"{title}{entities}, {_count(len(rows), 'relation', 'relations')}\n")
         if rows:
-            _write_columns([("HEAD", "RELATION", "TAIL", "SCORE"), *rows], stream)
+            _write_columns([("HEAD", "RELATION", "TAIL", "SCORE", "EVIDENCE"), *rows], stream)
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from .losses import (
     none_class_ranking_loss,
     pairwise_moving_threshold_loss,
 )
+from .names import nearest_name
 
 LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "atl": adaptive_thresholding_loss,
@@ -177,9 +177,8 @@ def check_loss_arguments(config: DocREConfig) -> None:
         defaults = _defaults(function)
         for argument, value in given.items():
             if argument not in defaults:
-                near = difflib.get_close_matches(str(argument), defaults, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(defaults) or 'none'}."
-                raise ValueError(f"{field} has {argument!r}, which the loss {name} doesn't take. {hint}")
+                hint = nearest_name(str(argument), list(defaults)) or f" It takes: {', '.join(defaults) or 'none'}."
+                raise ValueError(f"{field} has {argument!r}, which the loss {name} doesn't take.{hint}")
             _check_kind(f"{field} has {argument}={value!r}", value, defaults[argument])
         # The losses know their ranges. With a generator of its own, it leaves the draws of a training as they are.
         own = {"generator": torch.Generator()} if "generator" in inspect.signature(function).parameters else {}

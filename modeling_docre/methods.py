@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from .names import suggest_name
+
 
 class Method(NamedTuple):
     """One row of the table of methods: what fills a fresh [`DocREConfig`]."""
@@ -76,12 +78,12 @@ def find_method(name: str) -> Method:
     """Return the row of the table of methods called `name`.
 
     Raises:
-        ValueError: when there is no such method; the message lists those that exist.
+        ValueError: when there is no such method; the message names the nearest, or all.
     """
     for method in METHODS:
         if method.name == name:
             return method
-    raise ValueError(f"There is no method {name!r}. Methods: {', '.join(m.name for m in METHODS)}.")
+    raise ValueError(f"There is no method {name!r}.{suggest_name(str(name), [method.name for method in METHODS])}")
 
 
 def methods_table() -> list[tuple[str, ...]]:

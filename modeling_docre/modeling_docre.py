@@ -24,7 +24,7 @@ from .head_unet import UNetHead
 from .markers import load_tokenizer
 from .method_loss import check_loss_arguments, method_losses
 from .model_outputs import DocREModelOutput, DocRERelationOutput
-from .remote_code import Shareable
+from .remote_code import Shareable, check_name
 
 HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
 
@@ -66,6 +66,7 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
+        check_name(name)
         config = kwargs.get("config")
         if not isinstance(config, PreTrainedConfig):
             known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")

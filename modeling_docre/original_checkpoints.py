@@ -20,6 +20,7 @@ from .markers import missing_markers
 from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
+from .remote_code import check_name
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
 _PUBLISHED_TABLE = 42
@@ -206,6 +207,8 @@ def import_checkpoint(
         OSError: when there is no such encoder.
     """
     row = find_method(method)
+    if not isinstance(encoder, PreTrainedConfig):
+        check_name(encoder)
     config = encoder if isinstance(encoder, PreTrainedConfig) else AutoConfig.from_pretrained(os.fspath(encoder))
     if isinstance(relations, str):
         raise ValueError(

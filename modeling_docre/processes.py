@@ -104,4 +104,29 @@ def own_device() -> str | None:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-__all__ = ["Processes", "join_processes", "leave_processes", "own_device"]
+def check_device(name: str) -> str:
+    """Return the name of a device, checked: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or another that PyTorch knows.
+
+    Raises:
+        ValueError: when it is none, or this machine or this PyTorch has no such device.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    here = "cpu" if accelerator is None else f"cpu, {accelerator.type}"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"{name!r} is no device: write cpu, cuda or cuda:0 (here there is: {here}).") from None
+    if device.type in ("cuda", "mps", "xpu") and (accelerator is None or accelerator.type != device.type):
+        without = ", which was built without CUDA" if device.type == "cuda" and torch.version.cuda is None else ""
+        raise ValueError(
+            f"There is no device {name} here for this PyTorch ({torch.__version__}{without}): write cpu, or leave the "
+            "device out for the best one."
+        )
+    if accelerator is not None and device.index is not None and device.type == accelerator.type:
+        number = torch.accelerator.device_count()
+        if device.index >= number:
+            raise ValueError(f"There is no device {name}: of {device.type} there are {number}, counted from 0.")
+    return name
+
+
+__all__ = ["Processes", "check_device", "join_processes", "leave_processes", "own_device"]

@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation
+from .entity_filters import check_entity, is_entity
 from .evidence import evidence_sentences
 from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
-from .remote_code import Shareable, has_code
+from .remote_code import Shareable, check_name, has_code
 
 
 class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
@@ -58,6 +59,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> DocREProcessor:
         """Load tokenizer and configuration from a checkpoint of this library."""
+        check_name(pretrained_model_name_or_path)
         kwargs.pop("trust_remote_code", None)
         known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
         kwargs = {key: value for key, value in kwargs.items() if key in known}
@@ -240,15 +242,17 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         rows = {pair: row for row, pair in enumerate(pairs)}
         labels: dict[tuple[int, int], None] = {}
         unknown = outside = 0
+        known = set(self.config.relations)
         for relation in document.relations or ():
+            # Asked before the error is made: its suggestions take milliseconds.
+            if not strict and relation.relation not in known:
+                unknown += 1
+                continue
             try:
                 class_id = self.config.class_of(relation.relation)
             except ValueError as error:
-                if strict:
-                    name = f"document {document.title!r}" if document.title else f"document {index}"
-                    raise DocumentError(f"{name}: {error}") from None
-                unknown += 1
-                continue
+                name = f"document {document.title!r}" if document.title else f"document {index}"
+                raise DocumentError(f"{name}: {error}") from None
             row = rows.get((relation.head, relation.tail))
             if row is None:
                 outside += 1
@@ -330,7 +334,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             documents (`Sequence[Document]`): The documents of the batch, in its order.
             threshold (`float`, *optional*):
                 Probability above which a relation is returned; the model's own decision when left out.
-            relations (`Iterable[str]` or `str`, *optional*): Keep these relation ids (or their words).
+            relations (`Iterable[str]` or `str`, *optional*): Keep these relations, by id or words, in any case.
             top_k (`int`, *optional*): Keep at most this many relations of a document.
             head (`int` or `str`, *optional*): Keep relations from this entity, by id or by one of its names.
             tail (`int` or `str`, *optional*): Keep relations to this entity, likewise.
@@ -361,15 +365,15 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             )
         for document in documents:
             for wanted_entity in (head, tail):
-                _check_entity(document, wanted_entity)
+                check_entity(document, wanted_entity)
         found = find_relations(outputs, logits, config, config.threshold if threshold is None else threshold)
         kept = [
             [
                 relation
                 for relation, _ in found.get(number, ())
                 if relation.relation in wanted
-                and _is_entity(document, relation.head, head)
-                and _is_entity(document, relation.tail, tail)
+                and is_entity(document, relation.head, head)
+                and is_entity(document, relation.tail, tail)
             ]
             for number, document in enumerate(documents)
         ]
@@ -377,13 +381,10 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
 
     def _wanted(self, relations: Iterable[str] | str | None) -> set[str]:
         """Ids of the relations that a filter lets pass."""
-        config = self.config
         if relations is None:
-            return set(config.relations)
-        by_words = {words: key for key, words in config.relation_names.items()}
-        names = [relations] if isinstance(relations, str) else list(relations)
-        classes = [config.class_of(name if name in config.relations else by_words.get(name, name)) for name in names]
-        return {config.relations[number - 1] for number in classes}
+            return set(self.config.relations)
+        names = [relations] if isinstance(relations, str) else relations
+        return {self.config.relation_id(name) for name in names}
 
 
 def find_relations(
@@ -439,20 +440,6 @@ def _evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[
 def _with_document(document: int, rows: Sequence[Sequence[int]]) -> Tensor:
     table = torch.tensor(rows, dtype=torch.long).view(-1, 2)
     return torch.cat([torch.full((len(table), 1), document), table], 1)
-
-
-def _is_entity(document: Document, entity: int, wanted: int | str | None) -> bool:
-    if wanted is None:
-        return True
-    if isinstance(wanted, str):
-        known = document.entities[entity]
-        return wanted.casefold() in {known.name.casefold(), *(mention.name.casefold() for mention in known.mentions)}
-    return entity == wanted
-
-
-def _check_entity(document: Document, wanted: int | str | None) -> None:
-    if isinstance(wanted, int) and not 0 <= wanted < len(document.entities):
-        raise ValueError(f"There is no entity {wanted}: document {document.title!r} has {len(document.entities)}.")
 
 
 __all__ = ["DocREProcessor", "find_relations"]

@@ -1,15 +1,15 @@
-"""What a recipe may say: the names of its settings, the types of their values, and the nearest name to a wrong one."""
+"""What a recipe may say: the names of its settings and the types of their values."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .configuration_docre import DocREConfig
+from .names import suggest_name
 from .training import DocRETrainer
 from .training_arguments import DocRETrainingArguments
 
@@ -119,12 +119,6 @@ def _types(annotation: Any) -> set[str]:
     return set(re.findall(r"\w+", text)) - {"typing", "Optional", "Union", "None", "NoneType"}
 
 
-def suggest_name(name: str, names: Sequence[str]) -> str:
-    """Returns the end of a message about an unknown name: the nearest known one, or all of them."""
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else f" Known names: {', '.join(sorted(names))}."
-
-
 def find_setting(name: str) -> list[str]:
     """
     Finds the place of an override in the recipe: `learning_rate` stands at `["training", "learning_rate"]`.
@@ -150,4 +144,4 @@ def find_setting(name: str) -> list[str]:
     raise RecipeError(f"Unknown setting {name!r}.{suggest_name(parts[0], everything)}")
 
 
-__all__ = ["ENTRY_KEYS", "SECTIONS", "RecipeError", "check_recipe", "find_setting", "suggest_name"]
+__all__ = ["ENTRY_KEYS", "SECTIONS", "RecipeError", "check_recipe", "find_setting"]

@@ -21,8 +21,10 @@ from transformers.utils import logging
 from .data_files import iter_documents, read_json, read_relations
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
+from .names import suggest_name
 from .processing_docre import DocREProcessor
-from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting, suggest_name
+from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
+from .remote_code import check_name
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import SECRETS, DocRETrainingArguments
 
@@ -218,6 +220,7 @@ def _build_model(
 
 
 def _encoder_config(encoder: str, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    check_name(encoder)
     config = AutoConfig.from_pretrained(encoder)
     for name, value in changes.items():
         if not hasattr(config, name):

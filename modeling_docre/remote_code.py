@@ -32,6 +32,7 @@ CODE_FILES = (
     "documents.py",
     "encoders.py",
     "encoding.py",
+    "entity_filters.py",
     "entity_table.py",
     "evidence.py",
     "head_axial.py",
@@ -45,6 +46,7 @@ CODE_FILES = (
     "methods.py",
     "model_outputs.py",
     "modeling_docre.py",
+    "names.py",
     PIPELINE_FILE,
     "processing_docre.py",
     "remote_code.py",
@@ -90,6 +92,22 @@ IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 def without_code_keys(config: dict[str, Any]) -> dict[str, Any]:
     """Return a config's dict without the keys that point to code; the copy that came with a checkpoint needs them."""
     return config if IS_COPY else {key: config[key] for key in config if key not in CODE_KEYS[CONFIG_NAME]}
+
+
+def check_name(name: str | os.PathLike[str]) -> None:
+    """Refuse a folder that is missing, before it is taken for the id of a repository.
+
+    Args:
+        name (`str` or `os.PathLike`): What `from_pretrained` was given.
+
+    Raises:
+        FileNotFoundError: when there is no such folder, and no repository can have this name.
+    """
+    name = os.fspath(name)
+    if os.path.exists(name) or (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not name.startswith(".")):
+        return
+    home = f" Python does not expand ~: write {os.path.expanduser(name)}." if name.startswith("~") else ""
+    raise FileNotFoundError(f"There is no folder {name} (working directory: {os.getcwd()}).{home}")
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str]:
@@ -312,6 +330,7 @@ __all__ = [
     "PIPELINE_TAG",
     "Shareable",
     "as_list",
+    "check_name",
     "finish_folder",
     "has_code",
     "without_code_keys",

@@ -22,6 +22,7 @@ from .method_loss import count_anchors, rows_in_mean
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
+from .remote_code import finish_folder
 from .training_arguments import DocRETrainingArguments
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
@@ -370,18 +371,23 @@ class DocRETrainer(RecordingTrainer):
         names = [name for part in everywhere for name in part]
         return {name: sum(part.get(name, 0.0) for part in everywhere) / len(everywhere) for name in names}
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(
+        self, output_dir: str | None = None, _internal_call: bool = False, *, include_code: bool = False
+    ) -> None:
         """
         Saves model and processor, so that `from_pretrained` and `pipeline` load them, and the model card.
 
         Args:
             output_dir (`str`, *optional*): The folder. Defaults to `args.output_dir`.
             _internal_call (`bool`, *optional*, defaults to `False`): Set by Trainer when it saves a checkpoint.
+            include_code (`bool`, *optional*, defaults to `False`): As in the model's `save_pretrained`.
         """
         # Trainer's own calls name the folder of a checkpoint, except for the one before an upload.
         checkpoint = _internal_call and output_dir is not None
         self._halve_weights = self.args.half_precision_weights and not checkpoint
         super().save_model(output_dir, _internal_call)
+        if include_code and self.args.should_save:
+            finish_folder(str(output_dir or self.args.output_dir), include_code=True)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self._halve_weights:

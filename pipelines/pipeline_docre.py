@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from modeling_docre.configuration_docre import DocREConfig
 from modeling_docre.documents import Document, DocumentError
+from modeling_docre.entity_filters import did_you_mean, missing_names
 from modeling_docre.memory import give_memory_back
 from modeling_docre.modeling_docre import DocREForRelationExtraction, DocREModel, DocRERelationOutput
 from modeling_docre.processing_docre import DocREProcessor
@@ -164,13 +165,14 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         Raises:
             DocumentError: when an input is not a document; the message says which one, and what to pass.
             ValueError: when a filter is out of its range, names a relation that the model does not have, or an entity
-                id that a document does not have. An entity name that no entity has gives no relations.
+                id that a document does not have. An entity name that no entity has gives no relations; of many
+                documents most lack it, so only a document that is passed alone makes it a warning.
             TypeError: for a parameter that does not exist.
         """
         filters = {**self._postprocess_params, **self._sanitize_parameters(**filters)[2]}
         batch_size = self._choose_batch_size(batch_size)
         if isinstance(inputs, str | bytes | Mapping | Document):
-            return next(self._run([inputs], batch_size, filters))
+            return next(self._run([inputs], batch_size, filters, alone=True))
         if isinstance(inputs, Sequence):
             return list(self._run(inputs, batch_size, filters))
         if isinstance(inputs, Iterable):
@@ -195,10 +197,14 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
             raise ValueError(f"batch_size={batch_size} runs nothing; pass 1 or more.")
         return batch_size
 
-    def _run(self, inputs: Iterable[Any], batch_size: int, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _run(
+        self, inputs: Iterable[Any], batch_size: int, filters: dict[str, Any], *, alone: bool = False
+    ) -> Iterator[dict[str, Any]]:
         numbered = enumerate(inputs)
         while chunk := list(itertools.islice(numbered, self.read_ahead(batch_size))):
             items = [self.preprocess(item, number) for number, item in chunk]
+            if alone:
+                _warn_of_names(items[0].document, filters)
             order = sorted(range(len(items)), key=lambda row: -len(items[row].features["input_ids"]))
             answers: list[dict[str, Any] | None] = [None] * len(items)
             for rows in _batches(order, items, batch_size):
@@ -286,6 +292,11 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         # Model and processor: the folder loads by `pipeline("docre", model=save_directory)`.
         self.model.save_pretrained(save_directory, *args, include_code=include_code, **kwargs)
         self.processor.save_pretrained(save_directory, is_main_process=kwargs.get("is_main_process", True))
+
+
+def _warn_of_names(document: Document, filters: Mapping[str, Any]) -> None:
+    for name, like in missing_names(document, (filters.get("head"), filters.get("tail"))).items():
+        logger.warning(f"No entity of the document is named {name!r}, so there are no relations.{did_you_mean(like)}")
 
 
 def read_dict(data: Mapping[str, Any], instead: str = "") -> Document:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -223,8 +224,14 @@ def serve(pipe: Any = None, *, host: str | None = None, port: int | None = None)
     """
     demo = build_demo(pipe)
     try:
-        demo.launch(
-            server_name=host, server_port=port, theme=THEME, footer_links=["api", "gradio", "settings"], ssr_mode=False
+        _, address, _ = demo.launch(
+            server_name=host,
+            server_port=port,
+            theme=THEME,
+            footer_links=["api", "gradio", "settings"],
+            ssr_mode=False,
+            quiet=True,  # gradio would advise a public link
+            prevent_thread_lock=True,
         )
     except OSError as error:
         if port is None:
@@ -233,6 +240,9 @@ def serve(pipe: Any = None, *, host: str | None = None, port: int | None = None)
             f"The page cannot listen at port {port}: it is taken, or not allowed. Name another one, or none for the "
             "first that is free."
         ) from error
+    sys.stdout.write(f"The page is at {address} (end it with Ctrl+C).\n")
+    sys.stdout.flush()
+    demo.block_thread()
 
 
 if __name__ == "__main__":

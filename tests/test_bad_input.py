@@ -35,7 +35,11 @@ def mark(text: str, *spans: tuple[int, int]) -> dict[str, Any]:
 WRONG_FILES = [
     ("empty.txt", "", "there is not a single word"),
     ("blank.txt", " \n\t ", "there is not a single word"),
-    ("begun.txt", "[Ada](:PER lived in [London](:LOC).", r"begun\.txt.*markup"),
+    (
+        "begun.txt",
+        "[Ada](:PER lived in [London](:LOC).",
+        r"begun\.txt.*markup.* Or pass --skip-invalid to skip it with a count\.$",
+    ),
     ("types.txt", "[Ada](a:PER) lived with [Bo](a:LOC).", "has the type 'PER' already"),
     ("empty.json", "", r"empty\.json, line 1, column 1: not JSON.*empty"),
     ("empty-text.json", json.dumps({"text": ""}), "there is not a single word"),
@@ -59,7 +63,11 @@ WRONG_FILES = [
         'neither "text" nor "sents"',
     ),
     ("wrong.json", '{"text": "Ada", }', r"wrong\.json, line 1, column \d+: not JSON"),
-    ("truncated.jsonl", json.dumps(GOOD) + '\n{"text": "Ada li', r"truncated\.jsonl, line 2, .*was the file cut off"),
+    (
+        "truncated.jsonl",
+        json.dumps(GOOD) + '\n{"text": "Ada li',
+        r"truncated\.jsonl, line 2, .*was the file cut off\? Or pass --skip-",
+    ),
     ("list.jsonl", json.dumps(GOOD) + "\n[]\n", r"list\.jsonl, line 2: a list"),
     ("number.jsonl", "17\n", r"number\.jsonl, line 1: 17 is not a dict"),
     ("latin.json", '{"text": "Zoë"}'.encode("latin-1"), r"latin\.json: not a text file in UTF-8"),
@@ -82,6 +90,18 @@ def test_a_wrong_file_is_one_clear_error(docre, tmp_path, tiny_checkpoint, name,
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_what_is_skipped_is_named(docre, tmp_path, tiny_checkpoint):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("[Ada](:PER lived.")
+    (tmp_path / "c.jsonl").write_text(json.dumps(GOOD) + '\n{"text": \n17\n')
+    for output in ((), ("-o", tmp_path / "out.jsonl")):
+        ran = docre("extract", tmp_path, "--model", tiny_checkpoint, "--skip-invalid", *output)
+        assert ran.code == 0, ran.err
+        assert "unreadable document: 3" in ran.err
+        places = [tmp_path / "a.txt", tmp_path / "b.txt", f"{tmp_path / 'c.jsonl'}, line 2"]
+        assert f"skipped: {'; '.join(map(str, places))}; and 1 more\n" in ran.err
+
+
 WRONG_OPTIONS = [
     (("--relations", "P9999"), "'P9999' is not a relation of this model"),
     (("--relations", "P17,contry"), "'contry' is not a relation of this model; did you mean 'P17'"),
@@ -93,6 +113,9 @@ WRONG_OPTIONS = [
     (("-o", "absent/out.jsonl"), "there is no folder .*absent"),
     (("--model", "absent/model/folder"), "There is no folder absent/model/folder"),
     (("--model", "./absent"), "There is no folder ./absent"),
+    (("--device", "gpu"), r"'gpu' is no device: write cpu, cuda or cuda:0 \(here there is: cpu"),
+    (("--device", "0"), "'0' is no device: write cpu, cuda or cuda:0"),
+    (("--device", "cuda:99"), "There is no device cuda:99"),
     (("--model", "nobody/nothing"), "nobody/nothing|couldn't connect"),
     (("--model", "good.json"), r"good\.json is a file"),
     (("--model", "."), "has no config.json"),

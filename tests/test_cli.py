@@ -18,7 +18,8 @@ from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document,
 from modeling_docre.data_files import iter_documents
 from modeling_docre.metrics.docred.scoring import score
 
-COMMANDS = ("extract", "train", "evaluate", "convert", "demo")
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("extract", "train", "evaluate", "convert", "relations", "demo")
 MARKUP = "[Ada](ada:PER) was born in [London](:LOC). [She](ada) lived in [中国](:LOC).\n"
 PEOPLE, PLACES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn"), ("Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn")
 
@@ -83,10 +84,15 @@ def test_help_of_every_command_has_an_example_that_parses(docre, command):
     assert examples
     for example in examples:
         assert example.split()[1] == command
+        for word in example.split():
+            # Of a checkout; other names stand for files of one's own.
+            assert (ROOT / word).exists() or not word.endswith((".txt", ".yaml")), word
         _parser().parse_known_args(example.split()[1:])
     # Every option says what it does.
     options = re.findall(r"^  (?:-\w, )?(--[\w-]+)(?: .*)?$", shown.out, re.MULTILINE)
     assert "--help" in options
+    if "--threshold" in options:
+        assert "the model's own, tuned one without it" in " ".join(shown.out.split())
 
 
 def test_version(docre):
@@ -124,15 +130,20 @@ def test_extract_prints_a_table(docre, files, tiny_checkpoint):
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert lines[0] == "ada.txt: 3 entities, 12 relations"
-    assert re.split(r"  +", lines[1]) == ["HEAD", "RELATION", "TAIL", "SCORE"]
+    assert re.split(r"  +", lines[1]) == ["HEAD", "RELATION", "TAIL", "SCORE", "EVIDENCE"]
     rows = [re.split(r"  +", line) for line in lines[2:]]
     assert len(rows) == 12
     assert {row[0] for row in rows} == {row[2] for row in rows} == {"Ada", "London", "中国"}
     assert {row[1] for row in rows} == {"country", "country of citizenship"}
     scores = [float(row[3]) for row in rows]
     assert scores == sorted(scores, reverse=True)
-    # A wide character takes two columns of the terminal: the last column starts at the same place in all lines.
-    before = [line[: line.rindex("  ") + 2] for line in lines[1:]]
+    # The numbers of JSON.
+    options = ("--model", tiny_checkpoint, "--threshold", 0, "--relations", "P17, P27", "--format", "json")
+    relations = json.loads(docre("extract", files / "ada.txt", *options).out)[0]["relations"]
+    assert [row[4] if len(row) > 4 else "" for row in rows] == [str(item["evidence"])[1:-1] for item in relations]
+    assert any(item["evidence"] for item in relations)
+    # A wide character takes two columns of the terminal: the scores start at the same place in all lines.
+    before = [line[: re.search(r"SCORE|\d\.\d\d", line).start()] for line in lines[1:]]
     assert len({sum(2 if char in "中国" else 1 for char in text) for text in before}) == 1
     assert ran.err == "documents: 1, relations: 12\n"
 
@@ -195,6 +206,32 @@ def test_extract_passes_filters_on(docre, files, tiny_checkpoint):
     assert found == wanted[:1]
 
 
+def test_extract_says_which_names_no_document_has(docre, files, tiny_checkpoint):
+    options = ("--model", tiny_checkpoint, "--threshold", 0)
+    ran = docre("extract", files / "stories.jsonl", "--head", "Klara", "--tail", "Orla", *options)
+    assert (ran.code, ran.out.count("0 relations")) == (0, 3)
+    assert "No entity of any document is named 'Orla'. Did you mean 'Orle'?\n" in ran.err
+    assert "No entity of any document is named 'Klara'.\n" in ran.err
+    # One document that has it is enough.
+    ran = docre("extract", files / "stories.jsonl", "--head", "bo", *options)
+    assert "documents without an entity 'bo': 2" in ran.err
+    assert "No entity" not in ran.err
+    assert "No entity" not in docre("extract", files / "ada.txt", "--head", "she", *options).err
+
+
+def test_a_resumed_run_knows_the_names_that_the_first_one_missed(docre, files, tiny_checkpoint, monkeypatch):
+    from modeling_docre import extraction
+
+    arguments = ("extract", files / "stories.jsonl", "-o", files / "out.jsonl", "--model", tiny_checkpoint)
+    arguments = (*arguments, "--head", "Klara")
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_answers", lambda *_: 1 / 0)
+        assert "ZeroDivisionError" in docre(*arguments).err
+    ran = docre(*arguments, "--resume")
+    assert ran.code == 0, ran.err
+    assert "No entity of any document is named 'Klara'.\n" in ran.err
+
+
 def test_extract_says_when_no_entity_is_marked(docre, tiny_checkpoint, tmp_path):
     (tmp_path / "plain.txt").write_text("Ada was born in London.")
     ran = docre("extract", tmp_path / "plain.txt", "--model", tiny_checkpoint)
@@ -240,8 +277,12 @@ def test_a_failure_leaves_no_half_of_a_file(docre, files, tiny_checkpoint):
     assert len((files / "out.jsonl").read_text().splitlines()) == 4
 
 
-def test_an_unexpected_error_is_one_line_unless_a_traceback_is_asked_for(docre, files, tiny_checkpoint):
-    arguments = ("extract", files / "ada.txt", "--model", tiny_checkpoint, "--device", "nonsense")
+def test_an_unexpected_error_is_one_line_unless_a_traceback_is_asked_for(docre, files, tiny_checkpoint, monkeypatch):
+    def break_down(self, *arguments, **options):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(DocREForRelationExtraction, "forward", break_down)
+    arguments = ("extract", files / "ada.txt", "--model", tiny_checkpoint)
     ran = docre(*arguments)
     assert ran.code == 1
     assert ran.err.startswith("docre: error: RuntimeError: ")
@@ -295,6 +336,32 @@ def test_a_reader_that_has_seen_enough_is_no_error(files, tiny_checkpoint):
     assert first.startswith(b"Story 0: 3 entities")
     assert process.returncode == 1
     assert said == ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# docre relations
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_relations_lists_what_extract_takes(docre, files, tiny_checkpoint, tiny_bert_dir):
+    config = DocREForRelationExtraction.from_pretrained(tiny_checkpoint).config
+    ran = docre("relations", "--model", tiny_checkpoint)
+    assert (ran.code, ran.err) == (0, "")
+    assert [re.split("  +", line) for line in ran.out.splitlines()] == [
+        [relation, config.relation_names[relation]] for relation in config.relations
+    ]
+    assert docre("relations").out.startswith("P")
+    ran = docre("relations", "--model", tiny_bert_dir)
+    assert (ran.code, ran.out) == (1, "")
+    assert "is a 'bert' checkpoint, not a relation extraction model" in ran.err
+
+
+def test_extract_takes_relations_in_any_case_and_names_those_meant(docre, files):
+    ran = docre("extract", files / "ada.txt", "--relations", "Place of Birth", "--format", "json")
+    assert {relation["relation"] for relation in json.loads(ran.out)[0]["relations"]} == {"P19"}
+    ran = docre("extract", files / "ada.txt", "--relations", "birthplace")
+    assert ran.code == 1
+    assert "did you mean 'P19' (place of birth) or 'P569' (date of birth)? `docre relations` lists all 96." in ran.err
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -355,6 +422,7 @@ def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
     unlabelled = [{key: value for key, value in story(0).items() if key != "labels"}]
     (scored / "test.json").write_text(json.dumps(unlabelled))
     (scored / "deep.json").write_text("[" * 100_000)
+    (scored / "text.json").write_text(json.dumps([{"text": "Ada.", "entities": [{"mentions": []}, 3]}]))
     ran = docre("evaluate", scored / "result.json", scored / "test.json")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("docre: error: references: the data has no labels")
@@ -364,11 +432,13 @@ def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
         ((scored / "absent.json", scored / "gold.json"), r"absent\.json: there is no such file"),
         ((scored / "ada.txt", scored / "gold.json"), r"ada\.txt, line 1, column \d+: not JSON"),
         ((scored / "result.json", scored), "a folder, where a file should be"),
+        ((scored / "result.json", scored / "text.json"), r"text\.json, document 0: "),
         ((scored / "deep.json", scored / "gold.json"), r"deep\.json, line 1: not JSON that can be read"),
     ]:
         ran = docre("evaluate", *arguments)
         assert ran.code == 1
         assert re.search(message, ran.err), ran.err
+        assert "strict" not in ran.err, "there is no such option"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -484,8 +554,8 @@ def test_relation_words_that_hold_a_comma_are_one_relation():
     from modeling_docre.cli import _relations
 
     config = DocREConfig.for_method("atlop", {"P1412": "languages spoken, written or signed", "P17": "country"})
-    assert _relations(["languages spoken, written or signed", "P17, country"], config) == [
-        "languages spoken, written or signed", "P17", "country",
+    assert _relations(["Languages spoken, written or signed", "P17, country"], config) == [
+        "Languages spoken, written or signed", "P17", "country",
     ]  # fmt: skip
     assert _relations(None, config) is None
     with pytest.raises(ValueError, match="--relations names nothing"):

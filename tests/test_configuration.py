@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -36,10 +37,71 @@ def test_unknown_relations_come_with_a_suggestion():
         config.class_of("contry")
     with pytest.raises(ValueError, match=r"did you mean 'P131' \(located in\)"):
         config.class_of("P1311")
-    with pytest.raises(ValueError, match="it knows 2"):
+    with pytest.raises(ValueError, match=r"it knows 2: 'P17' \(country\), 'P131' \(located in\)\.$"):
         config.class_of("zzzzzz")
     with pytest.raises(ValueError, match="'NA' is not a relation"):
         config.class_of("NA")
+
+
+WORDS = {
+    "P17": "country",
+    "P19": "place of birth",
+    "P1365": "replaces",
+    "P569": "date of birth",
+    "P20": "place of death",
+    "P131": "located in the administrative territorial entity",
+    "P108": "employer",
+    "P6": "head of government",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("birthplace", ["P19", "P569"]),
+        ("birth place", ["P19"]),
+        ("Birth", ["P19", "P569"]),
+        ("born in", ["P19", "P569"]),
+        ("died", ["P20"]),
+        ("employed by", ["P108"]),
+        ("head of goverment", ["P6"]),
+        ("located in", ["P131"]),
+        ("P191", ["P19"]),
+        ("wife", []),
+        ("P9999", []),
+        ("the", []),
+    ],
+)
+def test_suggestions_are_the_relations_that_share_words(name, meant):
+    config = DocREConfig.for_method("atlop", WORDS)
+    with pytest.raises(ValueError, match="is not a relation of this model") as raised:
+        config.relation_id(name)
+    said = str(raised.value)
+    assert said.endswith("model.config.relation_names has all 8.")
+    before, asked, after = said.partition("; did you mean ")
+    assert re.findall(r"'(P\d+)' \(", after) == meant
+    if not meant:
+        assert not asked
+        assert "it knows 8, such as 'P17' (country), 'P19' (place of birth), " in before
+
+
+def test_relations_without_words_are_suggested_as_they_are():
+    config = DocREConfig.for_method("atlop", ["born in", "studied at", "works for", "a", "b", "c"])
+    with pytest.raises(ValueError, match=r"did you mean 'studied at'\? model\.config\.relations has all 6\.$"):
+        config.relation_id("studied")
+
+
+def test_a_relation_may_be_given_in_another_way_where_only_one_is_like_it():
+    config = DocREConfig.for_method("atlop", {**WORDS, "p6": "Country", "P1": "replaces"})
+    for name in ("P19", "p19", "place of birth", "Place of Birth", " place  of birth", "place_of_birth"):
+        assert config.relation_id(name) == "P19"
+    assert [config.relation_id(name) for name in ("P6", "p6", "country", "Country")] == ["P6", "p6", "P17", "p6"]
+    for name, several in [
+        ("COUNTRY", r"'P17' \(country\) or 'p6' \(Country\)"),
+        ("replaces", r"'P1365' \(replaces\) or 'P1' \(replaces\)"),
+    ]:
+        with pytest.raises(ValueError, match=f"several relations: pass an id, {several}"):
+            config.relation_id(name)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +222,7 @@ def test_settings_out_of_range_are_named(settings, message):
 
 
 def test_errors_of_for_method():
-    with pytest.raises(ValueError, match=r"There is no method 'bert'\. Methods: atlop"):
+    with pytest.raises(ValueError, match=r"There is no method 'bert'\. Known names: atlop"):
         DocREConfig.for_method("bert")
     with pytest.raises(ValueError, match=r"pass a list, relations=\['P17'\]"):
         DocREConfig.for_method("atlop", "P17")
@@ -169,9 +231,9 @@ def test_errors_of_for_method():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"emb_sise": 64}, r"'emb_sise' is not a setting of DocREConfig; did you mean 'emb_size'\?"),
+        ({"emb_sise": 64}, r"'emb_sise' is not a setting of DocREConfig. Did you mean 'emb_size'\?"),
         ({"entity_type": ["PER"]}, r"did you mean 'entity_types'\?"),
-        ({"zzzzzzzz": None}, r"'zzzzzzzz' is not a setting of DocREConfig; help\(DocREConfig\) lists them"),
+        ({"zzzzzzzz": None}, r"'zzzzzzzz' is not a setting of DocREConfig. help\(DocREConfig\) lists them"),
     ],
 )
 def test_settings_that_there_are_not_come_with_a_suggestion(tiny_bert_dir, settings, message):

@@ -119,6 +119,23 @@ def test_errors_of_from_encoder_print_the_code_to_write(tiny_bert_dir):
         DocREForRelationExtraction.from_encoder(tiny_bert_dir, "nothing", RELATIONS)
 
 
+@pytest.mark.parametrize("name", ["/nonexistent/bert", "./bert", "../bert", "~/bert", "models/of/bert"])
+def test_a_folder_that_is_missing_is_not_taken_for_a_repository(name):
+    from modeling_docre import DocREConfig, DocREProcessor
+    from modeling_docre.original_checkpoints import import_checkpoint
+
+    for load in (
+        lambda: DocREForRelationExtraction.from_encoder(name, relations=RELATIONS),
+        lambda: DocREForRelationExtraction.from_pretrained(name),
+        lambda: DocREProcessor.from_encoder(name, config=DocREConfig()),
+        lambda: DocREProcessor.from_pretrained(name),
+        lambda: import_checkpoint("atlop.pt", "atlop", name, "imported"),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"There is no folder {name}") as raised:
+            load()
+        assert ("write /" in str(raised.value)) == name.startswith("~")
+
+
 def test_from_encoder_takes_the_encoder_of_another_of_our_models(tiny_bert_dir, tmp_path):
     first = make(tiny_bert_dir)
     first.save_pretrained(tmp_path)

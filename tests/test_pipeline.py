@@ -406,6 +406,23 @@ def test_unknown_parameters_are_refused_with_those_that_exist(tiny_checkpoint, p
         pipeline("docre", model=str(tiny_checkpoint), aggregation_strategy="simple")
 
 
+def test_a_name_that_a_document_alone_does_not_have_is_a_warning(pipe, caplog):
+    assert pipe(ADA, head="Adda", tail="Nobody")["relations"] == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "No entity of the document is named 'Adda', so there are no relations. Did you mean 'Ada'?",
+        "No entity of the document is named 'Nobody', so there are no relations.",
+    ]
+    caplog.clear()
+    byron = Document.from_markup("[Ada Byron](:PER) met [Bo](:PER), who lived in [Adaton](:LOC).")
+    pipe(byron, head="ada", tail="Lord Byron")
+    assert caplog.records[0].getMessage().endswith(" Did you mean 'Ada Byron' or 'Adaton'?")
+    assert caplog.records[1].getMessage().endswith(" Did you mean 'Ada Byron'?")
+    caplog.clear()
+    pipe(ADA, head="ada")
+    assert [answer["relations"] for answer in pipe([ADA, ADA], head="Nobody")] == [[], []]
+    assert not caplog.records
+
+
 def test_an_entity_that_is_not_there_and_a_batch_of_nothing(pipe):
     with pytest.raises(ValueError, match="no entity 3: document 'Ada' has 3"):
         pipe(ADA, head=3)

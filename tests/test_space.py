@@ -592,7 +592,8 @@ def test_docre_demo_serves_until_it_is_interrupted(tiny_checkpoint):
     finally:
         program.send_signal(signal.SIGINT)
         out, err = program.communicate(timeout=60)
-    assert f"127.0.0.1:{port}" in out.decode()
+    assert f"The page is at http://127.0.0.1:{port}/" in out.decode()
+    assert b"share" not in out + err
     assert b"Traceback" not in err
 
 

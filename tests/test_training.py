@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.metrics.docred.scoring import score
+from modeling_docre.remote_code import CODE_FILES
 from modeling_docre.training import DocRETrainer, DocRETrainingArguments, last_checkpoint
 
 # What training does
@@ -60,6 +61,14 @@ def test_half_precision_weights_halve_the_saved_model_and_load_as_float32(tiny_b
     assert_close(halved, parameters(saved), 0.0)
     sizes = [Path(folder, "model.safetensors").stat().st_size for folder in (tmp_path / "final", exact.name_or_path)]
     assert sizes[0] < 0.7 * sizes[1]
+    # The code lies beside them, and goes again.
+    trainer.save_model(tmp_path / "final", include_code=True)
+    assert (tmp_path / "final" / "model.safetensors").stat().st_size == sizes[0]
+    assert "custom_pipelines" in json.loads((tmp_path / "final" / "config.json").read_text())
+    assert "auto_map" in json.loads((tmp_path / "final" / "processor_config.json").read_text())
+    assert {*CODE_FILES, "README.md"} <= {path.name for path in (tmp_path / "final").iterdir()}
+    trainer.save_model(tmp_path / "final")
+    assert not list((tmp_path / "final").glob("*.py"))
     # As `push_to_hub` does before it uploads.
     trainer.save_model(_internal_call=True)
     assert (tmp_path / "model.safetensors").stat().st_size == sizes[0]
