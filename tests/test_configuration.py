@@ -232,7 +232,7 @@ def test_errors_of_for_method():
     ("settings", "message"),
     [
         ({"emb_sise": 64}, r"'emb_sise' is not a setting of DocREConfig. Did you mean 'emb_size'\?"),
-        ({"entity_type": ["PER"]}, r"did you mean 'entity_types'\?"),
+        ({"entity_type": ["PER"]}, r"Did you mean 'entity_types'\?"),
         ({"zzzzzzzz": None}, r"'zzzzzzzz' is not a setting of DocREConfig. help\(DocREConfig\) lists them"),
     ],
 )
