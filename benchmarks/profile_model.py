@@ -40,7 +40,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "localized context": (head_bilinear, "localized_context"),
     "projections": (head_bilinear, "_project"),
     "bilinear": (head_bilinear.BilinearHead, "classify"),
-    "loss": (assembly.DocREForRelationExtraction, "_losses"),
+    "loss": (assembly, "method_losses"),
 }
 
 

@@ -127,7 +127,9 @@ def finished(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]
 
 
 def made_with(row: Row, rate: str, seed: int) -> dict[str, Any]:
-    """Return what the figures of a run depend on: the overrides, and the recipe with what it extends."""
+    """Return what tells a run from others: the overrides, and the recipe with what it extends. Code and data may
+    change too: then pass another folder.
+    """
     return {"overrides": overrides(row, rate, seed), "recipe": recipe_digest()}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .attention import at_least_float32
 from .decisions import best_threshold
 from .encoding import localized_context
 
@@ -37,7 +38,7 @@ def sentence_attention(
     """
     sentences = int(sentence_ids.max()) + 1 if sentence_ids.numel() else 0
     if not sentences:
-        return entity_attention.new_zeros(len(cells), 0)
+        return at_least_float32(entity_attention.new_zeros(len(cells), 0))
     step = max(1, _MEMBERSHIP_BUDGET // sentence_ids.numel())
     parts = []
     for some in torch.arange(sentences, device=sentence_ids.device).split(step):

@@ -88,7 +88,6 @@ def method_losses(
     if config.contrastive_weight:
         losses["contrastive"] = config.contrastive_weight * contrastive_loss(config, embeddings, labels)
     rows = rows_in_mean(config, pairs, num_entities)
-    anchors = count_anchors(config, labels)
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
@@ -100,7 +99,7 @@ def method_losses(
         share = rows / num_items_in_batch
         if num_anchors_in_batch is not None:
             # A step without anchors has nothing to divide.
-            share = anchors / torch.as_tensor(num_anchors_in_batch).clamp(min=1)
+            share = count_anchors(config, labels) / torch.as_tensor(num_anchors_in_batch).clamp(min=1)
         losses["contrastive"] = losses["contrastive"] * share
     return {config.loss: total / num_items_in_batch, **losses}
 

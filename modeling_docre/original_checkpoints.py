@@ -147,6 +147,7 @@ class _File:
     tensors: Mapping[str, Tensor]
     wrappers: list[str] = field(default_factory=list)
     prefix: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def name(self, published: str) -> str:
         """Return what a tensor is called in the file, or would be."""
@@ -269,9 +270,13 @@ def _read(path: Path) -> _File:
             "it, load it once with torch.load(..., weights_only=False) and save {name: tensor} with safetensors."
         ) from None
     wrappers: list[str] = []
+    beside: dict[str, str] = {}
     for _ in _NESTS:
         key = next((key for key in _NESTS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)), None)
         if key is not None:
+            for other, value in found.items():
+                if other != key and (number := _count_tensors(value)):
+                    beside[".".join([*wrappers, str(other)])] = f"tensors beside the weights: {number}"
             found = found[key]
             wrappers.append(key)
     if not isinstance(found, Mapping):
@@ -280,12 +285,24 @@ def _read(path: Path) -> _File:
     if not tensors:
         raise OriginalCheckpointError(f"{path}: a dict without tensors ({', '.join(map(str, list(found)[:5]))}).")
     prefix = ""
+    # A copy that averages weights counts its steps beside them.
+    weights = [name for name, tensor in tensors.items() if tensor.ndim]
     while before := next(
-        (word for word in _PREFIXES if all(name.startswith(prefix + word) for name in tensors)), None
+        (word for word in _PREFIXES if weights and all(name.startswith(prefix + word) for name in weights)), None
     ):
         prefix += before
         wrappers.append(before)
-    return _File(path, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, wrappers, prefix)
+    beside |= {name: "no weight" for name in tensors if not name.startswith(prefix)}
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return _File(path, own, wrappers, prefix, beside)
+
+
+def _count_tensors(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(map(_count_tensors, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_count_tensors, value))
+    return int(isinstance(value, Tensor))
 
 
 def _check_layout(file: _File, method: str, head: str) -> _Layout:
@@ -384,10 +401,11 @@ def _relations(
 
 
 def _load(file: _File, model: DocREForRelationExtraction, layout: _Layout) -> ImportReport:
-    report = ImportReport(wrappers=file.wrappers)
+    report = ImportReport(unused=dict(file.beside), wrappers=file.wrappers)
     expected = model.state_dict()
     ours = {layout.published(name): name for name in expected}
     state: dict[str, Tensor] = {}
+    taken: dict[str, str] = {}
     problems: list[str] = []
     wrong: list[str] = []
     for name, tensor in file.tensors.items():
@@ -395,6 +413,10 @@ def _load(file: _File, model: DocREForRelationExtraction, layout: _Layout) -> Im
         modern = re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_NORMS[old[1]]}", name)
         if modern in ours:
             known = expected[ours[modern]]
+            if modern in taken:
+                problems.append(f"{file.name(taken[modern])} and {file.name(name)} are one tensor of the model")
+                wrong.append(name)
+            taken[modern] = name
             state[ours[modern]] = tensor.to(known.dtype)
             if tensor.shape != known.shape:
                 problems.append(

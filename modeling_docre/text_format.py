@@ -45,7 +45,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     text = _check_text(data.get("text"), reading)
     field = "entities"
     given = data.get(field)
-    if given is None and data.get("vertexSet") is not None:
+    if given is None and data.get("vertexSet"):
         reading.nonsense(
             "vertexSet beside a text",
             "vertexSet",

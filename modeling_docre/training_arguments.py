@@ -160,7 +160,7 @@ def without_folders(value: Any, *, always: bool = False) -> Any:
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(without_folders, value))
-    return Path(value).name if isinstance(value, str) and (always or os.path.isabs(value)) else value
+    return Path(value).name if isinstance(value, str | os.PathLike) and (always or os.path.isabs(value)) else value
 
 
 __all__ = ["SECRETS", "DocRETrainingArguments", "without_folders"]

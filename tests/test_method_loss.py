@@ -10,8 +10,13 @@ from training_helpers import RELATIONS, fictional, make, trainer_for
 
 from modeling_docre import DocREConfig, Document
 from modeling_docre.contrastive import supervised_contrastive_loss
-from modeling_docre.losses import adaptive_thresholding_loss
-from modeling_docre.method_loss import check_loss_arguments, count_anchors, method_losses, rows_in_mean
+from modeling_docre.method_loss import (
+    LOSS_FUNCTIONS,
+    check_loss_arguments,
+    count_anchors,
+    method_losses,
+    rows_in_mean,
+)
 
 SIZES = {"axial_layers": 2, "axial_heads": 4}
 WIDTH = 6
@@ -200,8 +205,12 @@ def test_the_check_of_arguments_draws_nothing():
 
 
 @pytest.mark.slow
-def test_the_main_loss_compiles_as_a_whole():
-    config = config_for()
+@pytest.mark.parametrize(
+    ("loss", "arguments"), [("atl", {}), ("atl", {"negative_label_rate": 1.0}), ("pmt", {"entropy": False})]
+)
+def test_the_main_loss_compiles_as_a_whole(loss, arguments):
+    config = config_for(loss=loss, loss_arguments=arguments)
     batch = rows(7, [1, 2])
     compiled = torch.compile(losses_of, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(config, batch)["atl"], adaptive_thresholding_loss(*batch[:2]))
+    want = LOSS_FUNCTIONS[loss](*batch[:2], **arguments)
+    torch.testing.assert_close(compiled(config, batch)[loss], want)

@@ -685,7 +685,9 @@ def test_no_place_of_this_machine_is_in_what_is_saved(tiny_encoder, tmp_path, mo
 
 def test_a_pickle_of_the_arguments_tells_no_folder_and_a_copy_keeps_everything(tmp_path):
     args = DocRETrainingArguments("../private-home/run", hub_token="secret-token", lr_scheduler_kwargs={"power": 2})
+    args.freeze_layers, args.frozen_cache_dir = 1, tmp_path / "cache"
     saved = pickle.loads(pickle.dumps(args))
+    assert saved.frozen_cache_dir == "cache"
     assert (saved.output_dir, saved.hub_token, saved.lr_scheduler_kwargs) == ("run", None, {"power": 2})
     for copied in (copy.copy(args), copy.deepcopy(args)):
         assert copied.to_dict() == args.to_dict()

@@ -237,6 +237,32 @@ def test_what_is_around_the_tensors_is_taken_off_and_said(tmp_path, bert, capsys
     assert f"not used: {prefix}bilinear.weight (" in said
 
 
+def test_tensors_beside_the_weights_are_accounted_for(tmp_path, bert):
+    original, state = published("atlop", bert)
+    averaged = {"n_averaged": torch.tensor(3)} | {f"module.{name}": tensor for name, tensor in state.items()}
+    content = {"state_dict": averaged, "temperature": torch.ones(1), "optimizer": {"state": {0: {"m": torch.ones(2)}}}}
+    torch.save({"model": content, "epoch": 3, "ema": {"w": torch.ones(2), "b": torch.ones(2)}}, tmp_path / "file.pt")
+    model, report = import_checkpoint(tmp_path / "file.pt", "atlop", bert, relations=["r1", "r2", "r3"])
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert report.wrappers == ["model", "state_dict", "module."]
+    beside = {name: reason for name, reason in report.unused.items() if not name.startswith("module.")}
+    assert beside == {
+        "ema": "tensors beside the weights: 2",
+        "model.temperature": "tensors beside the weights: 1",
+        "model.optimizer": "tensors beside the weights: 1",
+        "n_averaged": "no weight",
+    }
+
+
+def test_two_tensors_for_one_place_are_refused(tmp_path, bert):
+    _, state = published("atlop", bert)
+    name = "model.embeddings.LayerNorm.weight"
+    torch.save({**state, name.replace("weight", "gamma"): state[name] + 1}, tmp_path / "file.pt")
+    with pytest.raises(OriginalCheckpointError, match=r"LayerNorm\.weight and .*LayerNorm\.gamma are one tensor"):
+        import_checkpoint(tmp_path / "file.pt", "atlop", bert, relations=["r1", "r2", "r3"])
+
+
 def test_the_tokenizer_comes_along_where_there_is_one(tmp_path, tiny_bert_dir, bert):
     _, state = published("atlop", bert)
     save_file(state, tmp_path / "weights.safetensors")

@@ -44,10 +44,11 @@ def test_any_pairs_in_any_order(name):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("counts", [[0], [1], [0, 2], [1, 1]])
-def test_few_entities(name, counts, training):
+@pytest.mark.parametrize("mask_padding", [False, True])
+@pytest.mark.parametrize("counts", [[0], [1], [0, 2], [1, 1], [3]])
+def test_few_entities(name, counts, mask_padding, training):
     counts = torch.tensor(counts)
-    head = MAKERS[name]().train(training)
+    head = MAKERS[name](mask_padding=mask_padding).train(training)
     inputs = [tensor.requires_grad_() for tensor in documents(counts)]
     pairs = all_pairs(counts)
     logits = head.classify(head.pair_embeddings(*inputs, counts, pairs))

@@ -163,6 +163,23 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
     assert_close(first, second, 1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("normalise", ["global", "micro-batch"])
+def test_contrastive_anchors_count_alike_in_two_processes_and_in_one(tiny_bert_dir, tmp_path, normalise):
+    # Nine documents, one a batch: in the last step, one process has a filler.
+    script = Path(__file__).with_name("training_script.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    command = [str(script), str(tiny_bert_dir)]
+    options = ["--method=pemscl", "--batch=1", f"--normalise={normalise}"]
+    one = [sys.executable, *command, str(tmp_path / "one"), *options, "--accumulate=2"]
+    subprocess.run(one, check=True, env=environment)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    subprocess.run([*launcher, *command, str(tmp_path / "two"), *options], check=True, env=environment)
+    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    assert_close(first, second, 1e-6)
+
+
 def test_leaving_the_processes_waits_for_their_threads():
     script = """
 import os, torch

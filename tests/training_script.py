@@ -38,6 +38,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max_pairs", type=int)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--normalise", default="global")
+    parser.add_argument("--method", default="atlop")
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--resume", action="store_true")
@@ -45,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 
 def train(options: argparse.Namespace) -> None:
-    model, processor = make(options.encoder, dropout=options.dropout)
+    model, processor = make(options.encoder, dropout=options.dropout, method=options.method)
     documents = [fictional(number) for number in range(9)]
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
     args = arguments(
@@ -77,7 +78,7 @@ def train(options: argparse.Namespace) -> None:
         "steps": output.global_step,
         "metrics": metrics,
         "losses": [entry["loss"] for entry in history],
-        "parts": [entry["loss_atl"] for entry in history],
+        "parts": [entry[f"loss_{model.config.loss}"] for entry in history],
         "predictions": [[[r.head, r.tail, r.relation] for r in relations] for relations in predictions],
     }
     options.folder.mkdir(parents=True, exist_ok=True)
