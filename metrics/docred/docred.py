@@ -8,7 +8,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from .scoring import ScoringError, UnlabelledError, read_document, read_mention, read_prediction, read_text, score
+from .rows import ScoringError, UnlabelledError, read_document, read_mention, read_prediction, read_text
+from .scoring import score
 
 _DESCRIPTION = """\
 Scores document-level relation extraction exactly as the official DocRED scorer does (precision, recall, F1, evidence,

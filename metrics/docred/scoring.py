@@ -1,6 +1,7 @@
 """Scores for document-level relation extraction, equal to the official DocRED scorer to the last digit.
 
-One file on the standard library alone: it travels with the `evaluate` module, and scores the same without torch.
+With `rows.py` on the standard library alone: both travel with the `evaluate` module, and score the same without
+torch.
 
 Sources: the official scorer (Yao et al., 2019, DocRED) for precision, recall, F1, evidence and Ign F1; Tan et al.
 (2022, Re-DocRED) for frequent / long-tail and intra / inter; the paper on easy relation augmentation (ERA,
@@ -13,11 +14,25 @@ import json
 import logging
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import index, itemgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from .rows import (
+    Entities,
+    Gold,
+    Label,
+    ScoringError,
+    Triple,
+    UnlabelledError,
+    read_integer,
+    read_labelled,
+    read_prediction,
+    read_predictions,
+    read_references,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,47 +41,7 @@ MACRO_THRESHOLDS = (500, 200, 100)
 NUM_HEAD_RELATIONS = 10
 NUM_TAIL_RELATIONS = 20
 
-Triple = tuple[str, int, int, str]
-"""Title of the document, head entity, tail entity, relation: what makes two predictions the same one."""
-
-Entities = Sequence[Sequence[Mapping[str, Any]]]
-"""A document's `vertexSet`: entities, each a list of mentions."""
-
-_ROW = '{"title": "...", "h_idx": 0, "t_idx": 1, "r": "P17", "evidence": [0]}'
-_LABEL = '{"h": 0, "t": 1, "r": "P17", "evidence": [0]}'
 _relation_of = itemgetter(3)
-
-
-class ScoringError(ValueError):
-    """Predictions or reference documents that cannot be scored; the message names the row and the field."""
-
-
-class UnlabelledError(ScoringError):
-    """A reference or training document has no labels, so there is nothing to score against."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One gold relation of a document.
-
-    Args:
-        head (`int`): Position of the head entity in the document's `vertexSet`.
-        tail (`int`): Position of the tail entity.
-        relation (`str`): Relation id, such as `"P17"`.
-        evidence (`tuple[int, ...]`): Numbers of the evidence sentences, repetitions kept.
-    """
-
-    head: int
-    tail: int
-    relation: str
-    evidence: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Gold:
-    evidence: dict[Triple, frozenset[int]]
-    evidence_total: int
-    entities: dict[str, Entities]
 
 
 def score(
@@ -132,8 +107,8 @@ def score(
 
     ```
     """
-    gold = _read_references(references)
-    predicted = _read_predictions(predictions)
+    gold = read_references(references)
+    predicted = read_predictions(predictions)
     _log_surprises(predicted, gold)
     correct = predicted.keys() & gold.evidence.keys()
     counts = _Counts(correct, predicted.keys(), gold.evidence.keys())
@@ -188,7 +163,7 @@ def relation_counts(documents: Iterable[Mapping[str, Any]]) -> Counter[str]:
         ScoringError: If a document is malformed.
     """
     counts: Counter[str] = Counter()
-    for *_, labels in _labelled(documents, "documents"):
+    for *_, labels in read_labelled(documents, "documents"):
         counts.update(relation for *_, relation in _distinct(labels))
     return counts
 
@@ -241,10 +216,10 @@ def _frequency(triple: Triple) -> str:
     return "frequent" if triple[3] in FREQUENT_RELATIONS else "long_tail"
 
 
-def _distance(gold: _Gold) -> Callable[[Triple], str | None]:
+def _distance(gold: Gold) -> Callable[[Triple], str | None]:
     def sentences_of(entity: Sequence[Mapping[str, Any]], where: str) -> set[int]:
         known = (mention["sent_id"] for mention in entity if mention.get("sent_id") is not None)
-        return {_integer(sentence, where, "sent_id") for sentence in known}
+        return {read_integer(sentence, where, "sent_id") for sentence in known}
 
     sentences = {
         title: [sentences_of(entity, f"references ({title!r})") for entity in entities]
@@ -285,7 +260,7 @@ def _macro(
 
 
 def _scan_training(
-    train: Iterable[Mapping[str, Any]], name: str, correct: Collection[Triple], gold: _Gold
+    train: Iterable[Mapping[str, Any]], name: str, correct: Collection[Triple], gold: Gold
 ) -> tuple[int, Counter[str]]:
     # Only facts of correct predictions can matter, so those are looked up in the training file: collecting all facts
     # of the distant file, as the official scorer does, takes more than a gigabyte.
@@ -296,7 +271,7 @@ def _scan_training(
     wanted = set().union(*facts)
     seen: set[tuple[str, str, str]] = set()
     counts: Counter[str] = Counter()
-    for where, _, entities, labels in _labelled(train, name):
+    for where, _, entities, labels in read_labelled(train, name):
         for head, tail, relation in _distinct(labels):
             counts[relation] += 1
             seen |= wanted & _facts(entities, head, tail, relation, where)
@@ -315,192 +290,7 @@ def _distinct(labels: Iterable[Label]) -> set[tuple[int, int, str]]:
     return {(label.head, label.tail, label.relation) for label in labels}
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
-
-
-def _read_predictions(predictions: Iterable[Mapping[str, Any]]) -> dict[Triple, frozenset[int]]:
-    _refuse_file(predictions, "predictions", f"rows such as {_ROW}")
-    predicted: dict[Triple, frozenset[int]] = {}
-    for number, row in enumerate(predictions):
-        triple, evidence = read_prediction(row, f"predictions[{number}]")
-        predicted.setdefault(triple, frozenset(evidence))
-    return predicted
-
-
-def read_prediction(row: Mapping[str, Any], where: str = "prediction") -> tuple[Triple, tuple[int, ...]]:
-    """Checks one row of a submission.
-
-    Args:
-        row (`Mapping`): `title`, `h_idx`, `t_idx`, `r` and optionally `evidence`; other keys are ignored.
-        where (`str`, *optional*, defaults to `"prediction"`): Place of the row, for the error message.
-
-    Returns:
-        `tuple[Triple, tuple[int, ...]]`: the triple and its evidence sentences.
-
-    Raises:
-        ScoringError: If a key is missing or a value has the wrong type.
-    """
-    if not isinstance(row, Mapping):
-        raise ScoringError(f"{where}: expected a row such as {_ROW}, got {row!r:.80}")
-    for key in ("title", "h_idx", "t_idx", "r"):
-        if row.get(key) is None:
-            raise ScoringError(f"{where}: '{key}' is missing; a row is {_ROW}")
-    triple = (
-        read_text(row["title"], where, "title"),
-        _integer(row["h_idx"], where, "h_idx"),
-        _integer(row["t_idx"], where, "t_idx"),
-        read_text(row["r"], where, "r"),
-    )
-    return triple, _evidence(row.get("evidence"), where)
-
-
-def _read_references(references: Iterable[Mapping[str, Any]]) -> _Gold:
-    gold: dict[Triple, frozenset[int]] = {}
-    all_entities: dict[str, Entities] = {}
-    total = 0
-    for where, document, entities, labels in _labelled(references, "references"):
-        title = read_text(document.get("title"), where, "title")
-        if all_entities.get(title, entities) != entities:
-            logger.warning(
-                "%s: another document with other entities has the same title; their labels are joined", where
-            )
-        all_entities[title] = entities
-        for label in labels:
-            gold[title, label.head, label.tail, label.relation] = frozenset(label.evidence)
-            total += len(label.evidence)
-    return _Gold(gold, total, all_entities)
-
-
-def _labelled(
-    documents: Iterable[Mapping[str, Any]], name: str
-) -> Iterator[tuple[str, Mapping[str, Any], Entities, list[Label]]]:
-    _refuse_file(documents, name, "documents in DocRED's form")
-    total = 0
-    unlabelled: list[str] = []
-    for document in documents:
-        where = f"{name}[{total}]"
-        if not isinstance(document, Mapping):
-            raise ScoringError(f"{where}: expected a document in DocRED's form, got {document!r:.80}")
-        where += f" ({document.get('title')!r})"
-        entities, labels = read_document(document, where)
-        total += 1
-        if labels is None:
-            unlabelled.append(where)
-        else:
-            yield where, document, entities, labels
-    if unlabelled and len(unlabelled) == total:
-        mend = "pass the labelled training documents"
-        if name == "references":
-            mend = (
-                "DocRED's test split is scored on CodaLab only, so make its file with write_submission, or score "
-                "against a labelled split"
-            )
-        raise UnlabelledError(f"{name}: the data has no labels (none of {total} documents); {mend}")
-    if unlabelled:
-        raise UnlabelledError(
-            f"{name}: {len(unlabelled)} of {total} documents have no labels, the first is {unlabelled[0]}; give those "
-            'without relations "labels": [], and leave unlabelled ones out'
-            + (" together with their predictions" if name == "references" else "")
-        )
-
-
-def _refuse_file(rows: object, name: str, expected: str) -> None:
-    if isinstance(rows, (str, bytes, Path, Mapping)) or not isinstance(rows, Iterable):
-        raise ScoringError(
-            f"{name}: expected a list of {expected}, got {type(rows).__name__}; read files with read_json(path) first"
-        )
-
-
-def read_document(document: Mapping[str, Any], where: str = "document") -> tuple[Entities, list[Label] | None]:
-    """Checks the entities and labels of one document in DocRED's form.
-
-    Args:
-        document (`Mapping`): `vertexSet` and `labels`; other keys are ignored.
-        where (`str`, *optional*, defaults to `"document"`): Place of the document, for the error message.
-
-    Returns:
-        `tuple`: the `vertexSet` (list of entities, each a list of mentions) and the labels, `None` if there are none.
-
-    Raises:
-        ScoringError: If a key is missing, a value has the wrong type or a label names an entity that is not there.
-    """
-    entities, labels = document.get("vertexSet"), document.get("labels")
-    if not isinstance(entities, (list, tuple)):
-        raise ScoringError(f"{where}: 'vertexSet' must be a list of entities, each a list of mentions")
-    for number, entity in enumerate(entities):
-        if not isinstance(entity, (list, tuple)) or not all(isinstance(mention, Mapping) for mention in entity):
-            raise ScoringError(f"{where}: vertexSet[{number}] must be a list of mentions, each a dict")
-    if labels is None:
-        return entities, None
-    if not isinstance(labels, (list, tuple)):
-        raise ScoringError(f"{where}: 'labels' must be a list of labels such as {_LABEL}")
-    return entities, [_label(label, f"{where}: labels[{i}]", len(entities)) for i, label in enumerate(labels)]
-
-
-def _label(label: Mapping[str, Any], where: str, num_entities: int) -> Label:
-    if not isinstance(label, Mapping):
-        raise ScoringError(f"{where}: expected a label such as {_LABEL}, got {label!r:.80}")
-    head, tail = _integer(label.get("h"), where, "h"), _integer(label.get("t"), where, "t")
-    for key, entity in (("h", head), ("t", tail)):
-        if not 0 <= entity < num_entities:
-            raise ScoringError(f"{where}: '{key}' is {entity}, but the document has {num_entities} entities")
-    return Label(head, tail, read_text(label.get("r"), where, "r"), _evidence(label.get("evidence"), where))
-
-
-def read_mention(mention: Mapping[str, Any], where: str = "mention") -> dict[str, Any]:
-    """Checks what the scores read of a mention.
-
-    Args:
-        mention (`Mapping`): `name` and `sent_id`, each of which may be missing; other keys are ignored.
-        where (`str`, *optional*, defaults to `"mention"`): Place of the mention, for the error message.
-
-    Returns:
-        `dict[str, Any]`: `name` and `sent_id`, `None` where missing.
-
-    Raises:
-        ScoringError: If a value has the wrong type.
-    """
-    name, sentence = mention.get("name"), mention.get("sent_id")
-    return {
-        "name": None if name is None else read_text(name, where, "name"),
-        "sent_id": None if sentence is None else _integer(sentence, where, "sent_id"),
-    }
-
-
-# Tables hold integers of 64 bits and text that can be encoded; what neither file nor table can hold is refused here.
-
-
-def read_text(value: Any, where: str, key: str) -> str:
-    """Checks a value that must be text; `where` and `key` name it in the `ScoringError`."""
-    if not isinstance(value, str):
-        raise ScoringError(f"{where}: '{key}' must be a string, got {value!r:.80}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ScoringError(f"{where}: '{key}' is {value!r:.80}: half of a surrogate pair is no character") from None
-    return value
-
-
-def _integer(value: Any, where: str, key: str) -> int:
-    try:
-        # Tables turn a column of integers with a gap into floats; 3.0 is entity 3 for the official scorer too.
-        number = int(value) if isinstance(value, float) and value.is_integer() else index(value)
-    except TypeError:
-        raise ScoringError(f"{where}: '{key}' must be an integer, got {value!r:.80}") from None
-    if not -(2**63) <= number < 2**63:
-        raise ScoringError(f"{where}: '{key}' is {value!r:.80}, which is out of range for an integer of 64 bits")
-    return number
-
-
-def _evidence(value: Any, where: str) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise ScoringError(f"{where}: 'evidence' must be a list of sentence numbers, got {value!r:.80}")
-    return tuple(_integer(sentence, where, "evidence") for sentence in value)
-
-
-def _log_surprises(predicted: Collection[Triple], gold: _Gold) -> None:
+def _log_surprises(predicted: Collection[Triple], gold: Gold) -> None:
     unknown, outside = [], []
     for triple in predicted:
         entities = gold.entities.get(triple[0])
@@ -578,3 +368,6 @@ def read_json(path: str | Path) -> Any:
         if isinstance(error, ScoringError):
             raise
         raise ScoringError(f"{path}: not a JSON file ({error})") from None
+
+
+__all__ = ["ScoringError", "UnlabelledError", "read_json", "relation_counts", "score", "write_submission"]
