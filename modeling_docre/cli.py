@@ -62,7 +62,9 @@ def _translate(message: str, options: argparse.Namespace) -> str:
         message = re.sub(r" Or pass strict=False[\w ]+\.|, or pass strict=False[\w ]+", "", message)
     if options.run is _extract:
         model = "" if options.model is None else f" --model {options.model}"
-        message = re.sub(r"model\.config\.relation\w+ has all", f"`docre relations{model}` lists all", message)
+        lists = f"`docre relations{model}` lists all"
+        # A function, because backslashes of a path mean something in a replacement.
+        message = re.sub(r"model\.config\.relation\w+ has all", lambda _: lists, message)
     return message
 
 

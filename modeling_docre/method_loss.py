@@ -87,7 +87,13 @@ def method_losses(
     losses = {}
     if config.contrastive_weight:
         losses["contrastive"] = config.contrastive_weight * contrastive_loss(config, embeddings, labels)
+    share: Any = 1.0
     rows = rows_in_mean(config, pairs, num_entities)
+    if losses and num_items_in_batch is not None:
+        share = rows / num_items_in_batch
+        if num_anchors_in_batch is not None:
+            # A step without anchors has nothing to divide.
+            share = count_anchors(config, labels) / torch.as_tensor(num_anchors_in_batch).clamp(min=1)
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
@@ -95,13 +101,7 @@ def method_losses(
     if num_items_in_batch is None:
         return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
     total = function(logits, labels, reduction="sum", **arguments)
-    if losses:
-        share = rows / num_items_in_batch
-        if num_anchors_in_batch is not None:
-            # A step without anchors has nothing to divide.
-            share = count_anchors(config, labels) / torch.as_tensor(num_anchors_in_batch).clamp(min=1)
-        losses["contrastive"] = losses["contrastive"] * share
-    return {config.loss: total / num_items_in_batch, **losses}
+    return {config.loss: total / num_items_in_batch, **{name: loss * share for name, loss in losses.items()}}
 
 
 def contrastive_loss(config: DocREConfig, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -45,7 +45,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     text = _check_text(data.get("text"), reading)
     field = "entities"
     given = data.get(field)
-    if given is None and data.get("vertexSet"):
+    if given is None and not _is_empty(data.get("vertexSet")):
         reading.nonsense(
             "vertexSet beside a text",
             "vertexSet",
@@ -107,6 +107,10 @@ def _check_text(text: object, reading: Reading) -> str:
     if not text.strip():
         raise reading.error("text", text, "there is not a single word", mend)
     return mend_surrogates(text, "text", reading)
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
 
 
 def _read_entity(

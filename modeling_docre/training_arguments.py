@@ -158,9 +158,11 @@ def without_folders(value: Any, *, always: bool = False) -> Any:
     """A setting in which a place of this machine is only its last name; `always` for a field that is a place."""
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)(map(without_folders, value))
-    return Path(value).name if isinstance(value, str | os.PathLike) and (always or os.path.isabs(value)) else value
+    if isinstance(value, str | os.PathLike) and (always or os.path.isabs(value)):
+        return Path(value).name or "."
+    return value
 
 
 __all__ = ["SECRETS", "DocRETrainingArguments", "without_folders"]

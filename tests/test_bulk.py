@@ -992,6 +992,17 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="the file behind the standard output has no name here")
+def test_output_that_is_redirected_into_the_folder_is_not_read(tiny_checkpoint, tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(100)))
+    command = [sys.executable, "-m", "modeling_docre.cli", "extract", ".", "--format", "jsonl"]
+    with (tmp_path / "out.jsonl").open("w") as stream:
+        command += ["--model", str(tiny_checkpoint)]
+        subprocess.run(command, check=True, stdout=stream, cwd=tmp_path, env=ENVIRONMENT, timeout=120)
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 100
+
+
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(pipe, corpus, tiny_checkpoint, tmp_path):
     options = ("--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
     alone, output = tmp_path / "one.jsonl", tmp_path / "two.jsonl"

@@ -560,3 +560,9 @@ def test_relation_words_that_hold_a_comma_are_one_relation():
     assert _relations(None, config) is None
     with pytest.raises(ValueError, match="--relations names nothing"):
         _relations([""], config)
+
+
+def test_backslashes_in_a_name_are_not_read_as_a_pattern(docre, tmp_path):
+    (tmp_path / "a.txt").write_text("[Ada](:PER) met [Bo](:PER).")
+    ran = docre("extract", tmp_path / "a.txt", "--model", r".\m")
+    assert ran.code == 1 and r"There is no folder .\m" in ran.err

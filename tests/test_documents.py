@@ -413,6 +413,9 @@ def test_entities_in_docreds_form_are_not_dropped_beside_a_text():
         Document.from_dict(data)
     assert dict(Document.from_dict(data, strict=False).repairs) == {"vertexSet beside a text": 1}
     assert Document.from_dict({**data, "entities": []}).entities == ()
+    assert Document.from_dict({**data, "vertexSet": []}).entities == ()
+    with pytest.raises(DocumentError, match="Remove the format"):
+        Document.from_dict({**data, "vertexSet": pytest.importorskip("numpy").array([1, 2])})
 
 
 @pytest.mark.parametrize(("mention", "parts", "cause"), TEXT_NONSENSE)

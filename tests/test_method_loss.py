@@ -43,6 +43,20 @@ def losses_of(config, batch, **numbers):
     return method_losses(config, logits, labels, embeddings, pairs, entities, training=False, **numbers)
 
 
+def test_the_numbers_of_one_micro_batch_change_nothing_with_a_diagonal():
+    arguments = {"reference": True, "temperature": 1.0}
+    config = config_for(contrastive_weight=0.5, contrastive_arguments=arguments, include_diagonal_in_mean=True)
+    batch = rows(6, [1, 2])
+    numbers = {
+        "num_items_in_batch": rows_in_mean(config, batch[3], torch.tensor([7])),
+        "num_anchors_in_batch": count_anchors(config, batch[1]),
+    }
+    whole, counted = losses_of(config, batch), losses_of(config, batch, **numbers)
+    assert whole.keys() == counted.keys() == {"atl", "contrastive"} and float(whole["contrastive"]) > 0
+    for name in whole:
+        torch.testing.assert_close(counted[name], whole[name])
+
+
 # What the mean is over
 
 
