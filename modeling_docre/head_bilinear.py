@@ -91,7 +91,8 @@ class _GroupedBilinear(torch.autograd.Function):
         # The sum over tiles is kept in float32: half precision would round it once per tile.
         grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
         grad_head, grad_tail = torch.empty_like(head), torch.empty_like(tail)
-        for pairs, columns, cells in _tiles(head, block):
+        # Nothing but the weight's gradient is summed over tiles here: narrow ones let it be touched seldom.
+        for pairs, columns, cells in _tiles(head, block, narrow=True):
             outer = grouped_outer(head[pairs, columns], tail[pairs, columns], block)
             if weight.dtype == grad_weight.dtype:
                 grad_weight[:, cells].addmm_(grad[pairs].t(), outer)
@@ -107,12 +108,13 @@ class _GroupedBilinear(torch.autograd.Function):
         return grad_head, grad_tail, grad_weight.to(weight.dtype), grad.sum(0), None
 
 
-def _tiles(factor: Tensor, block_size: int) -> Iterator[tuple[slice, slice, slice]]:
+def _tiles(factor: Tensor, block_size: int, *, narrow: bool = False) -> Iterator[tuple[slice, slice, slice]]:
     """Pairs, columns of the factors and columns of the outer product of each tile."""
     pairs, width = factor.shape
     on_cpu = factor.device.type == "cpu"
     # In half precision logits are rounded with each tile that is added to them, so one tile has all their columns.
-    columns = block_size if on_cpu and factor.dtype not in (torch.float16, torch.bfloat16) else width
+    narrow = narrow or factor.dtype not in (torch.float16, torch.bfloat16)
+    columns = block_size if on_cpu and narrow else width
     step = max(1, _OUTER_BUDGET * (1 if on_cpu else 8) // (columns * block_size))
     for first in range(0, pairs, step):
         for left in range(0, width, columns):
