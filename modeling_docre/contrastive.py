@@ -32,7 +32,8 @@ def supervised_contrastive_loss(
 
     $$-\frac{1}{|P(i)|} \sum_{j \in P(i)} \log \frac{e^{s_{ij}}}{\sum_{k \neq i} e^{s_{ik}}}$$
 
-    for every pair that has a relation, then the mean over these anchors. The forms differ in what is compared:
+    for every pair that has a relation, then the mean over these anchors; a model with PEMSCL's form takes their sum,
+    which it divides as its main loss (equations 7, 10 and 11). The forms differ in what is compared:
 
     - `"pemscl"`: all pairs of the batch are candidates, those without relation too. An anchor that shares its
       relations with none is pushed away from all: it adds the logarithm of the denominator.

@@ -50,11 +50,11 @@ def method_losses(
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
 
-    The main loss is a mean over rows, the contrastive one over anchors. Where several micro-batches make one step,
-    their parts add up to the loss of one large batch if each gets the step's numbers of both. Of the contrastive loss
-    that holds as far as it can: an anchor counts as much in any micro-batch, but is compared with the pairs of its own
-    alone. Without `num_anchors_in_batch` it counts as its micro-batch has rows, which are many per anchor in documents
-    with many entities.
+    The main loss is a mean over rows. PEMSCL adds two sums over the same batch (equations 7, 10 and 11), so that its
+    contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Where several
+    micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's numbers.
+    Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is compared
+    with the pairs of its own alone.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -68,7 +68,8 @@ def method_losses(
             Rows of all micro-batches and processes of a step, as [`rows_in_mean`] counts them; those given here when
             left out.
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
-            Their anchors, as [`count_anchors`] counts them; not read without `num_items_in_batch`.
+            Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
+            over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
 
     Returns:
         `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
@@ -84,16 +85,11 @@ def method_losses(
     if not training:
         # Drawing labels belongs to training: an evaluation would change from call to call.
         arguments.pop("negative_label_rate", None)
+    rows = rows_in_mean(config, pairs, num_entities)
     losses = {}
     if config.contrastive_weight:
-        losses["contrastive"] = config.contrastive_weight * contrastive_loss(config, embeddings, labels)
-    share: Any = 1.0
-    rows = rows_in_mean(config, pairs, num_entities)
-    if losses and num_items_in_batch is not None:
-        share = rows / num_items_in_batch
-        if num_anchors_in_batch is not None:
-            # A step without anchors has nothing to divide.
-            share = count_anchors(config, labels) / torch.as_tensor(num_anchors_in_batch).clamp(min=1)
+        divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
+        losses["contrastive"] = config.contrastive_weight * contrastive_sum(config, embeddings, labels) / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
@@ -101,26 +97,47 @@ def method_losses(
     if num_items_in_batch is None:
         return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
     total = function(logits, labels, reduction="sum", **arguments)
-    return {config.loss: total / num_items_in_batch, **{name: loss * share for name, loss in losses.items()}}
+    return {config.loss: total / num_items_in_batch, **losses}
 
 
-def contrastive_loss(config: DocREConfig, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:
-    """Compute [`supervised_contrastive_loss`] with the config's arguments, its weight left out: a mean over anchors.
+def contrastive_sum(config: DocREConfig, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:
+    """Compute the sum over anchors of [`supervised_contrastive_loss`] with the config's arguments, its weight left
+    out. The published arithmetic of PEMSCL, a mean over pairs, is multiplied by their number.
 
     Args:
         config ([`DocREConfig`]): `contrastive_arguments` and `block_size` are read.
         embeddings (`torch.Tensor` of shape `(num_pairs, width)` or [`PairFactors`]): Of the pairs.
         labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
     """
-    arguments = config.contrastive_arguments
-    # The published arithmetic is over all rows; else those without relation are no anchors.
+    arguments = dict(config.contrastive_arguments)
     anchors = torch.arange(len(labels), device=labels.device)
-    if not arguments.get("reference"):
+    # The published arithmetic mixes all pairs; else those without relation are no anchors.
+    published = arguments.get("reference") and arguments.get("form") != "vaediff"
+    if not published:
         anchors = anchors[(labels[:, 1:] > 0).any(1)]
-    if not isinstance(embeddings, PairFactors):
-        return supervised_contrastive_loss(embeddings, labels, anchors=anchors, **arguments)
-    similarity = embeddings.similarity(anchors, config.block_size)
-    return supervised_contrastive_loss(None, labels, similarity=similarity, anchors=anchors, **arguments)
+        arguments["reduction"] = "sum"
+    if isinstance(embeddings, PairFactors):
+        arguments["similarity"] = embeddings.similarity(anchors, config.block_size)
+    else:
+        arguments["embeddings"] = embeddings
+    loss = supervised_contrastive_loss(labels=labels, anchors=anchors, **{"embeddings": None, **arguments})
+    return loss * len(labels) if published else loss
+
+
+def _contrastive_divisor(
+    config: DocREConfig,
+    labels: Tensor,
+    rows: int,
+    num_items_in_batch: Tensor | int | None,
+    num_anchors_in_batch: Tensor | int | None,
+) -> Tensor | int:
+    if config.contrastive_arguments.get("form") != "vaediff":
+        return max(rows, 1) if num_items_in_batch is None else num_items_in_batch
+    # A step without anchors has nothing to divide.
+    if num_items_in_batch is not None and num_anchors_in_batch is not None:
+        return torch.as_tensor(num_anchors_in_batch).clamp(min=1)
+    anchors = count_anchors(labels).clamp(min=1)
+    return anchors if num_items_in_batch is None else anchors * num_items_in_batch / max(rows, 1)
 
 
 def rows_in_mean(config: DocREConfig, pairs: Tensor, num_entities: Tensor) -> int:
@@ -138,19 +155,15 @@ def rows_in_mean(config: DocREConfig, pairs: Tensor, num_entities: Tensor) -> in
     return len(pairs) + int(num_entities.sum()) - len(diagonal.unique(dim=0))
 
 
-def count_anchors(config: DocREConfig, labels: Tensor) -> Tensor:
-    """Count the pairs that the contrastive loss is a mean over: those with a relation, or all in the published form.
+def count_anchors(labels: Tensor) -> Tensor:
+    """Count the pairs with a relation, which others are compared with in the contrastive loss.
 
     Args:
-        config ([`DocREConfig`]): `contrastive_arguments` is read.
         labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
 
     Returns:
         `torch.Tensor` of shape `()`.
     """
-    arguments = config.contrastive_arguments
-    if arguments.get("reference") and arguments.get("form", "pemscl") == "pemscl":
-        return torch.tensor(len(labels), device=labels.device)
     return (labels[:, 1:] > 0).any(1).sum()
 
 
@@ -209,7 +222,7 @@ def _check_kind(found: str, value: Any, default: Any) -> None:
 __all__ = [
     "LOSS_FUNCTIONS",
     "check_loss_arguments",
-    "contrastive_loss",
+    "contrastive_sum",
     "count_anchors",
     "method_losses",
     "rows_in_mean",

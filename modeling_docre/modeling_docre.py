@@ -331,8 +331,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 Pairs over all micro-batches and processes that make one step: the sum of the loss over pairs is
                 divided by it. The mean over the pairs of this call when left out.
             num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
-                Those of them that the contrastive loss compares others with, as [`count_anchors`] counts them; not
-                read without `num_items_in_batch`. See [`method_losses`].
+                Those of them with a relation, as [`count_anchors`] counts them: what a contrastive loss of form
+                `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):

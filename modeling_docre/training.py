@@ -287,7 +287,7 @@ class DocRETrainer(RecordingTrainer):
         config, anchors = self.model.config, 0
         rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
         if config.contrastive_weight:
-            anchors = sum(int(count_anchors(config, batch["labels"])) for batch in batches)
+            anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
         counts = torch.tensor([[rows, anchors]], device=device)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts)

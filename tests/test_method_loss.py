@@ -10,6 +10,7 @@ from training_helpers import RELATIONS, fictional, make, trainer_for
 
 from modeling_docre import DocREConfig, Document
 from modeling_docre.contrastive import supervised_contrastive_loss
+from modeling_docre.losses import pairwise_moving_threshold_loss
 from modeling_docre.method_loss import (
     LOSS_FUNCTIONS,
     check_loss_arguments,
@@ -49,7 +50,7 @@ def test_the_numbers_of_one_micro_batch_change_nothing_with_a_diagonal():
     batch = rows(6, [1, 2])
     numbers = {
         "num_items_in_batch": rows_in_mean(config, batch[3], torch.tensor([7])),
-        "num_anchors_in_batch": count_anchors(config, batch[1]),
+        "num_anchors_in_batch": count_anchors(batch[1]),
     }
     whole, counted = losses_of(config, batch), losses_of(config, batch, **numbers)
     assert whole.keys() == counted.keys() == {"atl", "contrastive"} and float(whole["contrastive"]) > 0
@@ -106,12 +107,29 @@ def test_an_anchor_counts_as_much_in_any_micro_batch(form):
     batches = [rows(4, [0, 1, 2], seed=1), rows(30, [3, 8], seed=2), rows(6, [], seed=3)]
     numbers = {
         "num_items_in_batch": sum(len(batch[0]) for batch in batches),
-        "num_anchors_in_batch": sum(count_anchors(config, batch[1]) for batch in batches),
+        "num_anchors_in_batch": sum(count_anchors(batch[1]) for batch in batches),
     }
     total = sum(losses_of(config, batch, **numbers)["contrastive"] for batch in batches)
     each = [supervised_contrastive_loss(emb, labels, form=form, reduction="none") for _, labels, emb, _ in batches]
     assert len(torch.cat(each)) == 5
-    torch.testing.assert_close(total, 0.5 * torch.cat(each).mean())
+    # PEMSCL adds it to a sum over the same 40 pairs (equations 7, 10 and 11).
+    torch.testing.assert_close(total, 0.5 * torch.cat(each).sum() / (40 if form == "pemscl" else 5))
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_both_parts_of_pemscl_are_sums_over_the_same_rows(reference):
+    arguments = {"temperature": 0.5, "reference": reference}
+    config = config_for(loss="pmt", contrastive_weight=2.0, contrastive_arguments=arguments)
+    batch = rows(12, [1, 2, 5])
+    logits, labels, embeddings, _ = batch
+    found = losses_of(config, batch)
+    main = pairwise_moving_threshold_loss(logits, labels, reduction="sum") / 12
+    if reference:
+        expected = supervised_contrastive_loss(embeddings, labels, **arguments)
+    else:
+        expected = supervised_contrastive_loss(embeddings, labels, temperature=0.5, reduction="sum") / 12
+    torch.testing.assert_close(found["pmt"], main)
+    torch.testing.assert_close(found["contrastive"], 2.0 * expected)
 
 
 def test_micro_batches_equal_one_large_batch_where_anchors_meet_the_same_pairs():
@@ -134,19 +152,11 @@ def test_a_step_without_relations_has_a_loss():
         assert losses_of(config, rows(4, []), num_items_in_batch=4, num_anchors_in_batch=number)["contrastive"] == 0
 
 
-def test_the_published_form_counts_all_pairs():
-    labels = rows(6, [1, 2])[1]
-    for arguments, expected in (
-        ({}, 2),
-        ({"reference": True}, 6),
-        ({"reference": True, "form": "vaediff"}, 2),
-    ):
-        assert count_anchors(config_for(contrastive_arguments=arguments), labels) == expected
-
-
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_the_trainer_counts_the_anchors_of_a_step(tiny_bert_dir, tmp_path, accumulate):
-    trainer = trainer_for(tiny_bert_dir, tmp_path, model_settings={"method": "pemscl"})
+@pytest.mark.parametrize("form", ["pemscl", "vaediff"])
+def test_the_trainer_counts_the_anchors_of_a_step(tiny_bert_dir, tmp_path, accumulate, form):
+    settings = {"method": "pemscl", "contrastive_arguments": {"form": form}}
+    trainer = trainer_for(tiny_bert_dir, tmp_path, model_settings=settings)
     collate, model = trainer.data_collator, trainer.model
     # They have 1, 2 and 3 pairs with a relation, of 2, 6 and 12.
     groups = [[0], [1], [2]] if accumulate == 3 else [[0, 1, 2]]
@@ -160,7 +170,8 @@ def test_the_trainer_counts_the_anchors_of_a_step(tiny_bert_dir, tmp_path, accum
     ]
     anchors, pairs = ([1, 2, 3], [2, 6, 12]) if accumulate == 3 else ([6], [20])
     expected = sum(
-        output.losses["pmt"] * pair / 20 + output.losses["contrastive"] * anchor / 6
+        output.losses["pmt"] * pair / 20
+        + output.losses["contrastive"] * (pair / 20 if form == "pemscl" else anchor / 6)
         for output, anchor, pair in zip(outputs, anchors, pairs, strict=True)
     )
     torch.testing.assert_close(found, expected)

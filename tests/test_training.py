@@ -164,13 +164,15 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalise", ["global", "micro-batch"])
-def test_contrastive_anchors_count_alike_in_two_processes_and_in_one(tiny_bert_dir, tmp_path, normalise):
+@pytest.mark.parametrize(
+    ("method", "normalise"), [("pemscl", "global"), ("pemscl", "micro-batch"), ("vaediff", "global")]
+)
+def test_contrastive_anchors_count_alike_in_two_processes_and_in_one(tiny_bert_dir, tmp_path, method, normalise):
     # Nine documents, one a batch: in the last step, one process has a filler.
     script = Path(__file__).with_name("training_script.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     command = [str(script), str(tiny_bert_dir)]
-    options = ["--method=pemscl", "--batch=1", f"--normalise={normalise}"]
+    options = [f"--method={method}", "--batch=1", f"--normalise={normalise}"]
     one = [sys.executable, *command, str(tmp_path / "one"), *options, "--accumulate=2"]
     subprocess.run(one, check=True, env=environment)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
