@@ -86,7 +86,7 @@ def _attention_kernel(query: Tensor) -> AbstractContextManager[object]:
     """Choose what computes the attention: in half precision the fused backward pass of CPUs takes ten times longer for
     lines as short as these.
     """
-    slow = query.device.type == "cpu" and query.dtype != torch.float32 and query.requires_grad
+    slow = query.device.type == "cpu" and query.dtype in (torch.float16, torch.bfloat16) and query.requires_grad
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 
 

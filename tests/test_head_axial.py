@@ -185,6 +185,23 @@ def test_documents_together_or_one_by_one(monkeypatch, budget):
             torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-10)
 
 
+def test_half_precision_computes_the_same_attention():
+    # On a CPU its training has another kernel than its inference has.
+    pairs, found = all_pairs(COUNTS), {}
+    for dtype in (torch.float32, torch.bfloat16):
+        head = axial_head().float()
+        inputs = [tensor.float().requires_grad_() for tensor in documents(COUNTS)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            trained = head.pair_embeddings(*inputs, COUNTS, pairs)
+            with torch.no_grad():
+                answered = head.pair_embeddings(*inputs, COUNTS, pairs)
+        trained.float().sin().sum().backward()
+        torch.testing.assert_close(trained.detach(), answered, atol=0.03, rtol=0.03)
+        found[dtype] = [trained.detach(), *(one.grad for one in inputs), head.layers[0].columns.to_kv.weight.grad]
+    for exact, rounded in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+        assert (rounded - exact).norm() < 0.02 * exact.norm()
+
+
 def test_the_places_of_a_table():
     table = EntityTable.of(COUNTS, 4, masked=True)
     values = torch.arange(len(table.cells), dtype=torch.float64)[:, None]
