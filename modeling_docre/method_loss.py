@@ -32,6 +32,9 @@ LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "bce": binary_cross_entropy_loss,
 }
 
+# Joins the rows of tensors with those of other processes: the joined tensors, and where the own rows are.
+RowGatherer = Callable[..., tuple[tuple[Tensor, ...], slice]]
+
 # What is passed to the losses here, and is not for a config to say.
 _FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
 
@@ -47,6 +50,7 @@ def method_losses(
     training: bool,
     num_items_in_batch: Tensor | int | None = None,
     num_anchors_in_batch: Tensor | int | None = None,
+    gather_rows: RowGatherer | None = None,
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
 
@@ -54,7 +58,7 @@ def method_losses(
     contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Where several
     micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's numbers.
     Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is compared
-    with the pairs of its own alone.
+    with the pairs of its own alone, or with those of all processes where `gather_rows` joins them.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -70,6 +74,8 @@ def method_losses(
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
             Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
             over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
+        gather_rows (`Callable`, *optional*):
+            Joins the rows of tensors with those of other processes, as [`processes.gather_rows`] does.
 
     Returns:
         `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
@@ -89,7 +95,8 @@ def method_losses(
     losses = {}
     if config.contrastive_weight:
         divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
-        losses["contrastive"] = config.contrastive_weight * contrastive_sum(config, embeddings, labels) / divisor
+        contrastive = contrastive_sum(config, embeddings, labels, gather_rows)
+        losses["contrastive"] = config.contrastive_weight * contrastive / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
@@ -100,7 +107,12 @@ def method_losses(
     return {config.loss: total / num_items_in_batch, **losses}
 
 
-def contrastive_sum(config: DocREConfig, embeddings: Tensor | PairFactors, labels: Tensor) -> Tensor:
+def contrastive_sum(
+    config: DocREConfig,
+    embeddings: Tensor | PairFactors,
+    labels: Tensor,
+    gather_rows: RowGatherer | None = None,
+) -> Tensor:
     """Compute the sum over anchors of [`supervised_contrastive_loss`] with the config's arguments, its weight left
     out. The published arithmetic of PEMSCL, a mean over pairs, is multiplied by their number.
 
@@ -108,13 +120,21 @@ def contrastive_sum(config: DocREConfig, embeddings: Tensor | PairFactors, label
         config ([`DocREConfig`]): `contrastive_arguments` and `block_size` are read.
         embeddings (`torch.Tensor` of shape `(num_pairs, width)` or [`PairFactors`]): Of the pairs.
         labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
+        gather_rows (`Callable`, *optional*):
+            Joins rows with those of other processes, which anchors are compared with then too. Not for the published
+            arithmetic.
     """
     arguments = dict(config.contrastive_arguments)
     anchors = torch.arange(len(labels), device=labels.device)
     # The published arithmetic mixes all pairs; else those without relation are no anchors.
     published = arguments.get("reference") and arguments.get("form") != "vaediff"
     if not published:
-        anchors = anchors[(labels[:, 1:] > 0).any(1)]
+        if gather_rows is not None:
+            two = isinstance(embeddings, PairFactors)
+            (labels, *joined), own = gather_rows(labels, *(embeddings if two else (embeddings,)))
+            embeddings = PairFactors(*joined) if two else joined[0]
+            anchors = torch.arange(own.start, own.stop, device=labels.device)
+        anchors = anchors[(labels[anchors, 1:] > 0).any(1)]
         arguments["reduction"] = "sum"
     if isinstance(embeddings, PairFactors):
         arguments["similarity"] = embeddings.similarity(anchors, config.block_size)
@@ -221,6 +241,7 @@ def _check_kind(found: str, value: Any, default: Any) -> None:
 
 __all__ = [
     "LOSS_FUNCTIONS",
+    "RowGatherer",
     "check_loss_arguments",
     "contrastive_sum",
     "count_anchors",

@@ -22,7 +22,7 @@ from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
 from .head_unet import UNetHead
 from .markers import load_tokenizer
-from .method_loss import check_loss_arguments, method_losses
+from .method_loss import RowGatherer, check_loss_arguments, method_losses
 from .model_outputs import DocREModelOutput, DocRERelationOutput
 from .remote_code import Shareable, check_name
 
@@ -303,6 +303,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         sentence_ids: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         num_anchors_in_batch: Tensor | int | None = None,
+        gather_rows: RowGatherer | None = None,
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
@@ -333,6 +334,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
                 Those of them with a relation, as [`count_anchors`] counts them: what a contrastive loss of form
                 `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
+            gather_rows (`Callable`, *optional*):
+                [`processes.gather_rows`], where the contrastive loss is to compare the pairs of all processes.
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
@@ -383,6 +386,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 training=self.training,
                 num_items_in_batch=num_items_in_batch,
                 num_anchors_in_batch=num_anchors_in_batch,
+                gather_rows=gather_rows,
             )
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),

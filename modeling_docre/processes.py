@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 # Parts of a corpus take unequal time, and torchrun itself ends the others when a process fails: this is only how long
 # the fastest may wait for the slowest.
@@ -97,6 +97,34 @@ def leave_processes() -> None:
         distributed.destroy_process_group()
 
 
+def gather_rows(*tensors: Tensor, left_out: bool = False) -> tuple[tuple[Tensor, ...], slice]:
+    """Join the rows of tensors with those of all processes, in their order; gradients find their way back.
+
+    All processes must call it at the same time, and go through its backward pass if one does.
+
+    Args:
+        tensors (`torch.Tensor` of shape `(rows, ...)`): As many rows in each; processes may have different numbers.
+        left_out (`bool`, *optional*, defaults to `False`): Whether this process gives no rows, and is there alone.
+
+    Returns:
+        The joined tensors, and where this process's rows are in them.
+    """
+    from torch.distributed.nn.functional import all_gather
+
+    rows = 0 if left_out else len(tensors[0])
+    counts = [torch.zeros(1, dtype=torch.long, device=tensors[0].device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, torch.full_like(counts[0], rows))
+    numbers = torch.cat(counts).tolist()
+    joined = []
+    for tensor in tensors:
+        # Tables of one size are sent.
+        table = torch.cat([tensor[:rows], tensor.new_zeros(max(*numbers, 1) - rows, *tensor.shape[1:])])
+        parts = zip(all_gather(table), numbers, strict=True)
+        joined.append(torch.cat([part[:number] for part, number in parts]))
+    first = sum(numbers[: distributed.get_rank()])
+    return tuple(joined), slice(first, first + rows)
+
+
 def own_device() -> str | None:
     """Return the GPU of this process where a launcher started one per GPU; `None` leaves the choice to others."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():
@@ -129,4 +157,4 @@ def check_device(name: str) -> str:
     return name
 
 
-__all__ = ["Processes", "check_device", "join_processes", "leave_processes", "own_device"]
+__all__ = ["Processes", "check_device", "gather_rows", "join_processes", "leave_processes", "own_device"]

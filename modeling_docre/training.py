@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from .frozen_layers import FrozenLayers
 from .method_loss import count_anchors, rows_in_mean
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
+from .processes import gather_rows
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
 from .training_arguments import DocRETrainingArguments
@@ -330,10 +332,13 @@ class DocRETrainer(RecordingTrainer):
             self.train_dataset.count(index.tolist(), left_out)
         if self._frozen is not None:
             self._frozen.eval()
+        filler = index is not None and bool(index[0] < 0)
+        if self.args.world_size > 1 and model.training and num_items_in_batch is not None:
+            inputs["gather_rows"] = functools.partial(gather_rows, left_out=filler)
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
         scale = self.accelerator.num_processes if num_items_in_batch is not None else weight
-        if index is not None and bool(index[0] < 0):
+        if filler:
             scale = 0.0
         if model.training:
             self._collect_parts(outputs, scale)

@@ -167,17 +167,19 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
 @pytest.mark.parametrize(
     ("method", "normalise"), [("pemscl", "global"), ("pemscl", "micro-batch"), ("vaediff", "global")]
 )
-def test_contrastive_anchors_count_alike_in_two_processes_and_in_one(tiny_bert_dir, tmp_path, method, normalise):
-    # Nine documents, one a batch: in the last step, one process has a filler.
+def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_dir, tmp_path, method, normalise):
+    # Nine documents, one a batch: in the last step, one process has a filler. The published mean over micro-batches
+    # compares the pairs of each alone, as accumulation does.
     script = Path(__file__).with_name("training_script.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     command = [str(script), str(tiny_bert_dir)]
-    options = [f"--method={method}", "--batch=1", f"--normalise={normalise}"]
-    one = [sys.executable, *command, str(tmp_path / "one"), *options, "--accumulate=2"]
+    options = [f"--method={method}", f"--normalise={normalise}"]
+    large = ["--batch=2"] if normalise == "global" else ["--batch=1", "--accumulate=2"]
+    one = [sys.executable, *command, str(tmp_path / "one"), *options, *large]
     subprocess.run(one, check=True, env=environment)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
     launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    subprocess.run([*launcher, *command, str(tmp_path / "two"), *options], check=True, env=environment)
+    subprocess.run([*launcher, *command, str(tmp_path / "two"), *options, "--batch=1"], check=True, env=environment)
     first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
     assert_close(first, second, 1e-6)
 
