@@ -149,6 +149,41 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
     convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
 
+    distant = _command(
+        commands, "label-distant", _label_distant, "label documents with the facts of a table, by names or ids",
+        "docre label-distant documents.jsonl --facts facts.tsv -o distant.json\n"
+        "  docre label-distant test.json --facts wikidata.jsonl --aliases names.json -o distant.json",
+    )  # fmt: skip
+    distant.add_argument(
+        "sources",
+        metavar="DOCS",
+        nargs="+",
+        help="files or folders of documents with entities, as docre extract reads",
+    )
+    distant.add_argument(
+        "--facts",
+        metavar="KB",
+        required=True,
+        help="rows of head, relation, tail: .json, .jsonl, .csv or .tsv; docre facts makes one of labelled documents",
+    )
+    distant.add_argument(
+        "--aliases", metavar="FILE", help='names by id: .json, {"Q84": ["London", ...]}, or .csv or .tsv, Q84, London'
+    )
+    distant.add_argument(
+        "-o", "--output", metavar="OUT", help=".json (DocRED's form) or .jsonl; JSON Lines on stdout without it"
+    )
+    distant.add_argument("--skip-invalid", action="store_true", help="skip and count wrong facts and documents")
+
+    facts = _command(
+        commands, "facts", _facts, "gather the facts of labelled documents as a table for docre label-distant",
+        "docre facts train_annotated.json -o facts.tsv",
+    )  # fmt: skip
+    facts.add_argument("sources", metavar="DOCS", nargs="+", help="files or folders of labelled documents")
+    facts.add_argument(
+        "-o", "--output", metavar="KB", help=".json, .jsonl, .csv or .tsv; JSON Lines on stdout without it"
+    )
+    facts.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
+
     importing = _command(
         commands, "import", _import, "make a model of a checkpoint that the authors of a method published",
         "docre import atlop.pt --method atlop --encoder google-bert/bert-base-cased -o my-atlop",
@@ -299,6 +334,19 @@ def _convert(options: argparse.Namespace, _: list[str]) -> None:
         _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
 
 
+def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
+    from .distant import label_files
+
+    strict = not options.skip_invalid
+    _report(label_files(options.sources, options.facts, options.output, aliases=options.aliases, strict=strict))
+
+
+def _facts(options: argparse.Namespace, _: list[str]) -> None:
+    from .distant import gather_facts_from_files
+
+    _report(gather_facts_from_files(options.sources, options.output, strict=not options.skip_invalid))
+
+
 def _import(options: argparse.Namespace, _: list[str]) -> None:
     from .data_files import read_relations
     from .original_checkpoints import import_checkpoint
@@ -351,7 +399,7 @@ def _report(counts: Mapping[str, Any], start: str = "") -> None:
     said = [
         f"{cause}: {count}"
         for cause, count in counts.items()
-        if isinstance(count, int) and (count or cause in ("documents", "relations"))
+        if isinstance(count, int) and (count or cause in ("documents", "relations", "facts used"))
     ]
     print(start + ", ".join(said), file=sys.stderr)
 
