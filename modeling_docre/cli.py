@@ -139,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = _command(
         commands, "convert", _convert, "convert documents between DocRED files, JSON Lines and dataset repositories",
-        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit",
+        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit\n"
+        "  docre convert train.json incomplete.json --drop-labels 0.7 --seed 13",
     )  # fmt: skip
     convert.add_argument("source", metavar="IN", help="file, folder or Hub id to read; - for JSON Lines on stdin")
     convert.add_argument(
@@ -147,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--split", help="the only split to read of a folder or dataset repository")
     convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
+    convert.add_argument(
+        "--drop-labels", type=float, metavar="PART", help="leave out this part of the facts, drawn by --seed"
+    )
+    convert.add_argument("--seed", type=int, help="which facts --drop-labels leaves out; 13 without it")
     convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
 
     distant = _command(
@@ -328,8 +333,9 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
     from .datasets_scripts import convert
 
-    card = {} if options.license is None else {"license": options.license}
-    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **card)
+    given = {"license": options.license, "drop_labels": options.drop_labels, "seed": options.seed}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **chosen)
     for split, report in reports.items():
         _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
 
