@@ -35,7 +35,7 @@ class LinkedDocument(Document):
     def from_dict(cls, data: Mapping[str, Any], *, strict: bool = True) -> LinkedDocument:
         """Read either dict form, and the ids in it; see [`Document.from_dict`]."""
         document = super().from_dict(data, strict=strict)
-        given = data.get("entities") or data.get("vertexSet") or ()
+        given = data.get("entities" if data.get("text") is not None and "entities" in data else "vertexSet")
         ids = [_ids_of(item) for item in given] if isinstance(given, list | tuple) else []
         return replace(cast(LinkedDocument, document), ids=tuple(ids) if len(ids) == len(document.entities) else ())
 

@@ -157,7 +157,10 @@ def test_ids_are_read_from_both_forms_and_numbers_are_none():
             ],
         },
     ]
-    assert [LinkedDocument.from_dict(row).ids for row in rows] == [(("Q1",), (), ()), (("Q1", "Q2"), ())]
+    # Beside words, `entities` is another key that documents leave out.
+    rows.append({**rows[1], "entities": [{"id": "Q8"}, {"id": "Q9"}]})
+    found = [LinkedDocument.from_dict(row).ids for row in rows]
+    assert found == [(("Q1",), (), ()), (("Q1", "Q2"), ()), (("Q1", "Q2"), ())]
     # Without a table of aliases, ids are the ends of facts letter by letter.
     assert label([rows[0]], [("Q1", "P1", "c")])[0] == [[(0, "P1", 2)]]
     assert label([rows[0]], [("q1", "P1", "c")])[0] == [[]]
