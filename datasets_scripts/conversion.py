@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from modeling_docre import regimes
 from modeling_docre.data_files import file_kind, is_document_file, iter_documents, write_documents
 from modeling_docre.documents import Document, DocumentError, read_documents
 
@@ -24,6 +25,8 @@ def convert(
     *,
     split: str | None = None,
     strict: bool = True,
+    drop_labels: float | None = None,
+    seed: int = regimes.SEED,
     name: str | None = None,
     license: str = "unknown",
     language: str = "en",
@@ -45,6 +48,10 @@ def convert(
         output (`str` or `os.PathLike`): A file, which is replaced, or a folder, which must be new or empty.
         split (`str`, *optional*): The split to convert; needed for a file if the source has several.
         strict (`bool`, *optional*, defaults to `True`): As for [`load_docre`].
+        drop_labels (`float`, *optional*):
+            Part of the facts to leave out, for training on incomplete labels; see [`regimes.drop_labels`]. Into files
+            alone.
+        seed (`int`, *optional*, defaults to 13): Decides which facts `drop_labels` leaves out.
         name (`str`, *optional*): Title of the repository's card; the name of the output folder if not given.
         license (`str`, *optional*, defaults to `"unknown"`): The Hub's identifier of the licence, for the card.
         language (`str`, *optional*, defaults to `"en"`): ISO code, for the card.
@@ -54,11 +61,11 @@ def convert(
             is one.
 
     Returns:
-        `dict[str, dict]`: The [`reading_report`] of every split.
+        `dict[str, dict]`: The [`reading_report`] of every split, with the `dropped facts` where some were to go.
 
     Raises:
-        ValueError: If the output is a file and the source has several splits, or a licence is given; otherwise as for
-            [`iter_documents`] and [`load_docre`].
+        ValueError: If the output is a file and the source has several splits, or a licence is given, or it is none and
+            facts are to be dropped; otherwise as for [`iter_documents`] and [`load_docre`].
         FileExistsError: If the output is a folder that is not empty.
 
     Example:
@@ -77,16 +84,22 @@ def convert(
             f"{output} is a file, and a licence goes on the card of a dataset repository: name a folder, or leave the "
             "licence out."
         )
+    if drop_labels is not None and not is_file:
+        raise ValueError(
+            f"{output} is no file, and facts are dropped on the way into one: write .json or .jsonl, and convert that."
+        )
     path = Path(source).expanduser()
     if is_file and is_document_file(path):
-        return {split or split_name(path): _convert_file(path, output, strict)}
+        return {split or split_name(path): _convert_file(path, output, strict, drop_labels, seed)}
     loaded = load_docre(source, split, strict=strict)
     splits = {str(loaded.split): loaded} if isinstance(loaded, Dataset) else dict(loaded)
     if is_file:
         if len(splits) > 1:
             raise ValueError(f"{source} has the splits {', '.join(splits)}, but {output} holds one: pass `split`.")
-        (dataset,) = splits.values()
-        _write_file(read_documents(dataset), output)
+        ((key, dataset),) = splits.items()
+        dropped: Counter[str] = Counter()
+        _write_file(_drop(read_documents(dataset), drop_labels, seed, dropped), output)
+        return {key: {**reading_report(dataset), **dropped}}
     else:
         names = _find_names(path) if relation_names is None else relation_names
         write_dataset_repo(
@@ -101,8 +114,8 @@ def convert(
     return {key: reading_report(part) for key, part in splits.items()}
 
 
-def _convert_file(source: Path, output: Path, strict: bool) -> dict[str, Any]:
-    counts = {"documents": 0, "unlabelled": 0, "facts": 0}
+def _convert_file(source: Path, output: Path, strict: bool, rate: float | None, seed: int) -> dict[str, Any]:
+    counts = Counter({"documents": 0, "unlabelled": 0, "facts": 0})
     repairs: Counter[str] = Counter()
 
     def readable() -> Iterator[Document]:
@@ -114,8 +127,17 @@ def _convert_file(source: Path, output: Path, strict: bool) -> dict[str, Any]:
                 counts["facts"] += len(document.relations or ())
                 yield document
 
-    _write_file(readable(), output)
+    _write_file(_drop(readable(), rate, seed, counts), output)
     return {**counts, "repairs": dict(repairs)}
+
+
+def _drop(documents: Iterator[Document], rate: float | None, seed: int, counts: Counter[str]) -> Iterator[Document]:
+    """Leave facts out, where a rate is given, and count them."""
+    for document in documents:
+        less = document if rate is None else regimes.drop_labels(document, rate, seed)
+        if rate is not None:
+            counts["dropped facts"] += len(document.relations or ()) - len(less.relations or ())
+        yield less
 
 
 def _write_file(documents: Iterator[Document], output: Path) -> None:

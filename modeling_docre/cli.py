@@ -139,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = _command(
         commands, "convert", _convert, "convert documents between DocRED files, JSON Lines and dataset repositories",
-        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit",
+        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit\n"
+        "  docre convert train.json incomplete.json --drop-labels 0.7 --seed 13",
     )  # fmt: skip
     convert.add_argument("source", metavar="IN", help="file, folder or Hub id to read; - for JSON Lines on stdin")
     convert.add_argument(
@@ -147,7 +148,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--split", help="the only split to read of a folder or dataset repository")
     convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
+    convert.add_argument(
+        "--drop-labels", type=float, metavar="PART", help="leave out this part of the facts, drawn by --seed"
+    )
+    convert.add_argument("--seed", type=int, help="which facts --drop-labels leaves out; 13 without it")
     convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
+
+    distant = _command(
+        commands, "label-distant", _label_distant, "label documents with the facts of a table, by names or ids",
+        "docre label-distant documents.jsonl --facts facts.tsv -o distant.json\n"
+        "  docre label-distant test.json --facts wikidata.jsonl --aliases names.json -o distant.json",
+    )  # fmt: skip
+    distant.add_argument(
+        "sources",
+        metavar="DOCS",
+        nargs="+",
+        help="files or folders of documents with entities, as docre extract reads",
+    )
+    distant.add_argument(
+        "--facts",
+        metavar="KB",
+        required=True,
+        help="rows of head, relation, tail: .json, .jsonl, .csv or .tsv; docre facts makes one of labelled documents",
+    )
+    distant.add_argument(
+        "--aliases", metavar="FILE", help='names by id: .json, {"Q84": ["London", ...]}, or .csv or .tsv, Q84, London'
+    )
+    distant.add_argument(
+        "-o", "--output", metavar="OUT", help=".json (DocRED's form) or .jsonl; JSON Lines on stdout without it"
+    )
+    distant.add_argument("--skip-invalid", action="store_true", help="skip and count wrong facts and documents")
+
+    facts = _command(
+        commands, "facts", _facts, "gather the facts of labelled documents as a table for docre label-distant",
+        "docre facts train_annotated.json -o facts.tsv",
+    )  # fmt: skip
+    facts.add_argument("sources", metavar="DOCS", nargs="+", help="files or folders of labelled documents")
+    facts.add_argument(
+        "-o", "--output", metavar="KB", help=".json, .jsonl, .csv or .tsv; JSON Lines on stdout without it"
+    )
+    facts.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
 
     importing = _command(
         commands, "import", _import, "make a model of a checkpoint that the authors of a method published",
@@ -293,10 +333,24 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
     from .datasets_scripts import convert
 
-    card = {} if options.license is None else {"license": options.license}
-    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **card)
+    given = {"license": options.license, "drop_labels": options.drop_labels, "seed": options.seed}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **chosen)
     for split, report in reports.items():
         _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
+
+
+def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
+    from .distant import label_files
+
+    strict = not options.skip_invalid
+    _report(label_files(options.sources, options.facts, options.output, aliases=options.aliases, strict=strict))
+
+
+def _facts(options: argparse.Namespace, _: list[str]) -> None:
+    from .distant import gather_facts_from_files
+
+    _report(gather_facts_from_files(options.sources, options.output, strict=not options.skip_invalid))
 
 
 def _import(options: argparse.Namespace, _: list[str]) -> None:
@@ -351,7 +405,7 @@ def _report(counts: Mapping[str, Any], start: str = "") -> None:
     said = [
         f"{cause}: {count}"
         for cause, count in counts.items()
-        if isinstance(count, int) and (count or cause in ("documents", "relations"))
+        if isinstance(count, int) and (count or cause in ("documents", "relations", "facts used"))
     ]
     print(start + ", ".join(said), file=sys.stderr)
 

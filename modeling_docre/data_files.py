@@ -55,7 +55,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         DataFileError: when the file is missing, is not UTF-8 or is not JSON; the message names line and column.
     """
-    with _open_input(path) as stream:
+    with open_text(path) as stream:
         return _parse(stream.read(), str(path), 1)
 
 
@@ -127,12 +127,16 @@ def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iter
         yield read()
 
 
-def document_readers(path: str | os.PathLike[str], *, strict: bool = True) -> Iterator[Callable[[], Document]]:
+def document_readers(
+    path: str | os.PathLike[str], *, strict: bool = True, kind: type[Document] = Document
+) -> Iterator[Callable[[], Document]]:
     """Find the documents of a file without reading what is in them, which costs far less.
 
     Args:
         path (`str` or `os.PathLike`): As for [`iter_documents`].
         strict (`bool`, *optional*, defaults to `True`): As for [`iter_documents`].
+        kind (`type`, *optional*, defaults to [`Document`]):
+            What is made of an entry: a class of documents that takes more from the dict than they do.
 
     Yields:
         `Callable`: Without arguments; gives the [`Document`], or raises what is wrong with it.
@@ -142,16 +146,16 @@ def document_readers(path: str | os.PathLike[str], *, strict: bool = True) -> It
         ModuleNotFoundError: as [`iter_documents`] does.
     """
     check_document_file(path)
-    kind = file_kind(path)
-    if kind == ".txt":
+    suffix = file_kind(path)
+    if suffix == ".txt":
         yield partial(_read_markup, path, strict)
-    elif kind in (".jsonl", "-"):
+    elif suffix in (".jsonl", "-"):
         with _open_binary(path) as stream:
             for number, line in _lines(stream):
-                yield partial(_read_line, line, number, path, strict)
+                yield partial(_read_line, line, number, path, strict, kind)
     else:
-        for where, entry in _list_entries(path) if kind == ".json" else table_entries(path):
-            yield partial(_read_entry, entry, where, strict)
+        for where, entry in _list_entries(path) if suffix == ".json" else table_entries(path):
+            yield partial(_read_entry, entry, where, strict, kind)
 
 
 def check_document_file(path: str | os.PathLike[str]) -> None:
@@ -179,12 +183,14 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def write_documents(documents: Iterable[Document], path: str | os.PathLike[str]) -> int:
+def write_documents(documents: Iterable[Document], path: str | os.PathLike[str] | None) -> int:
     """Write documents: `.jsonl` in the form of [`Document.to_dict`], `.json` as a list in DocRED's form.
 
     Args:
         documents (iterable of [`Document`]): What to write.
-        path (`str` or `os.PathLike`): The file; it may end in `.gz`. It is written as a whole or not at all.
+        path (`str` or `os.PathLike`):
+            The file; it may end in `.gz`. It is written as a whole or not at all. `None` or `-` is JSON Lines on the
+            standard output.
 
     Returns:
         `int`: How many were written.
@@ -192,7 +198,8 @@ def write_documents(documents: Iterable[Document], path: str | os.PathLike[str])
     Raises:
         DataFileError: when the name ends in something else, or cannot be written to.
     """
-    if file_kind(path) not in (".json", ".jsonl"):
+    suffix = "-" if path is None else file_kind(path)
+    if suffix not in (".json", ".jsonl", "-"):
         raise DataFileError(f"{path}: documents are written as .jsonl (one a line) or .json (DocRED's form).")
     number = 0
 
@@ -203,7 +210,7 @@ def write_documents(documents: Iterable[Document], path: str | os.PathLike[str])
             yield document
 
     with open_output(path) as stream:
-        if file_kind(path) == ".json":
+        if suffix == ".json":
             write_list((document.to_docred() for document in counted()), stream)
         else:
             write_lines((document.to_dict() for document in counted()), stream)
@@ -229,6 +236,27 @@ def read_rows(path: str | os.PathLike[str]) -> list[Any]:
     return [entry for _, entry in _list_entries(path)]
 
 
+def row_readers(path: str | os.PathLike[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Find the rows of a file of JSON, one after the other.
+
+    Args:
+        path (`str` or `os.PathLike`): As for [`read_rows`].
+
+    Yields:
+        `tuple`: The place of a row, for messages, and what gives it, or raises what is wrong with its line.
+
+    Raises:
+        DataFileError: as [`read_rows`] does, but for lines that are not JSON.
+    """
+    if file_kind(path) in (".jsonl", "-"):
+        with _open_binary(path) as stream:
+            for number, line in _lines(stream):
+                yield _place(path, number), partial(_parse_line, line, number, path, strict=False)
+    else:
+        for number, (_, entry) in enumerate(_list_entries(path)):
+            yield f"{path}, row {number}", partial(lambda row: row, entry)
+
+
 def read_docred_rows(path: str | os.PathLike[str]) -> list[Any]:
     """Read documents as rows in DocRED's form; such rows stay as they are, with what reading them would repair.
 
@@ -251,8 +279,12 @@ def read_docred_rows(path: str | os.PathLike[str]) -> list[Any]:
 
 
 @contextmanager
-def _open_input(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """Open a file of text, and word what goes wrong while it is read."""
+def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Open a file of text, gzipped or not, or the standard input, and word what goes wrong while it is read.
+
+    Raises:
+        DataFileError: when it cannot be read, or is not UTF-8.
+    """
     try:
         with _open_binary(path) as stream:
             # Not with the encoding of the terminal; some editors put a byte order mark in front of UTF-8.
@@ -289,7 +321,7 @@ def _open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _list_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
-    with _open_input(path) as stream:
+    with open_text(path) as stream:
         window = JsonWindow(stream)
         if window.peek() == "[":
             try:
@@ -346,7 +378,7 @@ def _place(path: str | os.PathLike[str], number: int) -> str:
 
 
 def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
-    with _open_input(path) as stream:
+    with open_text(path) as stream:
         # Space in front stays, so that places in messages are those in the file.
         markup = stream.read().rstrip()
     return _read(
@@ -354,18 +386,18 @@ def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
     )
 
 
-def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool) -> Document:
+def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool, kind: type[Document]) -> Document:
     try:
         entry = _parse_line(line, number, path, strict=strict)
     except DataFileError as error:
         if strict:
             raise DataFileError(f"{error}{_OFFER}") from None
         return Document(readable(_place(path, number)), "", (), repairs=(("line that is not JSON", 1),))
-    return _read_entry(entry, _place(path, number), strict)
+    return _read_entry(entry, _place(path, number), strict, kind)
 
 
-def _read_entry(entry: Any, where: str, strict: bool) -> Document:
-    return _read(where, strict, lambda: Document.from_dict(entry, strict=strict))
+def _read_entry(entry: Any, where: str, strict: bool, kind: type[Document] = Document) -> Document:
+    return _read(where, strict, lambda: kind.from_dict(entry, strict=strict))
 
 
 def _read(where: str, strict: bool, read: Callable[[], Document]) -> Document:
@@ -403,10 +435,12 @@ __all__ = [
     "file_kind",
     "is_document_file",
     "iter_documents",
+    "open_text",
     "read_docred_rows",
     "read_json",
     "read_relations",
     "read_rows",
     "readable",
+    "row_readers",
     "write_documents",
 ]

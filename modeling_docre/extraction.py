@@ -26,7 +26,7 @@ from .extraction_report import ExtractionReport
 from .memory import steady_memory
 from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
-from .output_files import DataFileError, open_output, output_file
+from .output_files import DataFileError, open_output, output_file, redirected_output
 from .processes import Processes, check_device, join_processes, own_device
 from .processing_docre import DocREProcessor
 from .remote_code import check_name
@@ -184,7 +184,7 @@ def extract_files(
         steady_memory()
     with join_processes() as processes:
         target = output_file(output)
-        without = _redirected() if target is None else [target, partial_folder(target)]
+        without = redirected_output() if target is None else [target, partial_folder(target)]
         corpus = Corpus(sources, strict=strict, without=without)
         _check(corpus, target, resume, processes)
         if target is None or corpus.reads_once:
@@ -199,12 +199,6 @@ def extract_files(
     asked = {**pipe._postprocess_params, **options}
     report.add_like({name: [] for name in (asked.get("head"), asked.get("tail")) if isinstance(name, str)})
     return report
-
-
-def _redirected() -> list[str]:
-    """Find the file that the standard output goes to: in a folder that is read, it would feed on itself."""
-    path = os.path.realpath("/dev/stdout")
-    return [path] if os.path.isfile(path) else []
 
 
 def _check(corpus: Corpus, target: Path | None, resume: bool, processes: Processes) -> None:

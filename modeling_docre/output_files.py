@@ -90,6 +90,12 @@ def output_file(path: str | os.PathLike[str] | None) -> Path | None:
     return None if target.exists() and not target.is_file() and not target.is_dir() else target
 
 
+def redirected_output() -> list[str]:
+    """Find the file that the standard output goes to: in a folder that is read, it would feed on itself."""
+    path = os.path.realpath("/dev/stdout")
+    return [path] if os.path.isfile(path) else []
+
+
 def _write_through(path: Path) -> None:
     """Let the disk have a file before something else relies on its being there."""
     with open(path, "rb") as stream:
@@ -117,4 +123,4 @@ def _create(unfinished: Path, target: Path) -> BinaryIO:
         raise DataFileError(f"{target} cannot be written ({error.strerror}{missing}).") from None
 
 
-__all__ = ["DataFileError", "open_output", "output_file", "write_lines", "write_list"]
+__all__ = ["DataFileError", "open_output", "output_file", "redirected_output", "write_lines", "write_list"]

@@ -15,7 +15,8 @@ from .training_arguments import DocRETrainingArguments
 
 SECTIONS = ("model", "data", "training", "card")
 DATA_KEYS = ("train", "eval")
-ENTRY_KEYS = ("path", "documents")
+ENTRY_KEYS = ("path", "documents", "titles", "fraction", "drop_labels", "seed")
+_TITLES_KEYS = ("path", "documents")
 
 _TOP = (*SECTIONS, "output_dir")
 # What a value is checked against, by the name of its type; of other types anything goes.
@@ -82,6 +83,22 @@ def _check_entry(entry: Any, place: str) -> None:
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
         raise RecipeError(f"{place} needs a path, as in {{path: train.json, documents: '0:400'}}.")
     _check_names(entry, ENTRY_KEYS, f"{place} has no setting")
+    _check_part(entry.get("fraction"), f"{place}.fraction", "above 0 and at most 1, such as 0.05 for 5%", above=0.0)
+    _check_part(entry.get("drop_labels"), f"{place}.drop_labels", "from 0 to 1, such as 0.7 to drop 70% of the facts")
+    _check_type(entry.get("seed"), {"int"}, f"{place}.seed")
+    titles = entry.get("titles")
+    if titles is not None and not (isinstance(titles, str) and titles):
+        if not isinstance(titles, dict) or not isinstance(titles.get("path"), str):
+            raise RecipeError(f"{place}.titles needs a file whose titles count, as in {{path: dev.json}}.")
+        _check_names(titles, _TITLES_KEYS, f"{place}.titles has no setting")
+
+
+def _check_part(value: Any, place: str, wanted: str, above: float | None = None) -> None:
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0.0 <= value <= 1.0 or value == above:
+        raise RecipeError(f"{place} is {value!r}, but must be a number {wanted}.")
 
 
 def _check_model(model: Mapping[str, Any], path: str) -> None:

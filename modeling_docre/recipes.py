@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,13 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from .data_files import iter_documents, read_json, read_relations
+from .data_files import read_json, read_relations
 from .documents import Document
 from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
 from .processing_docre import DocREProcessor
 from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
+from .recipe_data import expand_path, find_file, read_entry
 from .remote_code import check_name
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import SECRETS, DocRETrainingArguments
@@ -43,8 +43,9 @@ class Recipe:
             a dropout), `method`, `relations` (a list, a dict of ids to words, or a JSON file of ids to words or of ids
             to numbers), and any field of [`DocREConfig`].
         data (`dict`):
-            `train` and `eval`: a path, or `{path, documents}` with `documents` a slice such as `"0:400"`, or a list of
-            such. Environment variables in paths are expanded, relative paths start at the working directory.
+            `train` and `eval`: a path, or `{path, documents, titles, fraction, drop_labels, seed}`, of which all but
+            the path may be left out, or a list of such; see [`read_entry`]. Environment variables in paths are
+            expanded, relative paths start at the working directory.
         training (`dict`):
             Any field of [`DocRETrainingArguments`].
         output_dir (`str`):
@@ -83,7 +84,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
     for name, value in _read_overrides(overrides):
         _set(tree, find_setting(name), value)
     check_recipe(tree, str(path))
-    _expand(tree["output_dir"], "output_dir")
+    expand_path(tree["output_dir"], "output_dir")
     return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"])
 
 
@@ -134,7 +135,7 @@ def train_from_recipe(
         RecipeError: If the recipe isn't right, or `output_dir` holds checkpoints and `resume` is off.
     """
     recipe = load_recipe(path, overrides)
-    folder = _expand(recipe.output_dir, "output_dir")
+    folder = expand_path(recipe.output_dir, "output_dir")
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None and not resume:
         raise RecipeError(
@@ -187,9 +188,9 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
-    arguments = DocRETrainingArguments(output_dir=_expand(recipe.output_dir, "output_dir"), **recipe.training)
-    train = _read_documents(recipe.data["train"], "data.train")
-    evaluation = _read_documents(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
+    arguments = DocRETrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **recipe.training)
+    train = read_entry(recipe.data["train"], "data.train")
+    evaluation = read_entry(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
     # The new head draws its random numbers here, before the trainer sets the seed.
     transformers.set_seed(arguments.seed)
     model, processor = _build_model(recipe.model, train)
@@ -203,7 +204,7 @@ def _build_model(
 ) -> tuple[DocREForRelationExtraction, DocREProcessor]:
     settings = dict(settings)
     if "checkpoint" in settings:
-        folder = _expand(settings["checkpoint"], "model.checkpoint")
+        folder = expand_path(settings["checkpoint"], "model.checkpoint")
         trained = cast(DocREForRelationExtraction, DocREForRelationExtraction.from_pretrained(folder))
         return trained, DocREProcessor.from_pretrained(folder)
     encoder = _encoder_path(settings.pop("encoder"))
@@ -234,7 +235,7 @@ def _encoder_config(encoder: str, changes: Mapping[str, Any]) -> PreTrainedConfi
 
 def _encoder_path(encoder: str | Mapping[str, str]) -> str:
     if isinstance(encoder, str):
-        return _expand(encoder, "model.encoder")
+        return expand_path(encoder, "model.encoder")
     package, folder = encoder["package"], encoder.get("folder", ".")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -252,57 +253,15 @@ def _encoder_path(encoder: str | Mapping[str, str]) -> str:
 def _read_relations(relations: Any, names: Any, train: list[Document]) -> dict[str, str] | list[str]:
     """Relation ids in class order, with words where they are known."""
     if isinstance(relations, str):
-        relations = read_relations(_file(relations, "model.relations"))
+        relations = read_relations(find_file(relations, "model.relations"))
     if isinstance(names, str):
-        names = read_json(_file(names, "model.relation_names"))
+        names = read_json(find_file(names, "model.relation_names"))
     if relations is None:
         found = sorted({relation.relation for document in train for relation in document.relations or ()})
         relations = list(names) if names else found
     if isinstance(relations, Mapping):
         return dict(relations)
     return {name: names.get(name, name) for name in relations} if names else list(relations)
-
-
-def _read_documents(entry: Any, place: str) -> list[Document]:
-    if isinstance(entry, list):
-        return [document for i, part in enumerate(entry) for document in _read_documents(part, f"{place}[{i}]")]
-    entry = {"path": entry} if isinstance(entry, str) else entry
-    path = _file(entry["path"], f"{place}.path")
-    chosen = _slice(entry["documents"], f"{place}.documents") if "documents" in entry else slice(None)
-    # Documents behind the last wanted one needn't be read.
-    stop = chosen.stop if chosen.stop is not None and chosen.stop >= 0 else None
-    documents = list(itertools.islice(iter_documents(path), stop))[chosen]
-    if not documents:
-        raise RecipeError(f"{place}: there are no documents left of {path} (documents: {entry.get('documents')}).")
-    return documents
-
-
-def _slice(text: Any, place: str) -> slice:
-    match = re.fullmatch(r"(-?\d*):(-?\d*)", str(text).strip())
-    if match is None:
-        raise RecipeError(f"{place} is {text!r}; write which documents to take as '0:400' (from 0, up to 399).")
-    start, stop = (int(part) if part else None for part in match.groups())
-    return slice(start, stop)
-
-
-def _file(text: str, place: str) -> str:
-    path = _expand(text, place)
-    if not os.path.isfile(path):
-        raise RecipeError(
-            f"{place}: there is no file {path} (working directory: {os.getcwd()}). Paths in recipes start at the "
-            "working directory."
-        )
-    return path
-
-
-def _expand(text: str, place: str) -> str:
-    expanded = os.path.expanduser(os.path.expandvars(text))
-    missing = re.search(r"\$\{?(\w+)\}?", expanded)
-    if missing is not None:
-        raise RecipeError(
-            f"{place} is {text!r}, but the environment variable {missing[1]} is not set: export {missing[1]}=FOLDER."
-        )
-    return expanded
 
 
 # Reading and writing

@@ -211,7 +211,7 @@ def test_the_table_of_the_configuration_is_that_of_its_docstring():
 
 def test_the_command_line_page_has_every_option():
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## docre (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^## docre ([\w-]+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     commands = next(iter(_parser()._subparsers._group_actions)).choices
     assert list(sections) == list(commands)
     for name, command in commands.items():

@@ -1,0 +1,274 @@
+"""Distant labels: documents with entities, and a table of facts, make training data that nobody has labelled."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from .corpus import Corpus
+from .data_files import write_documents
+from .documents import Document, Entity, Relation
+from .fact_table import Fact, FactTable, normalise_name, read_facts, write_facts
+from .output_files import output_file, redirected_output
+
+_Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class LinkedDocument(Document):
+    """
+    A document that keeps the ids that its data gives its entities in a knowledge base, which other documents leave
+    out.
+
+    Args:
+        ids (`tuple[tuple[str, ...], ...]`, *optional*):
+            Of every entity, in order; `()` for one without. Read from the key `id` of an entity in text form, and of
+            its mentions in DocRED's form; a number there is no such id, but a place in a list.
+    """
+
+    ids: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, strict: bool = True) -> LinkedDocument:
+        """Read either dict form, and the ids in it; see [`Document.from_dict`]."""
+        document = super().from_dict(data, strict=strict)
+        given = data.get("entities" if data.get("text") is not None and "entities" in data else "vertexSet")
+        ids = [_ids_of(item) for item in given] if isinstance(given, list | tuple) else []
+        return replace(cast(LinkedDocument, document), ids=tuple(ids) if len(ids) == len(document.entities) else ())
+
+
+def _ids_of(entity: object) -> tuple[str, ...]:
+    parts = entity if isinstance(entity, list | tuple) else [entity]
+    found = (part.get("id") for part in parts if isinstance(part, Mapping))
+    return tuple(dict.fromkeys(key.strip() for key in found if isinstance(key, str) and key.strip()))
+
+
+def label_documents(
+    documents: Iterable[Document], facts: FactTable, counts: Counter[str] | None = None
+) -> Iterator[Document]:
+    """
+    Label documents with the facts of a table: a pair of entities gets every relation of a fact whose head is the head
+    entity and whose tail is the tail entity, by an id or any name of each.
+
+    Args:
+        documents (iterable of [`Document`]):
+            Documents with entities; ids are those of a [`LinkedDocument`]. Labels that they have are replaced.
+        facts ([`FactTable`]): The facts.
+        counts (`collections.Counter`, *optional*): Takes the counts of what was done.
+
+    Yields:
+        [`Document`]: The documents with relations without evidence, `()` where there is none.
+    """
+    counts = Counter() if counts is None else counts
+    used = bytearray(facts.facts)
+    for document in documents:
+        relations, numbers = _label(document, facts, counts)
+        for number in numbers:
+            counts["facts used"] += not used[number]
+            used[number] = 1
+        pairs = len(document.entities) * (len(document.entities) - 1)
+        counts["documents"] += 1
+        counts["documents with a relation"] += bool(relations)
+        counts["pairs"] += pairs if document.pairs is None else len(document.pairs)
+        counts["pairs with a relation"] += len({(relation.head, relation.tail) for relation in relations})
+        counts["relations"] += len(relations)
+        counts["documents whose labels were replaced"] += document.relations is not None
+        yield replace(document, relations=tuple(relations))
+
+
+def _label(document: Document, facts: FactTable, counts: Counter[str]) -> tuple[list[Relation], set[int]]:
+    ids = getattr(document, "ids", ()) or ((),) * len(document.entities)
+    known: list[set[int]] = []
+    places: dict[int, list[int]] = {}
+    for place, entity in enumerate(document.entities):
+        found, ambiguous = facts.identify(_names(entity, document.text), ids[place])
+        known.append(found)
+        counts["entities that the facts know"] += bool(found)
+        counts["entities with an ambiguous name"] += ambiguous
+        for number in found:
+            places.setdefault(number, []).append(place)
+    candidates = None if document.pairs is None else set(document.pairs)
+    labels: dict[tuple[int, int, str], None] = {}
+    numbers = set()
+    for head, found in enumerate(known):
+        for tail, relation, number in _facts_of(found, facts, places):
+            if head == tail:
+                counts["facts on a pair of one entity with itself"] += 1
+            elif candidates is not None and (head, tail) not in candidates:
+                counts["facts on a pair that is no candidate"] += 1
+            else:
+                labels[head, tail, relation] = None
+                numbers.add(number)
+    return [Relation(*label) for label in sorted(labels)], numbers
+
+
+def _facts_of(
+    heads: set[int], facts: FactTable, places: Mapping[int, Sequence[int]]
+) -> Iterator[tuple[int, str, int]]:
+    """Find the facts of a head whose tail is in the document: place of the tail, relation, number of the fact."""
+    for head in heads:
+        tails = facts.tails(head)
+        # A country has more tails in the table than a document has entities.
+        for tail in tails if len(tails) < len(places) else places:
+            for relation, number in tails.get(tail, ()):
+                for place in places.get(tail, ()):
+                    yield place, relation, number
+
+
+def _names(entity: Entity, text: str) -> set[str]:
+    """All that a document calls an entity."""
+    names = {entity.name}
+    for mention in entity.mentions:
+        names.update((mention.name, text[mention.start : mention.end]))
+    return names
+
+
+def label_files(
+    sources: _Paths,
+    facts: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    aliases: str | os.PathLike[str] | None = None,
+    strict: bool = True,
+) -> Counter[str]:
+    """
+    Make distant data of files and folders of documents. Memory grows with the table, not with the documents.
+
+    Args:
+        sources (`str`, `os.PathLike`, or a sequence of them): See [`Corpus`].
+        facts (`str` or `os.PathLike`): See [`iter_facts`].
+        output (`str` or `os.PathLike`, *optional*): See [`write_documents`]; the standard output when left out.
+        aliases (`str` or `os.PathLike`, *optional*): See [`read_aliases`].
+        strict (`bool`, *optional*, defaults to `True`):
+            Whether nonsense in a document and a wrong row of facts are errors; otherwise they are skipped and counted.
+
+    Returns:
+        `collections.Counter`: What was read, used, labelled, repaired and left out, by cause.
+
+    Raises:
+        DataFileError: when a file cannot be read or written, or there is no fact.
+        DocumentError: when a document is wrong.
+
+    Example:
+    ```python
+    >>> from modeling_docre.distant import label_files
+
+    >>> counts = label_files("unlabelled.jsonl", "facts.tsv", "distant.json")  # doctest: +SKIP
+    ```
+    """
+    table = read_facts(facts, aliases, strict=strict)
+    counts: Counter[str] = Counter(dict.fromkeys(_FIRST, 0))
+    corpus = _corpus(sources, output, strict, [facts] if aliases is None else [facts, aliases])
+    write_documents(label_documents(_readable(corpus, counts), table, counts), output)
+    counts.update(table.counts)
+    counts["different facts"] = table.facts
+    counts["files that are no documents"] += corpus.left_out
+    counts["files and folders that were met again"] += corpus.met_again
+    return counts
+
+
+# In this order they are said.
+_FIRST = (
+    *("documents", "documents with a relation", "relations", "pairs", "pairs with a relation"),
+    *("facts read", "different facts", "facts used"),
+)
+
+
+def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = None) -> Iterator[Fact]:
+    """
+    Gather the facts of labelled documents, by all names that their entities have there.
+
+    Args:
+        documents (iterable of [`Document`]): Labelled ones; others are counted and left out.
+        counts (`collections.Counter`, *optional*): Takes the counts of what was done.
+
+    Yields:
+        `tuple[str, str, str]`: Head, relation, tail; each once, however its names are written.
+    """
+    counts = Counter() if counts is None else counts
+    seen: set[Fact] = set()
+    for document in documents:
+        counts["documents"] += 1
+        counts["unlabelled documents"] += document.relations is None
+        names = [_distinct_names(entity) for entity in document.entities]
+        for relation in document.relations or ():
+            counts["relations"] += 1
+            for head, folded_head in names[relation.head]:
+                for tail, folded_tail in names[relation.tail]:
+                    key = (folded_head, relation.relation, folded_tail)
+                    if folded_head == folded_tail:
+                        counts["facts of a name with itself"] += 1
+                    elif key not in seen:
+                        seen.add(key)
+                        counts["facts"] += 1
+                        yield head, relation.relation, tail
+
+
+def _distinct_names(entity: Entity) -> list[tuple[str, str]]:
+    """Names of an entity, one of each that count as equal, with what they are compared by."""
+    found: dict[str, str] = {}
+    for name in (entity.name, *(mention.name for mention in entity.mentions)):
+        found.setdefault(normalise_name(name), " ".join(name.split()))
+    return [(name, folded) for folded, name in found.items() if folded]
+
+
+def gather_facts_from_files(
+    sources: _Paths, output: str | os.PathLike[str] | None = None, *, strict: bool = True
+) -> Counter[str]:
+    """
+    Write the facts of files and folders of labelled documents as a table that [`label_files`] reads.
+
+    Args:
+        sources (`str`, `os.PathLike`, or a sequence of them): See [`Corpus`].
+        output (`str` or `os.PathLike`, *optional*): See [`write_facts`]; the standard output when left out.
+        strict (`bool`, *optional*, defaults to `True`): Whether nonsense in a document is an error.
+
+    Returns:
+        `collections.Counter`: What was read, gathered, repaired and left out, by cause.
+
+    Raises:
+        DataFileError: when a file cannot be read or written.
+        DocumentError: when a document is wrong.
+    """
+    counts: Counter[str] = Counter(documents=0, relations=0, facts=0)
+    corpus = _corpus(sources, output, strict)
+    write_facts(gather_facts(_readable(corpus, counts), counts), output)
+    counts["files that are no documents"] += corpus.left_out
+    counts["files and folders that were met again"] += corpus.met_again
+    return counts
+
+
+def _corpus(
+    sources: _Paths,
+    output: str | os.PathLike[str] | None,
+    strict: bool,
+    tables: Sequence[str | os.PathLike[str]] = (),
+) -> Corpus:
+    sources = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    target = output_file(output)
+    written = redirected_output() if target is None else [target]
+    named = {os.path.realpath(source) for source in sources}
+    # In a folder that is read, tables are no documents.
+    beside = [table for table in tables if os.path.realpath(table) not in named]
+    return Corpus(sources, strict=strict, without=[*written, *beside], kind=LinkedDocument)
+
+
+def _readable(corpus: Corpus, counts: Counter[str]) -> Iterator[Document]:
+    """Read documents, and leave out those that are none: their place is all that is known of them."""
+    for read in corpus.readers():
+        document = read()
+        counts.update(dict(document.repairs))
+        if document.text:
+            yield document
+
+
+__all__ = [
+    "LinkedDocument",
+    "gather_facts",
+    "gather_facts_from_files",
+    "label_documents",
+    "label_files",
+]
