@@ -7,10 +7,13 @@ import inspect
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
 
 from .configuration_docre import DocREConfig
+from .head_bilinear import BilinearHead, PairHead
 from .remote_code import check_name
+
+PRE_TRAINING = "DocREForContrastivePreTraining"
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -30,20 +33,45 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
 
 
-def load_encoder(encoder: str | PreTrainedModel) -> Any:
+def load_encoder(encoder: str | PreTrainedModel) -> tuple[Any, PairHead | None]:
     """Load an encoder by its name, or copy it out of a model.
 
     Args:
         encoder (`str` or `PreTrainedModel`):
             Folder or Hub id, or a model; of one with a head, one of this library included, what is below the head.
+
+    Returns:
+        The encoder, and the fusion layers behind it where contrastive pre-training was for both.
     """
-    loaded: Any
-    if isinstance(encoder, PreTrainedModel):
-        loaded = copy.deepcopy(encoder.base_model)
-    else:
+    loaded: Any = encoder
+    if not isinstance(encoder, PreTrainedModel):
         check_name(encoder)
-        loaded = AutoModel.from_pretrained(encoder, dtype=torch.float32)
-    return loaded.encoder if loaded.config.model_type == DocREConfig.model_type else loaded
+        architectures = PreTrainedConfig.get_config_dict(encoder)[0].get("architectures") or []
+        model_class = AutoModelForPreTraining if PRE_TRAINING in architectures else AutoModel
+        loaded = model_class.from_pretrained(encoder, dtype=torch.float32)
+    fusion = loaded.head if type(loaded).__name__ == PRE_TRAINING else None
+    loaded = loaded.base_model
+    if isinstance(encoder, PreTrainedModel):
+        loaded = copy.deepcopy(loaded)
+    return (loaded.encoder if loaded.config.model_type == DocREConfig.model_type else loaded), fusion
+
+
+def copy_fusion(source: PairHead, target: Any) -> None:
+    """Give a bilinear head the fusion layers that contrastive pre-training left.
+
+    Raises:
+        ValueError: when it is another head, or of another width.
+    """
+    if not isinstance(target, BilinearHead):
+        raise ValueError(
+            "Contrastive pre-training is for the bilinear head: take a method that has it, or take the encoder alone, "
+            "from_encoder(model.docre.encoder, ...)."
+        )
+    width, given = target.head_projection.out_features, source.head_projection.out_features
+    if width != given:
+        raise ValueError(f"emb_size={width}, but contrastive pre-training had {given}: pass emb_size={given}.")
+    target.head_projection.load_state_dict(source.head_projection.state_dict())
+    target.tail_projection.load_state_dict(source.tail_projection.state_dict())
 
 
 def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
@@ -58,4 +86,4 @@ def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
         raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
 
 
-__all__ = ["build_encoder", "copy_weights", "load_encoder"]
+__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder"]
