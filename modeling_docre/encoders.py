@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
 
 from .configuration_docre import DocREConfig
 from .head_bilinear import BilinearHead, PairHead
@@ -33,6 +33,19 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
 
 
+def open_encoder(name: str, config: PreTrainedConfig | None = None) -> Any:
+    """Load the model that an encoder is taken out of.
+
+    Args:
+        name (`str`): Folder or Hub id, of one of this library's models too.
+        config (`PreTrainedConfig`, *optional*): Its config, if it is to be another than the one that is there.
+    """
+    check_name(name)
+    config = AutoConfig.from_pretrained(name) if config is None else config
+    model_class = AutoModelForPreTraining if PRE_TRAINING in (config.architectures or []) else AutoModel
+    return model_class.from_pretrained(name, config=config, dtype=torch.float32)
+
+
 def load_encoder(encoder: str | PreTrainedModel) -> tuple[Any, PairHead | None]:
     """Load an encoder by its name, or copy it out of a model.
 
@@ -43,12 +56,7 @@ def load_encoder(encoder: str | PreTrainedModel) -> tuple[Any, PairHead | None]:
     Returns:
         The encoder, and the fusion layers behind it where contrastive pre-training was for both.
     """
-    loaded: Any = encoder
-    if not isinstance(encoder, PreTrainedModel):
-        check_name(encoder)
-        architectures = PreTrainedConfig.get_config_dict(encoder)[0].get("architectures") or []
-        model_class = AutoModelForPreTraining if PRE_TRAINING in architectures else AutoModel
-        loaded = model_class.from_pretrained(encoder, dtype=torch.float32)
+    loaded: Any = encoder if isinstance(encoder, PreTrainedModel) else open_encoder(encoder)
     fusion = loaded.head if type(loaded).__name__ == PRE_TRAINING else None
     loaded = loaded.base_model
     if isinstance(encoder, PreTrainedModel):
@@ -86,4 +94,4 @@ def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
         raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
 
 
-__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder"]
+__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder", "open_encoder"]
