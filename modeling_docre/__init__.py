@@ -14,6 +14,7 @@ from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
 from .documents import Document, DocumentError, Entity, Mention, Relation, count_repairs, read_documents
 from .methods import METHODS, Method
+from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction, DocREModel, DocREPreTrainedModel
 from .pipelines.pipeline_docre import DocREPipeline
 from .processing_docre import DocREProcessor
@@ -46,6 +47,7 @@ __all__ = [
     "METHODS",
     "AutoModelForDocRE",
     "DocREConfig",
+    "DocREForContrastivePreTraining",
     "DocREForRelationExtraction",
     "DocREModel",
     "DocREPipeline",

@@ -9,12 +9,13 @@ from collections import OrderedDict
 from pathlib import Path
 
 import transformers
-from transformers import AutoConfig, AutoModel, AutoProcessor, Pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoProcessor, Pipeline
 from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_docre import DocREConfig
+from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction, DocREModel
 from .processing_docre import DocREProcessor
 from .remote_code import AUTO_MODEL
@@ -46,6 +47,7 @@ def register(pipeline_class: type[Pipeline], default_model: Path) -> None:
         return
     AutoConfig.register(DocREConfig.model_type, DocREConfig)
     AutoModel.register(DocREConfig, DocREModel)
+    AutoModelForPreTraining.register(DocREConfig, DocREForContrastivePreTraining)
     AutoModelForDocRE.register(DocREConfig, DocREForRelationExtraction)
     # The name under which a checkpoint that brings its code offers this model; it shall also be good here.
     getattr(transformers, AUTO_MODEL).register(DocREConfig, DocREForRelationExtraction)

@@ -40,6 +40,7 @@ _OFFSET_POSITIONS = frozenset(
     }
 )
 _DEFAULT_WINDOW = 512
+_POSITIVE = ("axial_heads", "unet_channels", "unet_width", "unet_outputs", "moco_queue_size", "moco_size")
 # What transformers takes for a config beside the fields of its own.
 _OF_TRANSFORMERS = frozenset(
     {
@@ -85,6 +86,13 @@ class DocREConfig(PreTrainedConfig):
             Weight of the supervised contrastive loss that is added to the main one; 0 leaves it out.
         contrastive_arguments (`dict`, *optional*):
             Keyword arguments of [`supervised_contrastive_loss`]: `temperature`, `form`, `reference`.
+        moco_queue_size (`int`, *optional*, defaults to `500`):
+            Embeddings in each relation's queue of [`DocREForContrastivePreTraining`].
+        moco_size (`int`, *optional*, defaults to `256`): Width of these embeddings; the paper does not say.
+        moco_momentum (`float`, *optional*, defaults to `0.99`): How much the copy that makes them stays as it is.
+        moco_temperature (`float`, *optional*, defaults to `0.5`): Divides their cosines.
+        moco_positives (`str`, *optional*, defaults to `"mean"`):
+            Whether an anchor's costs over its positive keys are averaged or added (`"sum"`, as the paper writes it).
         decision (`str`, *optional*, defaults to `"threshold-class"`):
             When a relation is predicted: its logit is above the threshold class's (`"threshold-class"`), above 0
             (`"zero"`), or its probability is above one global probability (`"probability"`).
@@ -160,6 +168,11 @@ class DocREConfig(PreTrainedConfig):
     loss_arguments: dict[str, Any] = field(default_factory=dict)
     contrastive_weight: float = 0.0
     contrastive_arguments: dict[str, Any] = field(default_factory=dict)
+    moco_queue_size: int = 500
+    moco_size: int = 256
+    moco_momentum: float = 0.99
+    moco_temperature: float = 0.5
+    moco_positives: str = "mean"
     decision: str = "threshold-class"
     relations: list[str] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
@@ -310,6 +323,7 @@ class DocREConfig(PreTrainedConfig):
             ("context_head_reduce", CONTEXT_REDUCTIONS),
             ("axial_order", AXIAL_ORDERS),
             ("axial_form", AXIAL_FORMS),
+            ("moco_positives", ("mean", "sum")),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -330,7 +344,7 @@ class DocREConfig(PreTrainedConfig):
                 raise ValueError(f"pair_types has {pair!r}; each entry is a [head type, tail type].")
 
     def _check_head(self) -> None:
-        for name in ("axial_heads", "unet_channels", "unet_width", "unet_outputs", "pad_to"):
+        for name in (*_POSITIVE, "pad_to"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} is not positive.")
@@ -356,6 +370,10 @@ class DocREConfig(PreTrainedConfig):
             )
         if not 0.0 <= self.entity_type_dropout <= 1.0:
             raise ValueError(f"entity_type_dropout={self.entity_type_dropout} is not a probability.")
+        if not self.moco_temperature > 0:
+            raise ValueError(f"moco_temperature={self.moco_temperature} is not positive; cosines are divided by it.")
+        if not 0.0 <= self.moco_momentum <= 1.0:
+            raise ValueError(f"moco_momentum={self.moco_momentum} is not between 0, a plain copy, and 1, which stays.")
         if self.max_relations_per_pair not in (None, -1) and (self.max_relations_per_pair or 0) < 1:
             raise ValueError(
                 f"max_relations_per_pair={self.max_relations_per_pair} allows no relation; pass 1 or more, or None."

@@ -1,5 +1,5 @@
 """
-Contrastive losses: pure functions of embeddings, or of their similarities, and labels.
+Contrastive losses: pure functions of embeddings, or of their similarities, and of labels or which of them to compare.
 
 Embeddings are compared by cosine. What is too wide to be held for a whole batch, such as the bilinear head's outer
 products, comes as `similarity` instead (see `PairFactors.similarity`).
@@ -108,6 +108,81 @@ def supervised_contrastive_loss(
     raise ValueError(f'`reduction` is "none", "sum" or "mean", got {reduction!r}.')
 
 
+def info_nce_loss(
+    embeddings: Tensor,
+    keys: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    *,
+    temperature: float = 0.5,
+    positive_reduction: str = "mean",
+    reduction: str = "mean",
+) -> Tensor:
+    r"""
+    InfoNCE of anchors that have several positive keys (ERACL, equation 15). With \(s_{ij}\) the cosine of an anchor
+    and a key divided by the temperature, and \(N(i)\) the anchor's negative keys, each positive key \(j\) costs
+
+    $$-\log rac{e^{s_{ij}}}{e^{s_{ij}} + \sum_{k \in N(i)} e^{s_{ik}}}$$
+
+    so that positive keys do not compete with each other. A key that is neither is not read.
+
+    Args:
+        embeddings (`torch.Tensor` of shape `(num_anchors, width)`): Anchors, of any length.
+        keys (`torch.Tensor` of shape `(num_keys, width)`): Keys, of any length.
+        positives (`torch.Tensor` of shape `(num_anchors, num_keys)`): Bool: which keys share a relation with it.
+        negatives (`torch.Tensor` of shape `(num_anchors, num_keys)`): Bool: which it is told from.
+        temperature (`float`, *optional*, defaults to `0.5`): Divides the cosines.
+        positive_reduction (`str`, *optional*, defaults to `"mean"`):
+            `"mean"` over an anchor's positive keys, or their `"sum"`, as the paper writes it: then an anchor of a
+            frequent relation counts as many times as there are keys of it.
+        reduction (`str`, *optional*, defaults to `"mean"`): `"none"`, `"sum"` or `"mean"` over anchors.
+
+    Returns:
+        `torch.Tensor`: shape `(num_anchors,)` for `"none"`, else a scalar, at least float32. An anchor without
+        positive or without negative keys costs 0.0, and so does none at all.
+
+    Raises:
+        ValueError: On shapes that do not fit, an unknown reduction, or a temperature that is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"`temperature` must be positive, got {temperature}.")
+    if positive_reduction not in ("mean", "sum"):
+        raise ValueError(f'`positive_reduction` is "mean" or "sum", got {positive_reduction!r}.')
+    shape = (len(embeddings), len(keys))
+    for name, mask in (("positives", positives), ("negatives", negatives)):
+        if mask.shape != shape:
+            raise ValueError(f"`{name}` must be (num_anchors, num_keys), {shape} here, got {tuple(mask.shape)}.")
+    dtype = torch.promote_types(embeddings.dtype, torch.float32)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        scores = unit_vectors(embeddings.to(dtype)) @ unit_vectors(keys.to(dtype)).t() / temperature
+    told_from = negatives.any(1, keepdim=True)
+    # A row without negatives keeps all its scores, so that its gradient is finite; it is taken out below.
+    against = scores.masked_fill(~negatives & told_from, -torch.inf).logsumexp(1, keepdim=True) if len(keys) else None
+    if against is None:
+        per_anchor = scores.sum(1)
+    else:
+        costs = functional.softplus(against - scores).masked_fill(~(positives & told_from), 0.0)
+        per_anchor = costs.sum(1)
+        if positive_reduction == "mean":
+            per_anchor = per_anchor / positives.sum(1).clamp(min=1)
+    if reduction == "none":
+        return per_anchor
+    if reduction == "sum":
+        return per_anchor.sum()
+    if reduction == "mean":
+        return per_anchor.sum() / max(len(per_anchor), 1)
+    raise ValueError(f'`reduction` is "none", "sum" or "mean", got {reduction!r}.')
+
+
+def unit_vectors(embeddings: Tensor) -> Tensor:
+    """Embeddings `(number, width)` at length 1. What is behind a ReLU may be all zeros, which have no direction: they
+    stay zeros, without a gradient.
+    """
+    lengths = embeddings.norm(dim=1, keepdim=True)
+    some = lengths > 0
+    return torch.where(some, embeddings / torch.where(some, lengths, 1.0), 0.0)
+
+
 def _cosines(embeddings: Tensor | None, similarity: Tensor | None, labels: Tensor, anchors: Tensor | None) -> Tensor:
     if (embeddings is None) == (similarity is None):
         raise ValueError("Pass `embeddings` (num_pairs, width), or their cosines as `similarity`: one of the two.")
@@ -153,4 +228,4 @@ def _published_pemscl(scores: Tensor, labels: Tensor, itself: Tensor) -> Tensor:
     return -(attracted * counted).mean() - isolated.mean() * counted.mean()
 
 
-__all__ = ["FORMS", "supervised_contrastive_loss"]
+__all__ = ["FORMS", "info_nce_loss", "supervised_contrastive_loss", "unit_vectors"]

@@ -7,10 +7,13 @@ import inspect
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
 
 from .configuration_docre import DocREConfig
+from .head_bilinear import BilinearHead, PairHead
 from .remote_code import check_name
+
+PRE_TRAINING = "DocREForContrastivePreTraining"
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -30,20 +33,53 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
 
 
-def load_encoder(encoder: str | PreTrainedModel) -> Any:
+def open_encoder(name: str, config: PreTrainedConfig | None = None) -> Any:
+    """Load the model that an encoder is taken out of.
+
+    Args:
+        name (`str`): Folder or Hub id, of one of this library's models too.
+        config (`PreTrainedConfig`, *optional*): Its config, if it is to be another than the one that is there.
+    """
+    check_name(name)
+    config = AutoConfig.from_pretrained(name) if config is None else config
+    model_class = AutoModelForPreTraining if PRE_TRAINING in (config.architectures or []) else AutoModel
+    return model_class.from_pretrained(name, config=config, dtype=torch.float32)
+
+
+def load_encoder(encoder: str | PreTrainedModel) -> tuple[Any, PairHead | None]:
     """Load an encoder by its name, or copy it out of a model.
 
     Args:
         encoder (`str` or `PreTrainedModel`):
             Folder or Hub id, or a model; of one with a head, one of this library included, what is below the head.
+
+    Returns:
+        The encoder, and the fusion layers behind it where contrastive pre-training was for both.
     """
-    loaded: Any
+    loaded: Any = encoder if isinstance(encoder, PreTrainedModel) else open_encoder(encoder)
+    fusion = loaded.head if type(loaded).__name__ == PRE_TRAINING else None
+    loaded = loaded.base_model
     if isinstance(encoder, PreTrainedModel):
-        loaded = copy.deepcopy(encoder.base_model)
-    else:
-        check_name(encoder)
-        loaded = AutoModel.from_pretrained(encoder, dtype=torch.float32)
-    return loaded.encoder if loaded.config.model_type == DocREConfig.model_type else loaded
+        loaded = copy.deepcopy(loaded)
+    return (loaded.encoder if loaded.config.model_type == DocREConfig.model_type else loaded), fusion
+
+
+def copy_fusion(source: PairHead, target: Any) -> None:
+    """Give a bilinear head the fusion layers that contrastive pre-training left.
+
+    Raises:
+        ValueError: when it is another head, or of another width.
+    """
+    if not isinstance(target, BilinearHead):
+        raise ValueError(
+            "Contrastive pre-training is for the bilinear head: take a method that has it, or take the encoder alone, "
+            "from_encoder(model.docre.encoder, ...)."
+        )
+    width, given = target.head_projection.out_features, source.head_projection.out_features
+    if width != given:
+        raise ValueError(f"emb_size={width}, but contrastive pre-training had {given}: pass emb_size={given}.")
+    target.head_projection.load_state_dict(source.head_projection.state_dict())
+    target.tail_projection.load_state_dict(source.tail_projection.state_dict())
 
 
 def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
@@ -58,4 +94,4 @@ def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
         raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
 
 
-__all__ = ["build_encoder", "copy_weights", "load_encoder"]
+__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder", "open_encoder"]

@@ -23,13 +23,12 @@ from .model_card_evaluation import (
 )
 from .model_card_facts import HEADS, LOSSES, citations, count, hyper_parameters, percent, plain, table, versions
 from .remote_code import CARD_TAGS as TAGS
-from .remote_code import LIBRARY, PIPELINE_TAG, as_list
+from .remote_code import LIBRARY, as_list
 from .training_record import Evaluation, RecordingTrainer
 
 logger = logging.get_logger(__name__)
 
 GENERATED = "generated_from_trainer"
-TEMPLATE = Path(__file__).with_name("model_card_template.md")
 
 DECISIONS = {
     "threshold-class": "its logit is above the threshold class's (a probability of 0.5)",
@@ -67,7 +66,7 @@ def write_model_card(trainer: RecordingTrainer, folder: Path, **said: Any) -> No
     data = _card_data(trainer, evaluations, data_sets, said)
     content = _content(trainer, evaluations, data_sets, {**said, "model_id": _string(model_id)})
     folder.mkdir(parents=True, exist_ok=True)
-    card = ModelCard.from_template(data, template_path=str(TEMPLATE), **content)
+    card = ModelCard.from_template(data, template_path=str(Path(__file__).with_name(trainer.card_template)), **content)
     path.write_text(str(card).rstrip() + "\n", encoding="utf-8")
 
 
@@ -114,7 +113,7 @@ def _card_data(
         language=as_list(said.get("language")) or None,
         license=said.get("license"),
         library_name=LIBRARY,
-        pipeline_tag=PIPELINE_TAG,
+        pipeline_tag=trainer.pipeline_tag,
         tags=list(dict.fromkeys(tags)),
         datasets=list(dict.fromkeys(as_list(said.get("dataset_tags")))) or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,

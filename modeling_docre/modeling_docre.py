@@ -15,7 +15,7 @@ from transformers import initialization as init
 
 from .attention import AttentionRows
 from .configuration_docre import DocREConfig
-from .encoders import build_encoder, copy_weights, load_encoder
+from .encoders import build_encoder, copy_fusion, copy_weights, load_encoder
 from .encoding import all_pairs, check_entities, count_entities, encode, pool_entities
 from .evidence import sentence_attention
 from .head_axial import AxialHead
@@ -99,7 +99,7 @@ class DocREModel(DocREPreTrainedModel):
         config ([`DocREConfig`]): The configuration.
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^head\.", r"^type_pair_bias\."]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^(head|type_pair_bias|projection|momentum|queues)\."]  # noqa: RUF012
 
     def __init__(self, config: DocREConfig) -> None:
         super().__init__(config)
@@ -224,7 +224,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         Args:
             encoder (`str`, `os.PathLike` or `PreTrainedModel`):
                 Folder or Hub id of the encoder, or the encoder itself, which is copied. Of a model with a head, one of
-                this library included, what is below the head is taken.
+                this library included, what is below the head is taken; of one that [`DocREForContrastivePreTraining`]
+                trained, the layers too that join entities with their context.
             method (`str`, *optional*, defaults to `"atlop"`): Row of the table of methods.
             relations (`Sequence[str]` or `Mapping[str, str]`):
                 Relation ids, or ids with the words for them (`{"P17": "country"}`).
@@ -258,7 +259,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         if not isinstance(encoder, PreTrainedModel):
             encoder = str(encoder)
             tokenizer = tokenizer or encoder
-        loaded = load_encoder(encoder)
+        loaded, fusion = load_encoder(encoder)
         config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
         check_loss_arguments(config)
         if os.path.isdir(config.encoder.name_or_path or ""):
@@ -276,6 +277,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             )
         model = cls(config)
         copy_weights(loaded, model.docre.encoder)
+        if fusion is not None:
+            copy_fusion(fusion, model.head)
         return model
 
     def set_class_bias(self, values: Tensor) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .configuration_docre import DocREConfig
-from .names import suggest_name
+from .names import nearest_name, suggest_name
 from .training import DocRETrainer
 from .training_arguments import DocRETrainingArguments
 
@@ -18,7 +18,9 @@ DATA_KEYS = ("train", "eval")
 ENTRY_KEYS = ("path", "documents", "titles", "fraction", "drop_labels", "seed")
 _TITLES_KEYS = ("path", "documents")
 
-_TOP = (*SECTIONS, "output_dir")
+OBJECTIVES = ("relations", "contrastive")
+
+_TOP = (*SECTIONS, "output_dir", "after")
 # What a value is checked against, by the name of its type; of other types anything goes.
 _TYPES: dict[str, tuple[Any, str]] = {
     "bool": (bool, "true or false"),
@@ -52,6 +54,11 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
             _check_type(value, known[name], f"{path}: {section}.{name}")
     if not isinstance(tree.get("output_dir"), str):
         raise RecipeError(f"{path}: say where to save the model, as in output_dir: runs/my-model.")
+    after = tree.get("after") or []
+    if not isinstance(after, list) or not all(isinstance(name, str) for name in after):
+        raise RecipeError(
+            f"{path}: after is {after!r}; write the recipes that are trained before, as in after: [a.yaml]."
+        )
     if not tree["data"].get("train"):
         raise RecipeError(f"{path}: say what to train on, as in data: {{train: {{path: train.json}}}}.")
     for name, entry in tree["data"].items():
@@ -107,9 +114,15 @@ def _check_model(model: Mapping[str, Any], path: str) -> None:
             f"{path}: model needs either an encoder to start from, as in encoder: google-bert/bert-base-cased, or a "
             "checkpoint to go on from."
         )
-    if "checkpoint" in model and len(model) > 1:
-        others = ", ".join(sorted(set(model) - {"checkpoint"}))
+    others = ", ".join(sorted(set(model) - {"checkpoint", "objective"}))
+    if "checkpoint" in model and others:
         raise RecipeError(f"{path}: a checkpoint brings its own settings along; take out of model: {others}.")
+    objective = model.get("objective", OBJECTIVES[0])
+    if objective not in OBJECTIVES:
+        raise RecipeError(
+            f"{path}: model.objective is {objective!r}; write one of {', '.join(OBJECTIVES)}."
+            f"{nearest_name(str(objective), OBJECTIVES)}"
+        )
     encoder = model.get("encoder", "")
     of_package = isinstance(encoder, dict) and {"package"} <= set(encoder) <= {"package", "folder"}
     if not of_package and not isinstance(encoder, str):
@@ -124,7 +137,7 @@ def _known_names() -> dict[str, dict[str, set[str]]]:
     for name in ("model_type", "sub_configs", "encoder_config"):
         model.pop(name, None)
     # More than the fields of the config: a file of relations, an encoder of many forms.
-    model |= dict.fromkeys(("encoder", "encoder_settings", "checkpoint", "relations"), _ANYTHING)
+    model |= dict.fromkeys(("encoder", "encoder_settings", "checkpoint", "objective", "relations"), _ANYTHING)
     data = dict.fromkeys(DATA_KEYS, _ANYTHING)
     card = dict.fromkeys(inspect.signature(DocRETrainer.create_model_card).parameters, _ANYTHING)
     card.pop("self")
@@ -161,4 +174,4 @@ def find_setting(name: str) -> list[str]:
     raise RecipeError(f"Unknown setting {name!r}.{suggest_name(parts[0], everything)}")
 
 
-__all__ = ["ENTRY_KEYS", "SECTIONS", "RecipeError", "check_recipe", "find_setting"]
+__all__ = ["ENTRY_KEYS", "OBJECTIVES", "SECTIONS", "RecipeError", "check_recipe", "find_setting"]

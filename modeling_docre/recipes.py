@@ -8,17 +8,21 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 import transformers
 from huggingface_hub import HfApi
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from .configuration_docre import DocREConfig
+from .contrastive_pretraining import ContrastivePreTrainer
 from .data_files import read_json, read_relations
 from .documents import Document
+from .encoders import open_encoder
+from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
 from .processing_docre import DocREProcessor
@@ -29,6 +33,8 @@ from .training import DocRETrainer, last_checkpoint
 from .training_arguments import SECRETS, DocRETrainingArguments
 
 logger = logging.get_logger(__name__)
+
+_RECIPE_NAME = "recipe.yaml"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Recipe:
             `encoder` (a folder, a Hub id, or `{package, folder}` for one that a Python package ships) or `checkpoint`
             (a trained model to go on from); with `encoder` also `encoder_settings` (fields of its own config, such as
             a dropout), `method`, `relations` (a list, a dict of ids to words, or a JSON file of ids to words or of ids
-            to numbers), and any field of [`DocREConfig`].
+            to numbers), and any field of [`DocREConfig`]. `objective` is `relations`, or `contrastive` for
+            [`DocREForContrastivePreTraining`], whose folder may be the `encoder` of the next recipe.
         data (`dict`):
             `train` and `eval`: a path, or `{path, documents, titles, fraction, drop_labels, seed}`, of which all but
             the path may be left out, or a list of such; see [`read_entry`]. Environment variables in paths are
@@ -52,6 +59,9 @@ class Recipe:
             Folder of checkpoints, the final model, its card and its scores; environment variables are expanded.
         card (`dict`, *optional*):
             What the model card can't know by itself: any argument of [`DocRETrainer.create_model_card`].
+        after (`list[str]`, *optional*):
+            Recipes that come before, paths seen from this one's file: each is trained where its `output_dir` does not
+            hold what it makes yet.
     """
 
     model: dict[str, Any]
@@ -59,6 +69,7 @@ class Recipe:
     training: dict[str, Any]
     output_dir: str
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
+    after: list[str] = dataclasses.field(default_factory=list)
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
@@ -85,7 +96,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
         _set(tree, find_setting(name), value)
     check_recipe(tree, str(path))
     expand_path(tree["output_dir"], "output_dir")
-    return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"])
+    after = [str(Path(path).parent / name) for name in tree.get("after") or []]
+    return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"], after)
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -110,6 +122,8 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not extended.is_file():
         raise RecipeError(f"{path}: extends {base}, but there is no file {extended}.")
     found = _read_tree(extended, (*below, path.resolve()))
+    # What comes before the other recipe does not come before this one.
+    found.pop("after", None)
     return {**found, **tree, **{section: {**found[section], **tree[section]} for section in SECTIONS}}
 
 
@@ -118,7 +132,8 @@ def train_from_recipe(
 ) -> dict[str, float]:
     """
     Trains a model as a recipe says, and saves it with its processor, its card and its scores in the recipe's
-    `output_dir`.
+    `output_dir`. Recipes that it comes `after` are trained first; what is done of them is kept, and what was
+    interrupted goes on.
 
     Args:
         path (`str` or `os.PathLike`):
@@ -132,9 +147,48 @@ def train_from_recipe(
         `dict[str, float]`: The metrics of training and evaluation, also written to `all_results.json`.
 
     Raises:
-        RecipeError: If the recipe isn't right, or `output_dir` holds checkpoints and `resume` is off.
+        RecipeError: If the recipe isn't right, `output_dir` holds checkpoints and `resume` is off, or a recipe before
+            it changed since it was trained.
     """
     recipe = load_recipe(path, overrides)
+    _train_before(recipe, (Path(path).resolve(),))
+    return _train(recipe, resume=resume)
+
+
+def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
+    for name in recipe.after:
+        if not os.path.isfile(name):
+            raise RecipeError(f"{chain[-1]}: there is no recipe {name}, which it comes after.")
+        path = Path(name).resolve()
+        if path in chain:
+            raise RecipeError(f"{chain[-1]}: it comes after {name}, which comes after itself.")
+        before = load_recipe(path)
+        _train_before(before, (*chain, path))
+        folder = expand_path(before.output_dir, "output_dir")
+        if (Path(folder) / TRAINER_STATE_NAME).is_file():
+            _check_trained(before, Path(folder), name)
+            logger.warning(f"{name} is done: {folder} holds what it makes.")
+        else:
+            _train(before, resume=last_checkpoint(folder) is not None)
+
+
+def _check_trained(recipe: Recipe, folder: Path, name: str) -> None:
+    """What stands in its folder must be what the recipe makes."""
+    made = folder / _RECIPE_NAME
+    if not made.is_file():
+        return
+    said, now = _read_yaml(made.read_text(encoding="utf-8"), str(made)), _as_written(recipe)
+    changed = [
+        section for section in (*SECTIONS, "output_dir") if section != "card" and said.get(section) != now[section]
+    ]
+    if changed:
+        raise RecipeError(
+            f"{folder} holds what {name} made with other settings: compare {', '.join(changed)} in {made}. Remove the "
+            "folder to train it again, or give the recipe another output_dir."
+        )
+
+
+def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
     folder = expand_path(recipe.output_dir, "output_dir")
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None and not resume:
@@ -194,42 +248,42 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     # The new head draws its random numbers here, before the trainer sets the seed.
     transformers.set_seed(arguments.seed)
     model, processor = _build_model(recipe.model, train)
-    return DocRETrainer(
+    pretraining = isinstance(model, DocREForContrastivePreTraining)
+    trainer_class: Any = ContrastivePreTrainer if pretraining else DocRETrainer
+    return trainer_class(
         model=model, args=arguments, train_dataset=train, eval_dataset=evaluation, processing_class=processor
     )
 
 
-def _build_model(
-    settings: Mapping[str, Any], train: list[Document]
-) -> tuple[DocREForRelationExtraction, DocREProcessor]:
+def _build_model(settings: Mapping[str, Any], train: list[Document]) -> tuple[Any, DocREProcessor]:
     settings = dict(settings)
+    contrastive = settings.pop("objective", None) == "contrastive"
+    model_class = DocREForContrastivePreTraining if contrastive else DocREForRelationExtraction
     if "checkpoint" in settings:
         folder = expand_path(settings["checkpoint"], "model.checkpoint")
-        trained = cast(DocREForRelationExtraction, DocREForRelationExtraction.from_pretrained(folder))
-        return trained, DocREProcessor.from_pretrained(folder)
+        return model_class.from_pretrained(folder), DocREProcessor.from_pretrained(folder)
     encoder = _encoder_path(settings.pop("encoder"))
     changes = settings.pop("encoder_settings", None) or {}
     relations = _read_relations(settings.pop("relations", None), settings.pop("relation_names", None), train)
     if settings.get("use_entity_types") and "entity_types" not in settings:
         types = {entity.type for document in train for entity in document.entities}
         settings["entity_types"] = sorted(name for name in types if name is not None)
-    if changes:
-        weights = AutoModel.from_pretrained(encoder, config=_encoder_config(encoder, changes), dtype=torch.float32)
-        settings["tokenizer"] = encoder
-    model = DocREForRelationExtraction.from_encoder(weights if changes else encoder, relations=relations, **settings)
+    opened = open_encoder(encoder, _encoder_config(encoder, changes))
+    model = model_class.from_encoder(opened, relations=relations, tokenizer=encoder, **settings)
     return model, DocREProcessor.from_encoder(encoder, config=model.config)
 
 
 def _encoder_config(encoder: str, changes: Mapping[str, Any]) -> PreTrainedConfig:
     check_name(encoder)
     config = AutoConfig.from_pretrained(encoder)
+    own = config.encoder if isinstance(config, DocREConfig) else config
     for name, value in changes.items():
-        if not hasattr(config, name):
+        if not hasattr(own, name):
             raise RecipeError(
-                f"model.encoder_settings has {name!r}, which a {config.model_type} encoder doesn't know."
-                f"{suggest_name(name, list(config.to_dict()))}"
+                f"model.encoder_settings has {name!r}, which a {own.model_type} encoder doesn't know."
+                f"{suggest_name(name, list(own.to_dict()))}"
             )
-        setattr(config, name, value)
+        setattr(own, name, value)
     return config
 
 
@@ -322,10 +376,9 @@ def _write_recipe(recipe: Recipe, folder: Path) -> None:
     """Writes `recipe.yaml` as the user wrote it, without tokens; nothing where an upload would tell absolute paths."""
     import yaml
 
-    training = {name: value for name, value in recipe.training.items() if name not in SECRETS}
-    content = dataclasses.asdict(dataclasses.replace(recipe, training=training))
-    path = folder / "recipe.yaml"
-    places = _absolute_paths(content) if training.get("push_to_hub") else []
+    content = _as_written(recipe)
+    path = folder / _RECIPE_NAME
+    places = _absolute_paths(content) if recipe.training.get("push_to_hub") else []
     if places:
         path.unlink(missing_ok=True)
         logger.warning(
@@ -335,6 +388,14 @@ def _write_recipe(recipe: Recipe, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _as_written(recipe: Recipe) -> dict[str, Any]:
+    training = {name: value for name, value in recipe.training.items() if name not in SECRETS}
+    content = dataclasses.asdict(dataclasses.replace(recipe, training=training))
+    # A path seen from the recipe's own place, which this copy has not. They are done.
+    del content["after"]
+    return content
 
 
 def _absolute_paths(value: Any) -> list[str]:

@@ -286,18 +286,29 @@ class DocRETrainer(RecordingTrainer):
             self._weigh(batch_samples, device)
             return None
         batches = [batch for batch in batch_samples if batch["document_index"][0] >= 0]
-        config, anchors = self.model.config, 0
-        rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
-        if config.contrastive_weight:
-            anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
-        counts = torch.tensor([[rows, anchors]], device=device)
+        counted = self._count_items(batches)
+        counts = torch.tensor([list(counted.values())], device=device)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts)
         # A step of documents without any pair has nothing to divide.
-        num_items, num_anchors = counts.sum(0).clamp(min=1)
+        numbers = dict(zip(counted, counts.sum(0).clamp(min=1), strict=True))
+        num_items = numbers.pop("num_items_in_batch")
         for batch in batch_samples:
-            batch["num_anchors_in_batch"] = num_anchors
+            batch.update(numbers)
         return num_items
+
+    def _count_items(self, batches: list[Any]) -> dict[str, int]:
+        """What the parts of the loss are means over, by the name under which the model takes it."""
+        config = self.model.config
+        rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
+        if not config.contrastive_weight:
+            return {"num_items_in_batch": rows}
+        anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
+        return {"num_items_in_batch": rows, "num_anchors_in_batch": anchors}
+
+    def _joins_rows(self, num_items_in_batch: torch.Tensor | int | None) -> bool:
+        """Whether the model compares the pairs of all processes."""
+        return self.args.world_size > 1 and num_items_in_batch is not None
 
     def _weigh(self, batches: list[Any], device: torch.device) -> None:
         """Makes the mean over processes one over those whose batch isn't a filler."""
@@ -333,7 +344,7 @@ class DocRETrainer(RecordingTrainer):
         if self._frozen is not None:
             self._frozen.eval()
         filler = index is not None and bool(index[0] < 0)
-        if self.args.world_size > 1 and model.training and num_items_in_batch is not None:
+        if model.training and self._joins_rows(num_items_in_batch):
             inputs["gather_rows"] = functools.partial(gather_rows, left_out=filler)
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.

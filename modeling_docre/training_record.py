@@ -17,6 +17,7 @@ from .document_batches import DocumentDataLoader
 from .document_results import DocumentResult, reference
 from .documents import Document
 from .metrics.docred.scoring import relation_counts, score
+from .remote_code import PIPELINE_TAG
 from .training_evaluation import EvaluatingTrainer
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -59,6 +60,9 @@ def hub_id(name: str | None) -> str | None:
 
 class RecordingTrainer(EvaluatingTrainer):
     """A trainer that writes its model card. [`DocRETrainer`] is the one to use."""
+
+    card_template = "model_card_template.md"
+    pipeline_tag: str | None = PIPELINE_TAG
 
     _resumed = False
 

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+import torch
 import yaml
 from training_helpers import RELATIONS, fictional
 
-from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor
+from modeling_docre import (
+    DocREConfig,
+    DocREForContrastivePreTraining,
+    DocREForRelationExtraction,
+    DocREProcessor,
+)
 from modeling_docre.method_loss import check_loss_arguments
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
+from modeling_docre.training import DocRETrainer
 from modeling_docre.training_arguments import DocRETrainingArguments
 
 
@@ -323,3 +331,84 @@ def test_the_default_recipe_on_real_documents(repository, data_dir, tmp_path, mo
     trainer.set_prior_bias()
     # Nearly all pairs have no relation: a model that starts from that is not far off.
     assert trainer.evaluate()["eval_loss"] < 1.5
+
+
+# Recipes that come after others
+
+
+@pytest.fixture
+def chain(recipe, tmp_path):
+    """Two recipes: contrastive pre-training, and relations from what it leaves."""
+    before = yaml.safe_load(recipe.read_text()) | {"output_dir": str(tmp_path / "before")}
+    before["model"] = {**before["model"], "objective": "contrastive", "moco_size": 8, "moco_queue_size": 4}
+    before["data"] = {"train": before["data"]["train"]}
+    before["training"].pop("eval_strategy")
+    (tmp_path / "before.yaml").write_text(yaml.safe_dump(before))
+    second = yaml.safe_load(recipe.read_text())
+    second["model"] = {**second["model"], "encoder": str(tmp_path / "before")}
+    second |= {"after": ["before.yaml"], "output_dir": str(tmp_path / "second")}
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(second))
+    return tmp_path / "second.yaml"
+
+
+def test_what_comes_before_is_trained_first_and_once(chain, tmp_path, monkeypatch):
+    metrics = train_from_recipe(chain)
+    assert "eval_f1" in metrics
+    before = DocREForContrastivePreTraining.from_pretrained(tmp_path / "before")
+    weights = (tmp_path / "before" / "model.safetensors").stat().st_mtime_ns
+    assert before.queues.filled > 0
+    model = build_trainer(load_recipe(chain, ["--output_dir=elsewhere"])).model
+    assert torch.equal(model.head.head_projection.weight, before.head.head_projection.weight)
+    train_from_recipe(chain, {"output_dir": str(tmp_path / "third")})
+    assert (tmp_path / "before" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_what_comes_before_goes_on_where_it_was_interrupted(chain, tmp_path, monkeypatch):
+    before = tmp_path / "before.yaml"
+    before.write_text(before.read_text().replace("save_strategy: epoch", "save_strategy: steps\n  save_steps: 1"))
+    train_from_recipe(before)
+    whole = (tmp_path / "before" / "model.safetensors").read_bytes()
+    # As a kill after the first step leaves it.
+    for item in (tmp_path / "before").iterdir():
+        if item.name not in ("checkpoint-1", "recipe.yaml"):
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+    resumed = []
+    train = DocRETrainer.train
+    monkeypatch.setattr(
+        DocRETrainer,
+        "train",
+        lambda self, resume_from_checkpoint=None: (
+            resumed.append(resume_from_checkpoint) or train(self, resume_from_checkpoint)
+        ),
+    )
+    train_from_recipe(chain)
+    assert resumed == [str(tmp_path / "before" / "checkpoint-1"), None]
+    assert (tmp_path / "before" / "model.safetensors").read_bytes() == whole
+
+
+def test_what_was_made_with_other_settings_is_refused(chain, tmp_path):
+    train_from_recipe(tmp_path / "before.yaml")
+    before = tmp_path / "before.yaml"
+    before.write_text(before.read_text().replace("moco_size: 8", "moco_size: 4"))
+    with pytest.raises(RecipeError, match=r"before\.yaml made with other settings: compare model in .*recipe\.yaml"):
+        train_from_recipe(chain)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("before.yaml", r"after is 'before\.yaml'; write the recipes"),
+        (["missing.yaml"], r"there is no recipe .*missing\.yaml"),
+        (["second.yaml"], "which comes after itself"),
+    ],
+)
+def test_what_cannot_come_before(chain, after, message):
+    content = yaml.safe_load(chain.read_text()) | {"after": after}
+    chain.write_text(yaml.safe_dump(content))
+    with pytest.raises(RecipeError, match=message):
+        train_from_recipe(chain)
+
+
+def test_an_unknown_objective(recipe):
+    with pytest.raises(RecipeError, match=r"objective is 'contrastiv'.*Did you mean 'contrastive'"):
+        load_recipe(recipe, ["--model.objective=contrastiv"])

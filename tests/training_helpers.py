@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from modeling_docre import DocREForRelationExtraction, DocREProcessor
+from modeling_docre import DocREForContrastivePreTraining, DocREForRelationExtraction, DocREProcessor
 from modeling_docre.training import DocRETrainer, DocRETrainingArguments
 
 RELATIONS = ["born_in", "part_of", "rules"]
@@ -37,10 +38,13 @@ def fictional(number: int, title: str | None = None) -> dict:
     return {"title": title or f"Story {number}", "sents": sents, "vertexSet": entities, "labels": labels}
 
 
-def make(encoder: Path, *, dropout: bool = False, **settings) -> tuple[DocREForRelationExtraction, DocREProcessor]:
+def make(encoder: Path, *, dropout: bool = False, pretraining: bool = False, **settings) -> tuple[Any, DocREProcessor]:
     torch.manual_seed(7)
     settings = {"emb_size": 16, "block_size": 4, **settings}
-    model = DocREForRelationExtraction.from_encoder(str(encoder), relations=RELATIONS, **settings)
+    if pretraining:
+        settings = {"moco_size": 8, "moco_queue_size": 3, **settings}
+    model_class = DocREForContrastivePreTraining if pretraining else DocREForRelationExtraction
+    model = model_class.from_encoder(str(encoder), relations=RELATIONS, **settings)
     if not dropout:
         for module in model.modules():
             if isinstance(module, nn.Dropout):

@@ -12,6 +12,7 @@ import torch
 from training_helpers import arguments, fictional, make, parameters
 from transformers import TrainerCallback
 
+from modeling_docre.contrastive_pretraining import ContrastivePreTrainer
 from modeling_docre.processes import leave_processes
 from modeling_docre.training import DocRETrainer
 
@@ -39,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--normalise", default="global")
     parser.add_argument("--method", default="atlop")
+    parser.add_argument("--pretraining", action="store_true")
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--resume", action="store_true")
@@ -46,7 +48,9 @@ def parse() -> argparse.Namespace:
 
 
 def train(options: argparse.Namespace) -> None:
-    model, processor = make(options.encoder, dropout=options.dropout, method=options.method)
+    model, processor = make(
+        options.encoder, dropout=options.dropout, pretraining=options.pretraining, method=options.method
+    )
     documents = [fictional(number) for number in range(9)]
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
     args = arguments(
@@ -59,17 +63,22 @@ def train(options: argparse.Namespace) -> None:
         ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         **saving,
     )
-    trainer = DocRETrainer(
+    trainer = (ContrastivePreTrainer if options.pretraining else DocRETrainer)(
         model=model,
         args=args,
         train_dataset=documents,
-        eval_dataset=documents[:5],
+        eval_dataset=None if options.pretraining else documents[:5],
         processing_class=processor,
         callbacks=[Slow()] if options.slow else None,
     )
     output = trainer.train(resume_from_checkpoint=options.resume or None)
-    metrics = trainer.evaluate()
-    predictions = trainer.predict(documents).predictions
+    metrics = {} if options.pretraining else trainer.evaluate()
+    predictions = [] if options.pretraining else trainer.predict(documents).predictions
+    part = "info_nce" if options.pretraining else model.config.loss
+    if options.pretraining:
+        torch.save(
+            parameters(trainer.accelerator.unwrap_model(trainer.model)), f"{options.folder}.{args.process_index}.pt"
+        )
     if not trainer.is_world_process_zero():
         return
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -78,7 +87,7 @@ def train(options: argparse.Namespace) -> None:
         "steps": output.global_step,
         "metrics": metrics,
         "losses": [entry["loss"] for entry in history],
-        "parts": [entry[f"loss_{model.config.loss}"] for entry in history],
+        "parts": [entry[f"loss_{part}"] for entry in history],
         "predictions": [[[r.head, r.tail, r.relation] for r in relations] for relations in predictions],
     }
     options.folder.mkdir(parents=True, exist_ok=True)

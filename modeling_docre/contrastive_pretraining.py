@@ -1,0 +1,67 @@
+"""`ContrastivePreTrainer`: MoCo-DocRE on documents with labels that may be noisy."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from .modeling_contrastive import DocREForContrastivePreTraining
+from .training import DocRETrainer
+
+_UNUSED = ("tune_threshold", "prior_bias")
+
+
+class ContrastivePreTrainer(DocRETrainer):
+    """
+    [`DocRETrainer`] for [`DocREForContrastivePreTraining`]. Its loss is a mean over anchors, the pairs with a
+    relation; the momentum copy follows once a step; and several processes fill the same queues.
+
+    Args:
+        model ([`DocREForContrastivePreTraining`]): The model to train.
+        args ([`DocRETrainingArguments`]): The settings.
+        train_dataset: Labelled documents, as for [`DocRETrainer`].
+        processing_class ([`DocREProcessor`]): The processor of the model.
+        kwargs: Further arguments of [`DocRETrainer`].
+
+    Raises:
+        TypeError: If the model is another one.
+        ValueError: If there is something to evaluate or to tune, which needs a model that predicts relations.
+    """
+
+    card_template = "model_card_pretraining.md"
+    pipeline_tag = None
+
+    def __init__(self, model: DocREForContrastivePreTraining | None = None, args: Any = None, **kwargs: Any) -> None:
+        if model is not None and not isinstance(model, DocREForContrastivePreTraining):
+            raise TypeError(
+                f"`model` is a {type(model).__name__}; pass DocREForContrastivePreTraining.from_encoder(...), or "
+                "train this one with DocRETrainer."
+            )
+        unused = [name for name in _UNUSED if getattr(args, name, False)]
+        if kwargs.get("eval_dataset") is not None:
+            unused.append("eval_dataset")
+        if unused:
+            raise ValueError(
+                f"{' and '.join(unused)}: contrastive pre-training predicts no relations that could be scored. Leave "
+                "it out here, and use it when this model's encoder goes on into DocRETrainer."
+            )
+        super().__init__(cast(Any, model), args, **kwargs)
+        # Every process has the same queues: they are filled with the keys of all, in one order.
+        if self.args.ddp_broadcast_buffers is None:
+            self.args.ddp_broadcast_buffers = False
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        for number, batch in enumerate(batch_samples):
+            batch["update"] = number == 0
+        return super()._get_num_items_in_batch(batch_samples, device)
+
+    def _count_items(self, batches: list[Any]) -> dict[str, int]:
+        anchors = sum(int((batch["labels"][:, 1:] > 0).any(1).sum()) for batch in batches)
+        return {"num_items_in_batch": anchors}
+
+    def _joins_rows(self, num_items_in_batch: torch.Tensor | int | None) -> bool:
+        return self.args.world_size > 1
+
+
+__all__ = ["ContrastivePreTrainer"]

@@ -1,0 +1,219 @@
+"""`DocREForContrastivePreTraining`: pairs of one relation become alike before any relation is predicted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_docre import DocREConfig
+from .contrastive import info_nce_loss, unit_vectors
+from .encoding import all_pairs, check_entities
+from .head_bilinear import BilinearHead, PairHead
+from .method_loss import RowGatherer
+from .modeling_docre import DocREForRelationExtraction, DocREModel, DocREPreTrainedModel
+from .relation_queues import RelationQueues
+
+
+@dataclass
+class ContrastivePreTrainingOutput(ModelOutput):
+    """Output of [`DocREForContrastivePreTraining`].
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*): InfoNCE, when `labels` were given.
+        losses (`dict[str, torch.Tensor]`, *optional*): The same by its name, `"info_nce"`.
+        embeddings (`torch.Tensor` of shape `(num_anchors, contrastive_size)`):
+            Relation representations, not normalised: of the pairs with a relation where `labels` were given, of all
+            otherwise.
+        pairs (`torch.Tensor` of shape `(num_anchors, 3)`): Document in batch, head entity, tail entity of each.
+    """
+
+    loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    embeddings: Tensor | None = None
+    pairs: Tensor | None = None
+
+
+class _Fusion(BilinearHead):
+    """What the bilinear head does before it classifies."""
+
+    def __init__(self, config: DocREConfig) -> None:
+        PairHead.__init__(self, config, features=config.get_text_config().hidden_size)
+
+
+class _Branch(nn.Module):
+    """The slowly following copy of the model, which no gradient reaches."""
+
+    def __init__(self, config: DocREConfig) -> None:
+        super().__init__()
+        self.docre = DocREModel(config)
+        self.head = _Fusion(config)
+        self.projection = _projection(config)
+        self.requires_grad_(False)
+
+
+def _projection(config: DocREConfig) -> nn.Sequential:
+    """Equation 13: one ReLU, behind both layers."""
+    return nn.Sequential(
+        nn.Linear(2 * config.emb_size, config.emb_size), nn.Linear(config.emb_size, config.moco_size), nn.ReLU()
+    )
+
+
+class DocREForContrastivePreTraining(DocREPreTrainedModel):
+    """MoCo-DocRE (ERACL, section 4): pairs that share a relation, and no others, get representations alike.
+
+    Every pair with a relation is an anchor. Its keys come from a copy of the model that follows slowly, and are kept
+    in one queue per relation, so that a rare relation is compared across many batches. Labels may be noisy: distant
+    ones, say. Encoder and fusion layers go on into relation extraction, where
+    [`DocREForRelationExtraction.from_encoder`] takes them from the folder of this model; the projection behind them
+    has served.
+
+    A training step updates the copy, puts the batch's keys into the queues and then compares, so that an anchor's own
+    key is among its positive ones. `config.moco_momentum`, `moco_queue_size`, `moco_temperature`, `moco_size` and
+    `moco_positives` are its settings. Copy and queues are saved with the model.
+
+    Args:
+        config ([`DocREConfig`]): The configuration, of a method with the bilinear head.
+
+    Raises:
+        ValueError: when the config has another head.
+    """
+
+    # The loss is divided by `num_items_in_batch` here, so Trainer must not divide it again.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: DocREConfig) -> None:
+        super().__init__(config)
+        if config.head != "bilinear":
+            raise ValueError(
+                f"head={config.head!r}: contrastive pre-training is for the bilinear head, whose fusion layers it "
+                'trains. Take a method that has it, such as "eracl", or go without and set contrastive_weight.'
+            )
+        self.docre = DocREModel(config)
+        self.head = _Fusion(config)
+        self.projection = _projection(config)
+        self.momentum = _Branch(config)
+        self.queues = RelationQueues(len(config.relations), config.moco_queue_size, config.moco_size)
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls, encoder: str | os.PathLike[str] | PreTrainedModel, method: str = "atlop", *arguments: Any, **settings: Any
+    ) -> DocREForContrastivePreTraining:
+        """Start from a pretrained encoder; takes what [`DocREForRelationExtraction.from_encoder`] takes."""
+        started = DocREForRelationExtraction.from_encoder(encoder, method, *arguments, **settings)
+        model = cls(started.config)
+        model.docre.load_state_dict(started.docre.state_dict())
+        model.momentum.load_state_dict(model._followed())
+        return model
+
+    def _followed(self) -> dict[str, Tensor]:
+        """What the copy follows, by its names there."""
+        parts = {"docre": self.docre, "head": self.head, "projection": self.projection}
+        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+
+    @torch.no_grad()
+    def update_momentum(self) -> None:
+        """Let the copy follow by one step (equation 14)."""
+        followed, rate = self._followed(), 1 - self.config.moco_momentum
+        for name, value in self.momentum.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(followed[name].to(value.dtype), rate)
+            else:
+                value.copy_(followed[name])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        mentions: Tensor | None = None,
+        pairs: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        num_entities: Tensor | None = None,
+        entity_types: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        gather_rows: RowGatherer | None = None,
+        update: bool = True,
+        return_dict: bool | None = None,
+        **unread: Any,
+    ) -> ContrastivePreTrainingOutput | tuple[Tensor, ...]:
+        """Represent pairs, and compare them where labels are given.
+
+        Args:
+            input_ids (`torch.Tensor` of shape `(batch, tokens)`): Token ids, of any length.
+            attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): 1 for tokens, 0 for padding.
+            mentions (`torch.Tensor` of shape `(num_mentions, 3)`, *optional*): Document, entity, opening marker.
+            pairs (`torch.Tensor` of shape `(num_pairs, 3)`, *optional*): Document, head, tail; all when left out.
+            labels (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*): Multi-hot; never changed.
+            num_entities (`torch.Tensor` of shape `(batch,)`, *optional*): Entities per document.
+            entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*): Type ids, 0 unknown.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+                Anchors over all micro-batches and processes of a step, by which the sum over anchors is divided.
+            gather_rows (`Callable`, *optional*):
+                [`processes.gather_rows`], where several processes fill the same queues.
+            update (`bool`, *optional*, defaults to `True`):
+                Whether the copy follows before: once a step, so not with the further micro-batches of one. In training
+                alone.
+            return_dict (`bool`, *optional*): Return a tuple when `False`.
+            unread: Further inputs that a processor makes, such as `sentence_ids`.
+
+        Returns:
+            [`ContrastivePreTrainingOutput`].
+        """
+        documents = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "mentions": mentions,
+            "num_entities": num_entities,
+            "entity_types": entity_types,
+        }
+        states = self.docre(**documents)
+        if pairs is None:
+            pairs = all_pairs(states.num_entities)
+        pairs = pairs.long()
+        check_entities("pairs", pairs, states.num_entities)
+        if labels is not None:
+            anchors = (labels[:, 1:] > 0).any(1)
+            pairs, relations = pairs[anchors], labels[anchors, 1:]
+        embeddings = self._represent(self, states, pairs)
+        loss = None
+        if labels is not None:
+            if self.training:
+                with torch.no_grad():
+                    if update:
+                        self.update_momentum()
+                    keys, of_keys = self._represent(self.momentum, self.momentum.docre(**documents), pairs), relations
+                    if gather_rows is not None:
+                        (keys, of_keys), _ = gather_rows(keys.detach(), relations)
+                    self.queues.push(unit_vectors(keys.float()), of_keys)
+            keys, positives, negatives = self.queues.compare(relations)
+            total = info_nce_loss(
+                embeddings,
+                keys,
+                positives,
+                negatives,
+                temperature=self.config.moco_temperature,
+                positive_reduction=self.config.moco_positives,
+                reduction="sum",
+            )
+            loss = total / (max(len(embeddings), 1) if num_items_in_batch is None else num_items_in_batch)
+        output = ContrastivePreTrainingOutput(
+            loss=loss, losses=None if loss is None else {"info_nce": loss}, embeddings=embeddings, pairs=pairs
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    @staticmethod
+    def _represent(branch: Any, states: Any, pairs: Tensor) -> Tensor:
+        factors = branch.head.pair_embeddings(
+            states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
+        )
+        return branch.projection(torch.cat(factors, dim=1))
+
+
+__all__ = ["ContrastivePreTrainingOutput", "DocREForContrastivePreTraining"]
