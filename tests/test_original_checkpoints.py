@@ -253,6 +253,9 @@ def test_tensors_beside_the_weights_are_accounted_for(tmp_path, bert):
         "model.optimizer": "tensors beside the weights: 1",
         "n_averaged": "no weight",
     }
+    torch.save({**state, "history": [torch.ones(1), {"w": torch.ones(2)}], "epoch": 3}, tmp_path / "flat.pt")
+    _, report = import_checkpoint(tmp_path / "flat.pt", "atlop", bert, relations=["r1", "r2", "r3"])
+    assert report.unused["history"] == "tensors beside the weights: 2" and "epoch" not in report.unused
 
 
 def test_two_tensors_for_one_place_are_refused(tmp_path, bert):
@@ -274,6 +277,38 @@ def test_the_tokenizer_comes_along_where_there_is_one(tmp_path, tiny_bert_dir, b
     document = {"text": "Ada was in London.", "entities": [{"mentions": [{"start": 0, "end": 3}]}] * 2}
     assert extract(document, threshold=0.0)["relations"]
     assert str(tiny_bert_dir) not in (tmp_path / "out" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "reason"),
+    [
+        ("atlop", -1, r"has [\d,]+ words, but the file embeddings of [\d,]+"),
+        ("docunet", 0, r"lacks the markers \[unused1\] \[unused51\] .*"),
+    ],
+)
+def test_a_tokenizer_that_does_not_go_with_the_file_is_not_called_missing(
+    tmp_path, tiny_bert_dir, bert, capsys, method, words, reason
+):
+    folder = shutil.copytree(tiny_bert_dir, tmp_path / "encoder")
+    config = transformers.BertConfig(**{**bert.to_dict(), "vocab_size": bert.vocab_size + words})
+    config.save_pretrained(folder)
+    _, state = published(method, config)
+    torch.save(state, tmp_path / "weights.pt")
+    (tmp_path / "relations.json").write_text('["r1", "r2", "r3"]')
+    arguments = ["import", str(tmp_path / "weights.pt"), "--method", method, "--encoder", str(folder)]
+    assert main([*arguments, "-o", str(tmp_path / "out"), "--relations", str(tmp_path / "relations.json")]) == 0
+    said = capsys.readouterr().err
+    assert re.search(rf"The tokenizer in {folder} {reason}: copy those files of the right one", said), said
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_the_encoder_of_a_model_of_this_library(tmp_path, tiny_checkpoint):
+    own = DocREForRelationExtraction.from_pretrained(tiny_checkpoint)
+    original, state = published("atlop", own.config.encoder)
+    save_file(state, tmp_path / "weights.safetensors")
+    for encoder in (tiny_checkpoint, own.config):
+        model, _ = import_checkpoint(tmp_path / "weights.safetensors", "atlop", encoder, relations=["r1", "r2", "r3"])
+        assert model.config.encoder.model_type == "bert" and len(model.state_dict()) == len(original.state_dict())
 
 
 def test_encoders_other_than_bert_end_windows_with_two_tokens(tmp_path, tiny_roberta_dir):
