@@ -161,6 +161,18 @@ def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, m
     assert len(folders) == len(protocol.ROWS) * 2 * 3
 
 
+def test_the_small_protocol_scores_documents_that_no_choice_has_seen(protocol):
+    def written(part):
+        return f"{part.start}:{part.stop}"
+
+    recipe = load_recipe(protocol.RECIPE)
+    assert recipe.data["train"]["documents"] == written(protocol.TRAINING) == "0:250"
+    assert recipe.data["eval"]["documents"] == written(protocol.VALIDATION)
+    assert written(protocol.SCORED) == "400:500"
+    parts = [set(range(500)[part]) for part in (protocol.TRAINING, protocol.VALIDATION, protocol.SCORED)]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 450
+
+
 def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol, tmp_path, capsys):
     folders = protocol.Folders(tmp_path, tmp_path)
     rows = [row for row in protocol.ROWS if row.name == "kd-docre, atl for afl"]

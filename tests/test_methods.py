@@ -227,11 +227,11 @@ def test_the_diagonal_counts_in_the_mean_where_the_published_code_counts_it(tiny
     assert (logits[0] == 0).all() and (logits[1] != 0).any()
 
 
-def test_the_table_in_the_readme(repository):
+@pytest.mark.parametrize("page", ["README.md", "docs/concepts/methods.md"])
+def test_the_table_in_the_readme_and_the_docs(repository, page):
     lines = [f"| {' | '.join(row).rstrip()} |" for row in methods_table()]
     table = "\n".join([lines[0], "| --- | --- | --- | --- | --- |", *lines[1:]])
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert table in readme, table
+    assert table in (repository / page).read_text(encoding="utf-8"), table
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
@@ -255,7 +255,7 @@ def test_dropped_negative_labels_are_drawn_in_training_alone(tiny_bert_dir):
     assert len({model(**batch).loss.item() for _ in range(4)}) == 1
 
 
-def test_reports_what_it_loads(tiny_bert_dir, tmp_path):
+def test_a_saved_model_is_loaded_whole(tiny_bert_dir, tmp_path):
     model, _ = make(tiny_bert_dir, method="docunet", **SIZES)
     model.save_pretrained(tmp_path)
     again = DocREForRelationExtraction.from_pretrained(tmp_path)
