@@ -435,6 +435,12 @@ class DocREConfig(PreTrainedConfig):
         if relations is not None:
             fields["relations"] = list(relations)
             if isinstance(relations, Mapping):
+                for name, words in relations.items():
+                    if not isinstance(words, str):
+                        raise ValueError(
+                            f"relations has {words!r} for {name!r}, where words for people belong; pass a list of ids "
+                            "in class order, or what modeling_docre.data_files.read_relations(FILE) returns."
+                        )
                 fields["relation_names"] = dict(relations)
         arguments = settings.get("contrastive_arguments")
         if isinstance(arguments, Mapping):

@@ -409,7 +409,7 @@ def _relations(
     if len(relations) + 1 != classes:
         raise OriginalCheckpointError(
             f"{file} has {classes} classes, one of which is the threshold class, but there are {len(relations)} "
-            "relations. Pass those it was trained with, in the order of its classes."
+            "relations. Pass those it was trained with, in the order of its classes, class 0 left out."
         )
     return relations
 

@@ -161,7 +161,7 @@ def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, m
     assert len(folders) == len(protocol.ROWS) * 2 * 3
 
 
-def test_the_small_protocol_scores_documents_that_no_choice_has_seen(protocol):
+def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol):
     def written(part):
         return f"{part.start}:{part.stop}"
 

@@ -471,8 +471,12 @@ def test_unknown_tensors_are_reported_not_lost(tmp_path, bert):
 def test_relations_must_be_as_many_as_classes(tmp_path, bert):
     _, state = published("atlop", bert)
     save_file(state, tmp_path / "weights.safetensors")
-    with pytest.raises(OriginalCheckpointError, match=r"has 4 classes.*there are 96 relations"):
+    with pytest.raises(OriginalCheckpointError, match=r"has 4 classes.*there are 96 relations.*class 0 left out"):
         import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert)
+    # As rel2id.json has them, read with json alone.
+    numbers = {"r1": 1, "r2": 2, "r3": 3}
+    with pytest.raises(ValueError, match=r"relations has 1 for 'r1', .*read_relations"):
+        import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert, relations=numbers)
 
 
 @pytest.mark.parametrize("relations", ["r1", "abc", "rel2id.json"])
