@@ -198,6 +198,39 @@ def test_every_tensor_finds_its_place(tmp_path, bert, method, form):
         assert (again.config.pad_to, again.config.mask_padding) == (42, False)
 
 
+# Beside those of all: what is not the default of the method's row.
+REFERENCE = {
+    "pemscl": {
+        "loss_arguments": {"reference_broadcast": True},
+        "contrastive_arguments": {"temperature": 2.0, "reference": True},
+    },
+    "kd-docre": {"include_diagonal_in_mean": True, "pad_to": 42, "mask_padding": False},
+    "vaediff": {
+        "include_diagonal_in_mean": True,
+        "pad_to": 42,
+        "mask_padding": False,
+        "loss_arguments": {"reference_broadcast": True},
+        "contrastive_arguments": {"form": "vaediff", "reference": True},
+    },
+    "docunet": {"pad_to": 42, "mask_padding": False, "marker_style": "unused"},
+}
+
+
+@pytest.mark.parametrize("method", [row.name for row in METHODS])
+def test_the_config_has_the_reference_settings_and_no_others(tmp_path, bert, method):
+    _, state = published(method, bert)
+    save_file(state, tmp_path / "weights.safetensors")
+    model, _ = import_checkpoint(tmp_path / "weights.safetensors", method, bert, relations=["r1", "r2", "r3"])
+    expected = {"max_length": 1024, "window_size": 512, "window_mode": "reference"} | REFERENCE.get(method, {})
+    row = DocREConfig.for_method(method, ["r1", "r2", "r3"], encoder_config=bert).to_dict()
+    # Read off the file.
+    widths = {"emb_size", "block_size", "axial_layers", "unet_width", "unet_outputs", "entity_types"}
+    found = {name: value for name, value in model.config.to_dict().items() if row.get(name) != value}
+    assert {name: value for name, value in found.items() if name in expected or name not in widths} == {
+        name: value for name, value in expected.items() if row[name] != value
+    }
+
+
 @pytest.mark.parametrize(
     ("keys", "prefix", "wrappers"),
     [
