@@ -60,6 +60,8 @@ MODELS = {
     "bert-base-kd-docre": Shape(12, 768, 12, 3072, emb_size=1024, loss="afl", method="kd-docre"),
     "bert-base-docunet": Shape(12, 768, 12, 3072, emb_size=768, loss="balanced", method="docunet"),
     "tiny": Shape(2, 32, 4, 64, emb_size=32, block_size=8),
+    "tiny-kd-docre": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="afl", method="kd-docre"),
+    "tiny-docunet": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="balanced", method="docunet"),
 }
 MODEL_NOTES = (
     "minilm: the embedded model's settings (emb_size 384, entity types, loss pmt); minilm-768 and bert-base: the "
@@ -291,7 +293,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, rounds: int) -> Non
 
 def add_work_arguments(parser: argparse.ArgumentParser, *, entities: list[int]) -> None:
     """Add the options that say which models run on what."""
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=[name for name in MODELS if name != "tiny"])
+    usual = [name for name in MODELS if not name.startswith("tiny")]
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=usual, help="all but the tiny without it")
     parser.add_argument("--entities", type=numbers, default=entities, help="of generated documents, such as 10,20,40")
     parser.add_argument("--documents", type=Path, help="a DocRED file to take the first documents of instead")
     parser.add_argument("--batch", type=int, default=8, help="documents (default: %(default)s)")

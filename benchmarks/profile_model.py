@@ -12,6 +12,7 @@ import inspect
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -32,16 +33,24 @@ from common import (
 from torch import Tensor, nn
 
 import modeling_docre.modeling_docre as assembly
-from modeling_docre import attention, head_bilinear
+from modeling_docre import attention, head_axial, head_bilinear, head_unet
+from modeling_docre.encoding import run_again
 
 PARTS: dict[str, tuple[Any, str]] = {
     "attention rows": (attention, "attention_rows"),
     "entity pooling": (assembly, "pool_entities"),
     "localized context": (head_bilinear, "localized_context"),
     "projections": (head_bilinear, "_project"),
-    "bilinear": (head_bilinear.BilinearHead, "classify"),
+    "bilinear": (head_bilinear.GroupedBilinear, "forward"),
     "loss": (assembly, "method_losses"),
 }
+PARTS_OF_HEADS: dict[str, dict[str, tuple[Any, str]]] = {
+    "bilinear": {},
+    "axial": {"axial attention": (head_axial.AxialHead, "_attend")},
+    "unet": {"U-Net": (head_unet.UNet, "forward")},
+}
+# What the model computes again in the backward pass, around the part and not in it.
+RUN_AGAIN = ("axial attention",)
 
 
 class Call(NamedTuple):
@@ -53,20 +62,29 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
+def parts_of(model: Any) -> dict[str, tuple[Any, str]]:
+    """Return the parts of a model, those of its head before the loss."""
+    *before, loss = PARTS.items()
+    return dict([*before, *PARTS_OF_HEADS[model.config.head].items(), loss])
+
+
 def record_calls(model: nn.Module, inputs: dict[str, Tensor]) -> list[Call]:
     """Run the model once in training mode and keep the calls of its parts."""
+    parts = parts_of(model)
     calls: list[Call] = []
     replaced: list[tuple[Any, str, Any]] = []
 
     def recorder(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        timed = partial(run_again, function) if part in RUN_AGAIN else function
+
         def record(*args: Any, **kwargs: Any) -> Any:
-            calls.append(Call(part, function, detached(args), detached(kwargs)))
+            calls.append(Call(part, timed, detached(args), detached(kwargs)))
             return function(*args, **kwargs)
 
         return record
 
     try:
-        for part, (owner, name) in PARTS.items():
+        for part, (owner, name) in parts.items():
             original = inspect.getattr_static(owner, name)
             replaced.append((owner, name, original))
             record = recorder(part, getattr(owner, name))
@@ -75,7 +93,7 @@ def record_calls(model: nn.Module, inputs: dict[str, Tensor]) -> list[Call]:
     finally:
         for owner, name, original in replaced:
             setattr(owner, name, original)
-    if missing := PARTS.keys() - {call.part for call in calls}:
+    if missing := parts.keys() - {call.part for call in calls}:
         raise SystemExit(f"The model never called: {', '.join(sorted(missing))}. PARTS is out of date.")
     return calls
 
@@ -172,7 +190,7 @@ def profile(model_name: str, work: Work, dropout: float, arguments: argparse.Nam
     rounds: list[dict[str, Times]] = []
     for _ in range(arguments.rounds):
         found = {"encoder": time_passes(encode, encode, bare, device)}
-        for part in PARTS:
+        for part in parts_of(model):
             found[part] = Times.total(time_call(call, model, device) for call in calls if call.part == part)
         parts = Times.total(found.values())
         whole = time_passes(lambda: model(**labelled).loss, lambda: model(**inputs).logits, model, device)

@@ -367,11 +367,10 @@ def _import(options: argparse.Namespace, _: list[str]) -> None:
         print(f"not used: {name} ({reason})", file=sys.stderr)
     print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {options.output}", file=sys.stderr)
     if not report.tokenizer:
-        print(
-            f"The tokenizer was not found in {options.encoder}: copy its files (tokenizer.json, vocab.txt, ...) to "
-            f"{options.output} before extracting from text.",
-            file=sys.stderr,
-        )
+        found = f"The tokenizer was not found in {options.encoder}: copy its files"
+        if report.no_tokenizer:
+            found = f"The tokenizer in {options.encoder} {report.no_tokenizer}: copy those files of the right one"
+        print(f"{found} (tokenizer.json, vocab.txt, ...) to {options.output} before extracting.", file=sys.stderr)
 
 
 def _methods(_: argparse.Namespace, __: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -40,7 +41,16 @@ _OFFSET_POSITIONS = frozenset(
     }
 )
 _DEFAULT_WINDOW = 512
-_POSITIVE = ("axial_heads", "unet_channels", "unet_width", "unet_outputs", "moco_queue_size", "moco_size")
+_POSITIVE = (
+    "emb_size",
+    "block_size",
+    "axial_heads",
+    "unet_channels",
+    "unet_width",
+    "unet_outputs",
+    "moco_queue_size",
+    "moco_size",
+)
 # What transformers takes for a config beside the fields of its own.
 _OF_TRANSFORMERS = frozenset(
     {
@@ -62,6 +72,11 @@ def encoder_window(encoder_config: PreTrainedConfig) -> int:
     if encoder_config.model_type in _OFFSET_POSITIONS:
         limit -= (encoder_config.pad_token_id or 0) + 1
     return limit
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is no larger than `most`, or 1."""
+    return next((one for one in range(min(number, most), 1, -1) if number % one == 0), 1)
 
 
 class DocREConfig(PreTrainedConfig):
@@ -335,8 +350,6 @@ class DocREConfig(PreTrainedConfig):
             raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
         if THRESHOLD_CLASS in self.relations:
             raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
-        if self.block_size < 1 or self.emb_size < 1 or self.emb_size % self.block_size:
-            raise ValueError(f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}.")
         self._check_head()
         self._check_numbers()
         for pair in self.pair_types or ():
@@ -346,19 +359,32 @@ class DocREConfig(PreTrainedConfig):
     def _check_head(self) -> None:
         for name in (*_POSITIVE, "pad_to"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} is not positive.")
-        if self.axial_layers < 0:
-            raise ValueError(f"axial_layers={self.axial_layers} is negative.")
-        if self.head == "axial" and self.get_text_config().hidden_size % max(self.axial_heads, 1):
+            if (value is None and name != "pad_to") or (value is not None and value < 1):
+                or_none = ", or None for the batch's largest document" if name == "pad_to" else ""
+                raise ValueError(f"{name}={value} is not positive; pass 1 or more{or_none}.")
+        if self.emb_size % self.block_size:
             raise ValueError(
-                f"axial_heads={self.axial_heads} does not divide the encoder's hidden size of "
-                f"{self.get_text_config().hidden_size}."
+                f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}; pass one that is, or a "
+                f"divisor, such as block_size={_divisor(self.emb_size, self.block_size)}."
+            )
+        if self.axial_layers is None or self.axial_layers < 0:
+            raise ValueError(f"axial_layers={self.axial_layers} is no number of layers; pass 1 or more.")
+        hidden = self.get_text_config().hidden_size
+        if self.head == "axial" and hidden % self.axial_heads:
+            raise ValueError(
+                f"axial_heads={self.axial_heads} does not divide the encoder's hidden size of {hidden}; pass one that "
+                f"does, such as axial_heads={_divisor(hidden, self.axial_heads)}."
             )
         if self.unet_width % 2:
-            raise ValueError(f"unet_width={self.unet_width} is odd; the U-Net's last level has half of it.")
-        if self.contrastive_weight < 0:
-            raise ValueError(f"contrastive_weight={self.contrastive_weight} is negative; pass 0 for no such loss.")
+            raise ValueError(
+                f"unet_width={self.unet_width} is odd, and the U-Net's last level has half of it; pass "
+                f"unet_width={self.unet_width + 1}."
+            )
+        if self.contrastive_weight is None or not 0.0 <= self.contrastive_weight < math.inf:
+            raise ValueError(
+                f"contrastive_weight={self.contrastive_weight} is no weight; pass a positive number, or 0 for no such "
+                "loss."
+            )
 
     def _check_numbers(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:
@@ -436,9 +462,15 @@ class DocREConfig(PreTrainedConfig):
         if relations is not None:
             fields["relations"] = list(relations)
             if isinstance(relations, Mapping):
+                for name, words in relations.items():
+                    if not isinstance(words, str):
+                        raise ValueError(
+                            f"relations has {words!r} for {name!r}, where words for people belong; pass a list of ids "
+                            "in class order, or what modeling_docre.data_files.read_relations(FILE) returns."
+                        )
                 fields["relation_names"] = dict(relations)
         arguments = settings.get("contrastive_arguments")
-        if arguments is not None:
+        if isinstance(arguments, Mapping):
             # The row's form of the loss stays, unless another is asked for.
             settings["contrastive_arguments"] = {**fields.get("contrastive_arguments", {}), **arguments}
         return cls(method=method, **{**fields, **settings})

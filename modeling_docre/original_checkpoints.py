@@ -131,12 +131,14 @@ class ImportReport:
         wrappers (`list[str]`):
             What was around the tensors: keys of dicts that they were in, and what began all their names.
         tokenizer (`bool`): Whether the encoder's tokenizer was there, and was saved too.
+        no_tokenizer (`str`): Where it was there and was not saved: why.
     """
 
     used: int = 0
     unused: dict[str, str] = field(default_factory=dict)
     wrappers: list[str] = field(default_factory=list)
     tokenizer: bool = False
+    no_tokenizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,8 @@ def import_checkpoint(
             with what `torch.compile` or several GPUs in one process put before them.
         method (`str`): Row of the table of methods.
         encoder (`str`, `os.PathLike` or `PreTrainedConfig`):
-            The encoder's configuration, or the Hub id or folder of a `config.json`; the file brings the weights.
+            The encoder's configuration, or the Hub id or folder of a `config.json`; the file brings the weights. Of a
+            model of this library, its encoder's.
         output (`str` or `os.PathLike`, *optional*):
             Folder to save the model to, and its processor where the encoder's tokenizer is beside its configuration.
         relations (`Sequence[str]` or `Mapping[str, str]`, *optional*):
@@ -211,6 +214,7 @@ def import_checkpoint(
     if not isinstance(encoder, PreTrainedConfig):
         check_name(encoder)
     config = encoder if isinstance(encoder, PreTrainedConfig) else AutoConfig.from_pretrained(os.fspath(encoder))
+    config = config.encoder if isinstance(config, DocREConfig) else config
     if isinstance(relations, str):
         raise ValueError(
             f"relations={relations!r} is one string; pass a list of ids in class order, relations=[{relations!r}], or "
@@ -233,23 +237,29 @@ def import_checkpoint(
     report = _load(read, model, layout)
     if output is not None:
         model.save_pretrained(output)
-        report.tokenizer = not isinstance(encoder, PreTrainedConfig) and _save_processor(encoder, config, output)
+        if not isinstance(encoder, PreTrainedConfig):
+            report.tokenizer, report.no_tokenizer = _save_processor(os.fspath(encoder), config, output)
     return model.eval(), report
 
 
-def _save_processor(encoder: str | os.PathLike[str], config: DocREConfig, output: str | os.PathLike[str]) -> bool:
+def _save_processor(encoder: str, config: DocREConfig, output: str | os.PathLike[str]) -> tuple[bool, str]:
+    """Save the processor with the encoder's tokenizer; return whether there is one that goes with the model, or why
+    the one that is there does not.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(os.fspath(encoder))
+        tokenizer = AutoTokenizer.from_pretrained(encoder)
     except (OSError, ValueError, TypeError, KeyError):
-        return False  # a configuration alone; transformers has many words for that
+        return False, ""  # a configuration alone; transformers has many words for that
     # Of a configuration alone transformers may also make a tokenizer that knows no words.
-    if missing_markers(tokenizer, config):
-        return False
-    if len(tokenizer) > config.get_text_config().vocab_size:
-        return False  # another encoder's: its tokens would have no embeddings
-    processor = DocREProcessor(tokenizer, config)
-    processor.save_pretrained(output)
-    return True
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        return False, ""
+    if missing := missing_markers(tokenizer, config):
+        return False, f"lacks the markers {' '.join(missing)}"
+    words = config.get_text_config().vocab_size
+    if len(tokenizer) > words:
+        return False, f"has {len(tokenizer):,} words, but the file embeddings of {words:,}"
+    DocREProcessor(tokenizer, config).save_pretrained(output)
+    return True, ""
 
 
 def _read(path: Path) -> _File:
@@ -271,14 +281,18 @@ def _read(path: Path) -> _File:
         ) from None
     wrappers: list[str] = []
     beside: dict[str, str] = {}
-    for _ in _NESTS:
-        key = next((key for key in _NESTS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)), None)
-        if key is not None:
-            for other, value in found.items():
-                if other != key and (number := _count_tensors(value)):
-                    beside[".".join([*wrappers, str(other)])] = f"tensors beside the weights: {number}"
-            found = found[key]
-            wrappers.append(key)
+    for _ in (*_NESTS, None):
+        content = found if isinstance(found, Mapping) else {}
+        nest = next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)
+        for other, value in content.items():
+            # What lies directly among the weights is looked at one by one.
+            own = other == nest or (nest is None and isinstance(value, Tensor))
+            if not own and (number := _count_tensors(value)):
+                beside[".".join([*wrappers, str(other)])] = f"tensors beside the weights: {number}"
+        if nest is None:
+            break
+        found = content[nest]
+        wrappers.append(nest)
     if not isinstance(found, Mapping):
         raise OriginalCheckpointError(f"{path}: a {type(found).__name__}, where a state dict should be.")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
@@ -395,7 +409,7 @@ def _relations(
     if len(relations) + 1 != classes:
         raise OriginalCheckpointError(
             f"{file} has {classes} classes, one of which is the threshold class, but there are {len(relations)} "
-            "relations. Pass those it was trained with, in the order of its classes."
+            "relations. Pass those it was trained with, in the order of its classes, class 0 left out."
         )
     return relations
 

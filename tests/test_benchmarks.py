@@ -93,15 +93,20 @@ def test_generated_documents_are_of_the_shape_asked_for(repository, monkeypatch)
         common.generate_work(30, documents=2, tokens=40)
 
 
-def test_profile_names_every_part(bench):
-    first, second = tables(bench("profile_model.py", *SMALL, *GENERATED))
-    for table in (first, second):
-        parts = [row["part"] for row in table]
-        assert parts[0] == "encoder" and parts[-2:] == ["the rest", "whole model"]
-        assert {"attention rows", "localized context", "bilinear", "loss"} < set(parts)
-        assert table[0]["to the encoder"] == table[0]["both to the encoder"] == "1.000"
-        bilinear = next(row for row in table if row["part"] == "bilinear")
-        assert float(bilinear["training forward, ms"]) > 0 and float(bilinear["backward, ms"]) > 0
+def test_profile_names_every_part_of_every_head(bench):
+    own = {"tiny": set(), "tiny-kd-docre": {"axial attention"}, "tiny-docunet": {"U-Net"}}
+    found = tables(bench("profile_model.py", "--rounds", "1", *GENERATED, "--models", *own))
+    assert len(found) == 2
+    for table in found:
+        for model, parts_of_head in own.items():
+            rows = {row["part"]: row for row in table if row["model"] == model}
+            parts = list(rows)
+            assert parts[0] == "encoder" and parts[-3:] == ["loss", "the rest", "whole model"]
+            common = {"attention rows", "entity pooling", "localized context", "projections", "bilinear"}
+            assert set(parts[1:-3]) == common | parts_of_head
+            assert rows["encoder"]["to the encoder"] == rows["encoder"]["both to the encoder"] == "1.000"
+            for part in ("bilinear", *parts_of_head):
+                assert float(rows[part]["training forward, ms"]) > 0 and float(rows[part]["backward, ms"]) > 0
 
 
 def test_pipeline_prints_throughput_and_shares(bench, tiny_checkpoint, tmp_path):
@@ -154,6 +159,18 @@ def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, m
         assert str(read.training["head_learning_rate"]) in ("0.001", "0.0003")
         folders.add(read.output_dir)
     assert len(folders) == len(protocol.ROWS) * 2 * 3
+
+
+def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol):
+    def written(part):
+        return f"{part.start}:{part.stop}"
+
+    recipe = load_recipe(protocol.RECIPE)
+    assert recipe.data["train"]["documents"] == written(protocol.TRAINING) == "0:250"
+    assert recipe.data["eval"]["documents"] == written(protocol.VALIDATION)
+    assert written(protocol.SCORED) == "400:500"
+    parts = [set(range(500)[part]) for part in (protocol.TRAINING, protocol.VALIDATION, protocol.SCORED)]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 450
 
 
 def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol, tmp_path, capsys):

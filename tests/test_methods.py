@@ -155,16 +155,28 @@ def test_a_temperature_of_ones_own_leaves_the_form_of_the_row():
         ({"loss": "ptm"}, r"'pmt', .*\. Did you mean 'pmt'\?$"),
         ({"loss": "mse"}, r"'bce'\.$"),
         ({"axial_form": "ours"}, "axial_form='ours' is not one of 'code', 'paper'"),
-        ({"head": "axial", "axial_heads": 7}, "axial_heads=7 does not divide"),
-        ({"axial_layers": -1}, "axial_layers=-1 is negative"),
-        ({"unet_width": 5}, "unet_width=5 is odd"),
-        ({"pad_to": 0}, "pad_to=0 is not positive"),
-        ({"contrastive_weight": -1.0}, "contrastive_weight=-1.0 is negative"),
+        ({"head": "axial", "axial_heads": 7}, r"axial_heads=7 does not divide .* such as axial_heads=6\."),
+        ({"axial_layers": -1}, r"axial_layers=-1 is no number of layers; pass 1 or more\."),
+        ({"axial_layers": None}, "axial_layers=None is no number of layers"),
+        ({"axial_heads": None}, r"axial_heads=None is not positive; pass 1 or more\."),
+        ({"unet_width": 5}, r"unet_width=5 is odd.* pass unet_width=6\."),
+        ({"pad_to": 0}, r"pad_to=0 is not positive; pass 1 or more, or None"),
+        ({"emb_size": 100}, r"emb_size=100 is not a multiple .* such as block_size=50\."),
+        ({"block_size": 0}, r"block_size=0 is not positive; pass 1 or more\."),
+        ({"contrastive_weight": -1.0}, "contrastive_weight=-1.0 is no weight; pass a positive number, or 0"),
+        ({"contrastive_weight": float("nan")}, "contrastive_weight=nan is no weight"),
+        ({"contrastive_weight": None}, "contrastive_weight=None is no weight"),
     ],
 )
 def test_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
         DocREConfig.for_method("atlop", ["r"], **settings)
+
+
+@pytest.mark.parametrize("arguments", [["temperature"], 0.2])
+def test_arguments_of_the_contrastive_loss_that_are_no_dict(tiny_bert_dir, arguments):
+    with pytest.raises(ValueError, match=r"contrastive_arguments=.* is not a dict of arguments"):
+        make(tiny_bert_dir, method="pemscl", contrastive_arguments=arguments, **SIZES)
 
 
 def test_unknown_arguments_of_the_contrastive_loss_are_named(tiny_bert_dir, tmp_path):
@@ -215,11 +227,11 @@ def test_the_diagonal_counts_in_the_mean_where_the_published_code_counts_it(tiny
     assert (logits[0] == 0).all() and (logits[1] != 0).any()
 
 
-def test_the_table_in_the_readme(repository):
+@pytest.mark.parametrize("page", ["README.md", "docs/concepts/methods.md"])
+def test_the_table_in_the_readme_and_the_docs(repository, page):
     lines = [f"| {' | '.join(row).rstrip()} |" for row in methods_table()]
     table = "\n".join([lines[0], "| --- | --- | --- | --- | --- |", *lines[1:]])
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert table in readme, table
+    assert table in (repository / page).read_text(encoding="utf-8"), table
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
@@ -243,7 +255,7 @@ def test_dropped_negative_labels_are_drawn_in_training_alone(tiny_bert_dir):
     assert len({model(**batch).loss.item() for _ in range(4)}) == 1
 
 
-def test_reports_what_it_loads(tiny_bert_dir, tmp_path):
+def test_a_saved_model_is_loaded_whole(tiny_bert_dir, tmp_path):
     model, _ = make(tiny_bert_dir, method="docunet", **SIZES)
     model.save_pretrained(tmp_path)
     again = DocREForRelationExtraction.from_pretrained(tmp_path)

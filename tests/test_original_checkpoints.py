@@ -198,6 +198,39 @@ def test_every_tensor_finds_its_place(tmp_path, bert, method, form):
         assert (again.config.pad_to, again.config.mask_padding) == (42, False)
 
 
+# Beside those of all: what is not the default of the method's row.
+REFERENCE = {
+    "pemscl": {
+        "loss_arguments": {"reference_broadcast": True},
+        "contrastive_arguments": {"temperature": 2.0, "reference": True},
+    },
+    "kd-docre": {"include_diagonal_in_mean": True, "pad_to": 42, "mask_padding": False},
+    "vaediff": {
+        "include_diagonal_in_mean": True,
+        "pad_to": 42,
+        "mask_padding": False,
+        "loss_arguments": {"reference_broadcast": True},
+        "contrastive_arguments": {"form": "vaediff", "reference": True},
+    },
+    "docunet": {"pad_to": 42, "mask_padding": False, "marker_style": "unused"},
+}
+
+
+@pytest.mark.parametrize("method", [row.name for row in METHODS])
+def test_the_config_has_the_reference_settings_and_no_others(tmp_path, bert, method):
+    _, state = published(method, bert)
+    save_file(state, tmp_path / "weights.safetensors")
+    model, _ = import_checkpoint(tmp_path / "weights.safetensors", method, bert, relations=["r1", "r2", "r3"])
+    expected = {"max_length": 1024, "window_size": 512, "window_mode": "reference"} | REFERENCE.get(method, {})
+    row = DocREConfig.for_method(method, ["r1", "r2", "r3"], encoder_config=bert).to_dict()
+    # Read off the file.
+    widths = {"emb_size", "block_size", "axial_layers", "unet_width", "unet_outputs", "entity_types"}
+    found = {name: value for name, value in model.config.to_dict().items() if row.get(name) != value}
+    assert {name: value for name, value in found.items() if name in expected or name not in widths} == {
+        name: value for name, value in expected.items() if row[name] != value
+    }
+
+
 @pytest.mark.parametrize(
     ("keys", "prefix", "wrappers"),
     [
@@ -253,6 +286,9 @@ def test_tensors_beside_the_weights_are_accounted_for(tmp_path, bert):
         "model.optimizer": "tensors beside the weights: 1",
         "n_averaged": "no weight",
     }
+    torch.save({**state, "history": [torch.ones(1), {"w": torch.ones(2)}], "epoch": 3}, tmp_path / "flat.pt")
+    _, report = import_checkpoint(tmp_path / "flat.pt", "atlop", bert, relations=["r1", "r2", "r3"])
+    assert report.unused["history"] == "tensors beside the weights: 2" and "epoch" not in report.unused
 
 
 def test_two_tensors_for_one_place_are_refused(tmp_path, bert):
@@ -274,6 +310,38 @@ def test_the_tokenizer_comes_along_where_there_is_one(tmp_path, tiny_bert_dir, b
     document = {"text": "Ada was in London.", "entities": [{"mentions": [{"start": 0, "end": 3}]}] * 2}
     assert extract(document, threshold=0.0)["relations"]
     assert str(tiny_bert_dir) not in (tmp_path / "out" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "reason"),
+    [
+        ("atlop", -1, r"has [\d,]+ words, but the file embeddings of [\d,]+"),
+        ("docunet", 0, r"lacks the markers \[unused1\] \[unused51\] .*"),
+    ],
+)
+def test_a_tokenizer_that_does_not_go_with_the_file_is_not_called_missing(
+    tmp_path, tiny_bert_dir, bert, capsys, method, words, reason
+):
+    folder = shutil.copytree(tiny_bert_dir, tmp_path / "encoder")
+    config = transformers.BertConfig(**{**bert.to_dict(), "vocab_size": bert.vocab_size + words})
+    config.save_pretrained(folder)
+    _, state = published(method, config)
+    torch.save(state, tmp_path / "weights.pt")
+    (tmp_path / "relations.json").write_text('["r1", "r2", "r3"]')
+    arguments = ["import", str(tmp_path / "weights.pt"), "--method", method, "--encoder", str(folder)]
+    assert main([*arguments, "-o", str(tmp_path / "out"), "--relations", str(tmp_path / "relations.json")]) == 0
+    said = capsys.readouterr().err
+    assert re.search(rf"The tokenizer in {folder} {reason}: copy those files of the right one", said), said
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_the_encoder_of_a_model_of_this_library(tmp_path, tiny_checkpoint):
+    own = DocREForRelationExtraction.from_pretrained(tiny_checkpoint)
+    original, state = published("atlop", own.config.encoder)
+    save_file(state, tmp_path / "weights.safetensors")
+    for encoder in (tiny_checkpoint, own.config):
+        model, _ = import_checkpoint(tmp_path / "weights.safetensors", "atlop", encoder, relations=["r1", "r2", "r3"])
+        assert model.config.encoder.model_type == "bert" and len(model.state_dict()) == len(original.state_dict())
 
 
 def test_encoders_other_than_bert_end_windows_with_two_tokens(tmp_path, tiny_roberta_dir):
@@ -315,11 +383,9 @@ def test_the_published_readers_features(golden_dir):
         max_length=1024,
         window_mode="reference",
     )
-    known = len(tokenizer)
     features = DocREProcessor.from_encoder(tokenizer, config=config)(documents)
     for feature, theirs in zip(features, expected, strict=True):
-        if max(theirs["input_ids"]) < known:
-            assert feature["input_ids"] == theirs["input_ids"], theirs["title"]
+        assert feature["input_ids"] == theirs["input_ids"], theirs["title"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -438,8 +504,12 @@ def test_unknown_tensors_are_reported_not_lost(tmp_path, bert):
 def test_relations_must_be_as_many_as_classes(tmp_path, bert):
     _, state = published("atlop", bert)
     save_file(state, tmp_path / "weights.safetensors")
-    with pytest.raises(OriginalCheckpointError, match=r"has 4 classes.*there are 96 relations"):
+    with pytest.raises(OriginalCheckpointError, match=r"has 4 classes.*there are 96 relations.*class 0 left out"):
         import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert)
+    # As rel2id.json has them, read with json alone.
+    numbers = {"r1": 1, "r2": 2, "r3": 3}
+    with pytest.raises(ValueError, match=r"relations has 1 for 'r1', .*read_relations"):
+        import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert, relations=numbers)
 
 
 @pytest.mark.parametrize("relations", ["r1", "abc", "rel2id.json"])

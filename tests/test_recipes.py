@@ -15,6 +15,7 @@ from modeling_docre import (
     DocREProcessor,
 )
 from modeling_docre.method_loss import check_loss_arguments
+from modeling_docre.parameter_groups import parameter_groups
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
 from modeling_docre.training import DocRETrainer
 from modeling_docre.training_arguments import DocRETrainingArguments
@@ -284,6 +285,42 @@ def test_published_hyper_parameters(repository, name):
     default = (2.0, 1.0) if method == "vaediff" else (0.0, 1.0)
     assert (weight, arguments.get("temperature", 1.0)) == contrastive.get(name, default)
     assert config.emb_size == (768 if method in ("atlop", "docunet") else 1024)
+
+
+ABLATIONS = [
+    # of the page on methods: override, recipes of the method, and what the config says then
+    ("--model.loss_arguments={entropy: false}", "pemscl", {"loss_arguments": {"entropy": False}}),
+    ("--model.contrastive_weight=0", "pemscl", {"contrastive_weight": 0}),
+    ("--model.head=bilinear --training.module_learning_rates=null", "kd-docre", {"head": "bilinear", "loss": "afl"}),
+    ("--model.loss=atl", "kd-docre", {"head": "axial", "loss": "atl"}),
+    (
+        "--model.axial_form=paper --model.axial_layers=1 --model.axial_heads=1",
+        "kd-docre",
+        {"axial_form": "paper", "axial_layers": 1, "axial_heads": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(("override", "method", "expected"), ABLATIONS)
+def test_ablations_are_overrides_of_any_recipe_of_the_method(repository, monkeypatch, override, method, expected):
+    monkeypatch.setenv("DOCRE_DATA", "somewhere")
+    assert f"`{override}`" in (repository / "docs" / "concepts" / "methods.md").read_text(encoding="utf-8")
+    paths = list((repository / "recipes").rglob(f"{method}-*.yaml"))
+    assert len(paths) >= 3
+    for path in paths:
+        recipe = load_recipe(path, override.replace(" --", "\n--").split("\n"))
+        named = ("encoder", "relations", "relation_names")
+        settings = {name: value for name, value in recipe.model.items() if name not in named}
+        # Small, so that a model can be made of it.
+        hidden = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+        settings |= {"emb_size": 16, "block_size": 4, "encoder_config": {"model_type": "bert", **hidden}}
+        config = DocREConfig.for_method(relations=["r"], **settings)
+        config.check_decision()
+        check_loss_arguments(config)
+        assert {name: getattr(config, name) for name in expected} == expected, path
+        arguments = DocRETrainingArguments(output_dir="unused", **recipe.training | {"use_cpu": True, "bf16": False})
+        # Each rate of its own still has parameters.
+        assert parameter_groups(DocREForRelationExtraction(config), arguments, decayed=())
 
 
 def test_a_recipe_extends_another(tmp_path, monkeypatch):
