@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .augmentation import pairs_to_augment
 from .configuration_docre import DocREConfig
 from .contrastive import supervised_contrastive_loss
 from .head_bilinear import PairFactors
@@ -47,6 +48,7 @@ def method_losses(
     training: bool,
     num_items_in_batch: Tensor | int | None = None,
     num_anchors_in_batch: Tensor | int | None = None,
+    augmented: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
 
@@ -55,6 +57,9 @@ def method_losses(
     micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's numbers.
     Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is compared
     with the pairs of its own alone.
+
+    Augmented rows (ERA, section 3.4) are further rows of the main loss and of what it is a mean over. The contrastive
+    loss compares the pairs themselves.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -65,11 +70,13 @@ def method_losses(
         num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
         training (`bool`): Whether `negative_label_rate` counts.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] counts them; those given here when
-            left out.
+            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] and [`count_augmented`] count them;
+            those given here when left out.
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
             Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
             over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
+        augmented (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
+            Logits and labels of augmented rows, both `(num_augmented, num_classes)`.
 
     Returns:
         `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
@@ -87,12 +94,16 @@ def method_losses(
         arguments.pop("negative_label_rate", None)
     rows = rows_in_mean(config, pairs, num_entities)
     losses = {}
+    num_augmented = 0 if augmented is None else len(augmented[0])
     if config.contrastive_weight:
-        divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
+        all_rows = rows + num_augmented
+        divisor = _contrastive_divisor(config, labels, all_rows, num_items_in_batch, num_anchors_in_batch)
         losses["contrastive"] = config.contrastive_weight * contrastive_sum(config, embeddings, labels) / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
+    if augmented is not None:
+        logits, labels = torch.cat([logits, augmented[0]]), torch.cat([labels, augmented[1]])
     function = LOSS_FUNCTIONS[config.loss]
     if num_items_in_batch is None:
         return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
@@ -153,6 +164,16 @@ def rows_in_mean(config: DocREConfig, pairs: Tensor, num_entities: Tensor) -> in
         return len(pairs)
     diagonal = pairs[pairs[:, 1] == pairs[:, 2]]
     return len(pairs) + int(num_entities.sum()) - len(diagonal.unique(dim=0))
+
+
+def count_augmented(config: DocREConfig, labels: Tensor) -> int:
+    """Count the rows that augmentation adds to those of the main loss in training, without drawing anything.
+
+    Args:
+        config ([`DocREConfig`]): `era_copies` and `era_relations` are read.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
+    """
+    return config.era_copies * len(pairs_to_augment(labels, config.era_classes)) if config.era_copies else 0
 
 
 def count_anchors(labels: Tensor) -> Tensor:
@@ -224,6 +245,7 @@ __all__ = [
     "check_loss_arguments",
     "contrastive_sum",
     "count_anchors",
+    "count_augmented",
     "method_losses",
     "rows_in_mean",
 ]

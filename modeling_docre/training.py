@@ -17,13 +17,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader, training_batches
+from .documents import Document
 from .frozen_layers import FrozenLayers
-from .method_loss import count_anchors, rows_in_mean
+from .method_loss import count_anchors, count_augmented, rows_in_mean
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
 from .training_arguments import DocRETrainingArguments
+from .training_augmentation import relations_to_augment
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
 from .training_record import RecordingTrainer
@@ -273,9 +275,22 @@ class DocRETrainer(RecordingTrainer):
             self._start_from_prior = False
         if self._frozen is not None and self.args.frozen_cache_dir is not None:
             self._frozen.open_cache(self.args.frozen_cache_dir, process=self.args.process_index)
+        if self.model.config.era_copies and self.train_dataset is not None:
+            self._choose_relations(self.train_dataset.documents)
         # A resumed run has its state by now.
         self._loss_parts, self._steps_logged = {}, self.state.global_step
         return super()._prepare_for_training(*args, **kwargs)
+
+    def _choose_relations(self, documents: list[Document]) -> None:
+        """Puts the relations that are augmented into the config, unless it names them already."""
+        config = self.model.config
+        config.era_relations, limit = relations_to_augment(config, self.args, documents)
+        if limit is not None and self.is_world_process_zero():
+            logger.warning(
+                f"Easy relation augmentation: {config.era_copies} copies of each pair with one of "
+                f"{len(config.era_relations)} relations, of {len(config.relations)}: those with fewer than {limit} "
+                "facts in the training documents."
+            )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         if not batch_samples:
@@ -286,6 +301,7 @@ class DocRETrainer(RecordingTrainer):
         batches = [batch for batch in batch_samples if batch["document_index"][0] >= 0]
         config, anchors = self.model.config, 0
         rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
+        rows += sum(count_augmented(config, batch["labels"]) for batch in batches)
         if config.contrastive_weight:
             anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
         counts = torch.tensor([[rows, anchors]], device=device)

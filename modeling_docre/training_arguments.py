@@ -65,6 +65,12 @@ class DocRETrainingArguments(TrainingArguments):
             that may go on stay exact.
         early_stopping_patience (`int`, *optional*):
             Stop after this many evaluations without a better `metric_for_best_model`.
+        era_max_facts (`int`, *optional*):
+            Relations with fewer facts than this in the training documents are augmented; they are put into
+            `config.era_relations`. When left out, 500 where the config names none, and else those that it names. Read
+            where `config.era_copies` is above 0.
+        era_scale_facts (`bool`, *optional*, defaults to `False`):
+            Whether that number is one of DocRED, and counts times the ratio of training facts here to its 38,180.
     """
 
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Documents in a training batch."})
@@ -90,6 +96,8 @@ class DocRETrainingArguments(TrainingArguments):
     tune_threshold: bool = field(default=False, metadata={"help": "Choose thresholds by F1 after training."})
     half_precision_weights: bool = field(default=False, metadata={"help": "Whether save_model stores float16."})
     early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without improvement."})
+    era_max_facts: int | None = field(default=None, metadata={"help": "Augment relations with fewer training facts."})
+    era_scale_facts: bool = field(default=False, metadata={"help": "Whether era_max_facts is a number of DocRED."})
 
     def __post_init__(self) -> None:
         # transformers refuses bfloat16 on a CPU unless it is told that the CPU is meant, and there is no other choice.
@@ -110,6 +118,8 @@ class DocRETrainingArguments(TrainingArguments):
                 "is saved: pass bf16=True, which computes in bfloat16 and keeps the weights, or leave one of them out."
             )
         self._refuse_unused()
+        if self.era_max_facts is not None and self.era_max_facts < 1:
+            raise ValueError(f"era_max_facts={self.era_max_facts} is no relation's: pass 1 or more, or leave it out.")
         for name in ("max_pairs_per_batch", "early_stopping_patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
