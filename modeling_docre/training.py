@@ -25,7 +25,7 @@ from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
 from .training_arguments import DocRETrainingArguments
-from .training_augmentation import relations_to_augment
+from .training_augmentation import altered_texts, relations_to_augment
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
 from .training_record import RecordingTrainer
@@ -139,7 +139,12 @@ class DocRETrainer(RecordingTrainer):
         documents = data.documents if isinstance(data, DocumentDataset) else as_documents(data, "train_dataset")
         refuse_unlabelled(documents, "train_dataset", "training")
         check_training_relations(documents, self.processing_class.config, "train_dataset")
-        return DocumentDataset(documents, self.processing_class)
+        processor = self.processing_class
+        altered = altered_texts(processor.config, self.args, documents, processor.tokenizer.mask_token)
+        if self.args.text_augmentation and self.args.process_index == 0:
+            copies = len(altered.sources) if altered else 0
+            logger.warning(f"Text augmentation: {copies} altered copies beside {len(documents)} training documents.")
+        return DocumentDataset(documents, processor, altered=altered)
 
     def get_train_dataloader(self) -> DocumentDataLoader:
         """
@@ -346,7 +351,10 @@ class DocRETrainer(RecordingTrainer):
             self.train_dataset.count(index.tolist(), left_out)
         if self._frozen is not None:
             self._frozen.eval()
+            self._frozen.passing = self._passing(index)
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        if self._frozen is not None:
+            self._frozen.passing = None
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
         scale = self.accelerator.num_processes if num_items_in_batch is not None else weight
         if index is not None and bool(index[0] < 0):
@@ -355,6 +363,13 @@ class DocRETrainer(RecordingTrainer):
             self._collect_parts(outputs, scale)
         loss = outputs.loss * scale
         return (loss, outputs) if return_outputs else loss
+
+    def _passing(self, index: torch.Tensor | None) -> list[bool] | None:
+        """Which documents of a training batch are altered copies, if any."""
+        if index is None or self.train_dataset is None or self.train_dataset.altered is None or not self.is_in_train:
+            return None
+        positions = torch.where(index < 0, -1 - index, index)
+        return (positions >= len(self.train_dataset.documents)).tolist()
 
     def _collect_parts(self, outputs: Any, scale: float) -> None:
         share = scale
