@@ -35,6 +35,10 @@ SEEDS = (13, 14, 15)
 TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
 
 
+# Relations to augment: those with fewer facts than 500 of DocRED's are here.
+FEW_FACTS = ("--training.era_max_facts=500", "--training.era_scale_facts=true")
+
+
 class Row(NamedTuple):
     """A row of the table: overrides of the recipe, and the row whose learning rate it takes over."""
 
@@ -77,6 +81,11 @@ ROWS = (
     Row("kd-docre, no axial attention", ("--model.method=kd-docre", "--model.head=bilinear"), "kd-docre"),
     Row("kd-docre, atl for afl", ("--model.method=kd-docre", "--model.loss=atl"), "kd-docre"),
     method("docunet"),
+    method("era", *FEW_FACTS),
+    Row("era, no augmentation", ("--model.method=era", "--model.era_copies=0"), "era"),
+    Row("atlop, deletion", ("--model.method=atlop", "--training.text_augmentation=deletion", *FEW_FACTS), "atlop"),
+    Row("atlop, mask", ("--model.method=atlop", "--training.text_augmentation=mask", *FEW_FACTS), "atlop"),
+    Row("atlop, afl", ("--model.method=atlop", "--model.loss=afl"), "atlop"),
 )
 
 

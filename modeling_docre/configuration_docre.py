@@ -20,7 +20,7 @@ MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
 AXIAL_ORDERS = ("parallel", "sequential")
 AXIAL_FORMS = ("code", "paper")
 WINDOW_MODES = ("cover", "reference")
-CONTEXT_REDUCTIONS = ("mean", "sum")
+CONTEXT_REDUCTIONS = ("mean", "sum", "first")
 
 THRESHOLD_CLASS = "NA"
 
@@ -108,6 +108,14 @@ class DocREConfig(PreTrainedConfig):
         moco_temperature (`float`, *optional*, defaults to `0.5`): Divides their cosines.
         moco_positives (`str`, *optional*, defaults to `"mean"`):
             Whether an anchor's costs over its positive keys are averaged or added (`"sum"`, as the paper writes it).
+        era_copies (`int`, *optional*, defaults to `0`):
+            Easy relation augmentation: rows that training adds to the main loss for each pair with one of
+            `era_relations`, the same pair with a masked context; 0 adds none. With `head="bilinear"` alone.
+        era_mask_probability (`float`, *optional*, defaults to `0.1`):
+            Probability that such a row leaves a token out of its context.
+        era_relations (`list[str]`, *optional*):
+            Ids of the relations whose pairs are augmented; `None` is all, and has [`DocRETrainer`] put those with few
+            training facts here (`era_max_facts`).
         decision (`str`, *optional*, defaults to `"threshold-class"`):
             When a relation is predicted: its logit is above the threshold class's (`"threshold-class"`), above 0
             (`"zero"`), or its probability is above one global probability (`"probability"`).
@@ -128,7 +136,8 @@ class DocREConfig(PreTrainedConfig):
         block_size (`int`, *optional*, defaults to `64`):
             Width of one block of the grouped bilinear (papers call it "k = 64 groups"; it is the block width).
         context_head_reduce (`str`, *optional*, defaults to `"mean"`):
-            How attention heads are combined in localized context pooling: `"mean"` (ATLOP) or `"sum"` (KD-DocRE).
+            How attention heads are combined in localized context pooling: the mean (`"mean"`, ATLOP) or the sum
+            (`"sum"`, KD-DocRE) of their products, or the product of their means (`"first"`, ERA).
         context_eps (`float`, *optional*, defaults to `1e-5`):
             Added to the denominator of the pooled attention (1e-5 in ATLOP, 1e-10 in KD-DocRE).
         axial_layers (`int`, *optional*, defaults to `6`): Layers of the axial head.
@@ -188,6 +197,9 @@ class DocREConfig(PreTrainedConfig):
     moco_momentum: float = 0.99
     moco_temperature: float = 0.5
     moco_positives: str = "mean"
+    era_copies: int = 0
+    era_mask_probability: float = 0.1
+    era_relations: list[str] | None = None
     decision: str = "threshold-class"
     relations: list[str] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
@@ -282,6 +294,11 @@ class DocREConfig(PreTrainedConfig):
             raise ValueError(f"{name!r} is the name of several relations: pass an id, {self._list(found, ' or ')}.")
         return found[0] if found else self.relations[self.class_of(name) - 1]
 
+    @property
+    def era_classes(self) -> list[int] | None:
+        """Classes of `era_relations`; `None` is all."""
+        return None if self.era_relations is None else [self.class_of(name) for name in self.era_relations]
+
     def class_of(self, relation: str) -> int:
         """Return the class of a relation id.
 
@@ -351,6 +368,7 @@ class DocREConfig(PreTrainedConfig):
         if THRESHOLD_CLASS in self.relations:
             raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
         self._check_head()
+        self._check_augmentation()
         self._check_numbers()
         for pair in self.pair_types or ():
             if not isinstance(pair, list | tuple) or len(pair) != 2:
@@ -385,6 +403,20 @@ class DocREConfig(PreTrainedConfig):
                 f"contrastive_weight={self.contrastive_weight} is no weight; pass a positive number, or 0 for no such "
                 "loss."
             )
+
+    def _check_augmentation(self) -> None:
+        if self.era_copies < 0:
+            raise ValueError(f"era_copies={self.era_copies} is negative; pass 0 for no augmentation.")
+        if self.era_copies and self.head != "bilinear":
+            raise ValueError(
+                f"era_copies={self.era_copies} needs a head that scores pairs one by one, and head={self.head!r} "
+                'scores them in view of each other: pass head="bilinear", or era_copies=0.'
+            )
+        if not 0.0 <= self.era_mask_probability <= 1.0:
+            raise ValueError(f"era_mask_probability={self.era_mask_probability} is not a probability.")
+        for name in self.era_relations or ():
+            if name not in self.relations:
+                raise ValueError(f"era_relations has {name!r}, which `relations` lacks{self._suggest(str(name))}")
 
     def _check_numbers(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:

@@ -47,6 +47,9 @@ class DocumentBatchSampler(Sampler[list[int]]):
             Whether every process needs the same number of batches (training does, evaluation doesn't).
         drop_last (`bool`, *optional*, defaults to `False`):
             Whether to leave out the last step of an epoch when it is not full.
+        renewed (`int`, *optional*, defaults to `0`):
+            How many of the last documents are others in each epoch: their positions go on counting, so that whoever
+            makes them needs to know nothing else.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class DocumentBatchSampler(Sampler[list[int]]):
         world_size: int = 1,
         even: bool = True,
         drop_last: bool = False,
+        renewed: int = 0,
     ) -> None:
         if max_pairs is not None and pairs is None:
             raise ValueError("`max_pairs` needs `pairs`, the number of pairs of each document.")
@@ -78,6 +82,7 @@ class DocumentBatchSampler(Sampler[list[int]]):
         self.world_size = world_size
         self.even = even
         self.drop_last = drop_last
+        self.renewed = renewed
         self.epoch = 0
         # Only a limit on pairs makes the number of batches depend on the order.
         varies = max_pairs is not None and shuffle
@@ -97,7 +102,14 @@ class DocumentBatchSampler(Sampler[list[int]]):
         batches = self._batches(self.epoch)
         while len(batches) < self.num_batches:
             batches.extend(self._split(batches, self.world_size if self.even else 1))
-        yield from batches[self.rank : self.num_batches : self.world_size]
+        for batch in batches[self.rank : self.num_batches : self.world_size]:
+            yield [self._renew(position) for position in batch]
+
+    def _renew(self, position: int) -> int:
+        if position < 0:
+            return -1 - self._renew(-1 - position)
+        old = position < self.num_documents - self.renewed
+        return position if old else position + self.epoch * self.renewed
 
     def _order(self, epoch: int) -> list[int]:
         order = np.arange(self.num_documents)
@@ -181,7 +193,7 @@ def training_batches(
     Returns:
         [`DocumentDataLoader`].
     """
-    documents = dataset.documents
+    documents = dataset.sources
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0:
         fewest = math.ceil(len(documents) / (batch_size * args.world_size))
@@ -199,6 +211,7 @@ def training_batches(
         rank=args.process_index,
         world_size=args.world_size,
         drop_last=args.dataloader_drop_last,
+        renewed=len(documents) - len(dataset.documents),
     )
     return _dataloader(dataset, sampler, args, collator)
 

@@ -257,17 +257,21 @@ def localized_context(
 ) -> Tensor:
     """Context vector of each cell: hidden states weighted by where head and tail both look (ATLOP, section 3.2).
 
+    How attention heads are reduced: their products are averaged (`"mean"`, ATLOP) or added (`"sum"`, KD-DocRE), or the
+    heads themselves are averaged before the product (`"first"`, ERA, section 3.3).
+
     Args:
         hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
         entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`):
             From [`pool_entities`].
         cells (`torch.Tensor` of shape `(num_cells, 3)`): Document, head, tail; diagonal cells are as good as others.
-        reduce (`str`, *optional*, defaults to `"mean"`): Attention heads are averaged (`"mean"`) or added (`"sum"`).
+        reduce (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"sum"` or `"first"`.
         eps (`float`, *optional*, defaults to `1e-5`): Added to the sum that normalises the weights.
 
     Returns:
         `torch.Tensor` of shape `(num_cells, hidden)`.
     """
+    entity_attention, scale = _reduce_heads(entity_attention, reduce)
     batch, entities, attention_heads, tokens = entity_attention.shape
     document, head, tail = cells.unbind(1)
     of_heads = of_tails = entity_attention
@@ -276,7 +280,6 @@ def localized_context(
         of_heads, head = _entities_among(entity_attention, document, head)
         of_tails, tail = _entities_among(entity_attention, document, tail)
     rows, columns = of_heads.shape[1], of_tails.shape[1]
-    scale = 1.0 / attention_heads if reduce == "mean" else 1.0
     heads_by_token = of_heads.permute(0, 3, 1, 2).reshape(batch * tokens, rows, attention_heads)
     tails_by_token = of_tails.permute(0, 3, 2, 1).reshape(batch * tokens, attention_heads, columns)
 
@@ -299,6 +302,70 @@ def localized_context(
             parts.append(run_again(rows_of_table, *limits, *tensors))
         table = torch.cat(parts, 1)
     return table[document, head, tail]
+
+
+def masked_context(
+    hidden_states: Tensor,
+    entity_attention: Tensor,
+    cells: Tensor,
+    keep: Tensor,
+    *,
+    reduce: str = "mean",
+    eps: float = 1e-5,
+) -> Tensor:
+    """Context vectors of each cell with some of the tokens left out (ERA, equations 5 and 6).
+
+    As [`localized_context`], whose weights it takes: those of the tokens that a copy keeps, divided by the sum of all.
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
+        entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`):
+            From [`pool_entities`].
+        cells (`torch.Tensor` of shape `(num_cells, 3)`): Document, head, tail.
+        keep (`torch.Tensor` of shape `(num_cells, copies, tokens)`): True for the tokens that a copy keeps.
+        reduce (`str`, *optional*, defaults to `"mean"`): As for [`localized_context`].
+        eps (`float`, *optional*, defaults to `1e-5`): As for [`localized_context`].
+
+    Returns:
+        `torch.Tensor` of shape `(num_cells, copies, hidden)`.
+    """
+    entity_attention, scale = _reduce_heads(entity_attention, reduce)
+    batch, _, attention_heads, tokens = entity_attention.shape
+    copies = keep.shape[1]
+    if not len(cells):
+        return at_least_float32(hidden_states.new_zeros(0, copies, hidden_states.shape[-1]))
+    # A line for each document, as long as the most cells of one.
+    document, order = cells[:, 0].sort(stable=True)
+    lines, rank = _rows_per_window(document, order, batch)
+
+    def part(first: int, last: int, *tensors: Tensor) -> Tensor:
+        hidden_states, attention = tensors
+        index = lines[:, first:last]
+        head, tail = cells[index, 1], cells[index, 2]
+        line = torch.arange(batch, device=index.device)[:, None]
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            weights = (attention[line, head] * attention[line, tail]).sum(2) * scale
+            kept = (weights[:, :, None] * keep[index]).flatten(1, 2)
+            context = (kept @ at_least_float32(hidden_states)).unflatten(1, (-1, copies))
+            return context / (weights.sum(-1)[..., None, None] + eps)
+
+    step = max(1, _CONTEXT_BUDGET // max(1, batch * tokens * max(attention_heads, copies)))
+    tensors = (hidden_states, entity_attention)
+    if step >= lines.shape[1]:
+        table = part(0, lines.shape[1], *tensors)
+    else:
+        limits = [(first, min(first + step, lines.shape[1])) for first in range(0, lines.shape[1], step)]
+        table = torch.cat([run_again(part, *some, *tensors) for some in limits], 1)
+    place = torch.empty_like(order)
+    place[order] = rank
+    return table[cells[:, 0], place]
+
+
+def _reduce_heads(entity_attention: Tensor, reduce: str) -> tuple[Tensor, float]:
+    """The attention whose products are added over its heads, and what the sum is multiplied with."""
+    if reduce == "first":
+        return entity_attention.mean(2, keepdim=True), 1.0
+    return entity_attention, 1.0 / entity_attention.shape[2] if reduce == "mean" else 1.0
 
 
 def _entities_among(entity_attention: Tensor, document: Tensor, entity: Tensor) -> tuple[Tensor, Tensor]:
@@ -356,6 +423,7 @@ __all__ = [
     "count_entities",
     "encode",
     "localized_context",
+    "masked_context",
     "plan_windows",
     "pool_entities",
     "run_again",

@@ -61,6 +61,8 @@ class FrozenLayers:
         self._process = 0
         self._stores: dict[str, StateStore] = {}
         self._states: Tensor | None = None
+        self.passing: list[bool] | None = None
+        """Documents of the next batch that come only once, so that nothing of theirs is stored; `None` for none."""
         self._capturing = False
         self._captured: Tensor | None = None
         self._in_tuple: int | None = None
@@ -130,13 +132,17 @@ class FrozenLayers:
         ids, lengths = input_ids.cpu(), mask.sum(1).tolist()
         store = self._open_store(input_ids.device)
         rows = []
-        for window, length in zip(ids, lengths, strict=True):
+        # Which windows are whose is not known here: of a long text among them, nothing is stored this time.
+        passing = self.passing or [False] * len(ids)
+        passing = passing if len(passing) == len(ids) else [True] * len(ids)
+        for window, length, once in zip(ids, lengths, passing, strict=True):
             key = hashlib.blake2b(window[:length].numpy().astype("<i8").tobytes(), digest_size=16).hexdigest()
             states = store.read(key)
             # Whether the layers return tuples is only known once they have run.
             if states is None or self._captured is None:
                 states = self._compute(window[:length].to(input_ids.device)).cpu()
-                store.write(key, states)
+                if not once:
+                    store.write(key, states)
             rows.append(states)
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         padded = nn.functional.pad(padded, (0, 0, 0, input_ids.shape[1] - padded.shape[1]))

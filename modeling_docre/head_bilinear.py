@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from .attention import at_least_float32
 from .configuration_docre import DocREConfig
-from .encoding import localized_context, run_again
+from .encoding import localized_context, masked_context, run_again
 
 # Numbers of the (pairs x width*block) outer product that exist at one time on a CPU, which is fastest where they stay
 # in its cache. An accelerator, with many cores to feed, takes eight times as many.
@@ -245,6 +245,26 @@ class BilinearHead(PairHead):
     ) -> PairFactors:
         """Represent each pair by itself; see [`PairHead.pair_embeddings`]."""
         return self.join(entity_embeddings, self.context(hidden_states, entity_attention, pairs), pairs)
+
+    def masked_embeddings(
+        self, hidden_states: Tensor, entity_embeddings: Tensor, entity_attention: Tensor, pairs: Tensor, keep: Tensor
+    ) -> PairFactors:
+        """Represent copies of pairs whose contexts lack some tokens (ERA, section 3.4).
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): Last hidden states.
+            entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`): Pooled entities.
+            entity_attention (`torch.Tensor` of shape `(batch, entities, attention_heads, tokens)`): Their attention.
+            pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+            keep (`torch.Tensor` of shape `(num_pairs, copies, tokens)`): True for the tokens that a copy keeps.
+
+        Returns:
+            [`PairFactors`], both `(num_pairs * copies, emb_size)`: the copies of the first pair, then the others'.
+        """
+        context = masked_context(
+            hidden_states, entity_attention, pairs, keep, reduce=self.context_reduce, eps=self.context_eps
+        )
+        return self.join(entity_embeddings, context.flatten(0, 1), pairs.repeat_interleave(keep.shape[1], 0))
 
 
 __all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "PairHead", "grouped_outer"]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .augmentation import pairs_to_augment
 from .configuration_docre import DocREConfig
 from .contrastive import supervised_contrastive_loss
 from .head_bilinear import PairFactors
@@ -51,6 +52,7 @@ def method_losses(
     num_items_in_batch: Tensor | int | None = None,
     num_anchors_in_batch: Tensor | int | None = None,
     gather_rows: RowGatherer | None = None,
+    augmented: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
 
@@ -59,6 +61,9 @@ def method_losses(
     micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's numbers.
     Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is compared
     with the pairs of its own alone, or with those of all processes where `gather_rows` joins them.
+
+    Augmented rows (ERA, section 3.4) are further rows of the main loss and of what it is a mean over. The contrastive
+    loss compares the pairs themselves.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -69,13 +74,15 @@ def method_losses(
         num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
         training (`bool`): Whether `negative_label_rate` counts.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] counts them; those given here when
-            left out.
+            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] and [`count_augmented`] count them;
+            those given here when left out.
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
             Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
             over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
         gather_rows (`Callable`, *optional*):
             Joins the rows of tensors with those of other processes, as [`processes.gather_rows`] does.
+        augmented (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
+            Logits and labels of augmented rows, both `(num_augmented, num_classes)`.
 
     Returns:
         `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
@@ -93,13 +100,17 @@ def method_losses(
         arguments.pop("negative_label_rate", None)
     rows = rows_in_mean(config, pairs, num_entities)
     losses = {}
+    num_augmented = 0 if augmented is None else len(augmented[0])
     if config.contrastive_weight:
-        divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
+        all_rows = rows + num_augmented
+        divisor = _contrastive_divisor(config, labels, all_rows, num_items_in_batch, num_anchors_in_batch)
         contrastive = contrastive_sum(config, embeddings, labels, gather_rows)
         losses["contrastive"] = config.contrastive_weight * contrastive / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
+    if augmented is not None:
+        logits, labels = torch.cat([logits, augmented[0]]), torch.cat([labels, augmented[1]])
     function = LOSS_FUNCTIONS[config.loss]
     if num_items_in_batch is None:
         return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
@@ -175,6 +186,16 @@ def rows_in_mean(config: DocREConfig, pairs: Tensor, num_entities: Tensor) -> in
     return len(pairs) + int(num_entities.sum()) - len(diagonal.unique(dim=0))
 
 
+def count_augmented(config: DocREConfig, labels: Tensor) -> int:
+    """Count the rows that augmentation adds to those of the main loss in training, without drawing anything.
+
+    Args:
+        config ([`DocREConfig`]): `era_copies` and `era_relations` are read.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
+    """
+    return config.era_copies * len(pairs_to_augment(labels, config.era_classes)) if config.era_copies else 0
+
+
 def count_anchors(labels: Tensor) -> Tensor:
     """Count the pairs with a relation, which others are compared with in the contrastive loss.
 
@@ -245,6 +266,7 @@ __all__ = [
     "check_loss_arguments",
     "contrastive_sum",
     "count_anchors",
+    "count_augmented",
     "method_losses",
     "rows_in_mean",
 ]

@@ -185,7 +185,7 @@ def _content(
                 for relation in config.relations
             ],
         ),
-        "documents": len(trainer.train_dataset) if trained and trainer.train_dataset is not None else 0,
+        "documents": len(trainer.train_dataset.documents) if trained and trainer.train_dataset is not None else 0,
         "rare": sum(counts.get(relation, 0) < ENOUGH_FACTS for relation in config.relations),
         "enough_facts": ENOUGH_FACTS,
         "evaluation": evaluation_table(evaluations),

@@ -147,7 +147,7 @@ def training_facts(trainer: RecordingTrainer, facts: int) -> list[tuple[str, str
         return [("Unknown", "this trainer has not trained the model")]
     rows = []
     if dataset is not None:
-        rows.append(("Data", f"{count(len(dataset), 'document')}, {count(facts, 'fact')}"))
+        rows.append(("Data", f"{count(len(dataset.documents), 'document')}, {count(facts, 'fact')}"))
         left_out = describe_left_out(dataset.left_out)
         if left_out:
             rows.append(("Left out of them", plain(left_out)))

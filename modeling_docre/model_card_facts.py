@@ -91,6 +91,11 @@ _WHERE_CHANGED = (
     "tune_threshold",
     "half_precision_weights",
     "early_stopping_patience",
+    "era_max_facts",
+    "era_scale_facts",
+    "text_augmentation",
+    "text_augmentation_probability",
+    "text_augmentation_copies",
     "load_best_model_at_end",
     "max_steps",
     "lr_scheduler_kwargs",
@@ -207,6 +212,17 @@ VAEDIFF = """\
     year = {2025},
 }"""
 
+ERA = """\
+@misc{du2022era,
+    title = {Improving long tailed document-level relation extraction via easy relation augmentation and contrastive
+        learning},
+    author = {Du, Yangkai and Ma, Tengfei and Wu, Lingfei and Wu, Yiming and Zhang, Xuhong and Long, Bo and
+        Ji, Shouling},
+    eprint = {2205.10511},
+    archiveprefix = {arXiv},
+    year = {2022},
+}"""
+
 HEADS = {
     "bilinear": ("grouped bilinear with localized context pooling (Zhou et al., 2021)", ATLOP),
     "axial": ("axial attention over the entity table (Tan et al., 2022)", KD_DOCRE),
@@ -237,7 +253,12 @@ def citations(config: DocREConfig, version: str) -> str:
         `str`: BibTeX of the library and of the papers.
     """
     contrastive = {"pemscl": PEMSCL, "vaediff": VAEDIFF}[config.contrastive_arguments.get("form", "pemscl")]
-    papers = [HEADS[config.head][1], LOSSES[config.loss][1], contrastive if config.contrastive_weight else None]
+    papers = [
+        HEADS[config.head][1],
+        LOSSES[config.loss][1],
+        contrastive if config.contrastive_weight else None,
+        ERA if config.era_copies else None,
+    ]
     return "\n\n".join(dict.fromkeys([SOFTWARE.replace("VERSION", version), *filter(None, papers)]))
 
 

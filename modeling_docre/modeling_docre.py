@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from .attention import AttentionRows
+from .augmentation import keep_masks, pairs_to_augment
 from .configuration_docre import DocREConfig
 from .encoders import build_encoder, copy_fusion, copy_weights, load_encoder
 from .encoding import all_pairs, check_entities, count_entities, encode, pool_entities
@@ -332,8 +333,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*):
                 Sentence of each token, -1 outside; read for `sentence_attention`.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Pairs over all micro-batches and processes that make one step: the sum of the loss over pairs is
-                divided by it. The mean over the pairs of this call when left out.
+                Pairs over all micro-batches and processes that make one step, with those that augmentation adds: the
+                sum of the loss over them is divided by it. The mean over those of this call when left out.
             num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
                 Those of them with a relation, as [`count_anchors`] counts them: what a contrastive loss of form
                 `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
@@ -370,13 +371,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         embeddings = self.head.pair_embeddings(
             states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
         )
-        logits = self.head.classify(embeddings)
-        if self.type_pair_bias is not None:
-            types = self.docre.entity_type_table(entity_types, states.num_entities)
-            head_type, tail_type = types[pairs[:, 0], pairs[:, 1]], types[pairs[:, 0], pairs[:, 2]]
-            logits = logits + self.type_pair_bias(head_type * (len(self.config.entity_types) + 1) + tail_type)
-        if self.config.include_diagonal_in_mean:
-            logits = logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
+        logits = self._classify(embeddings, pairs, entity_types, states.num_entities)
         losses = None
         if labels is not None:
             losses = method_losses(
@@ -390,6 +385,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 num_items_in_batch=num_items_in_batch,
                 num_anchors_in_batch=num_anchors_in_batch,
                 gather_rows=gather_rows,
+                augmented=self._augment(states, pairs, labels, entity_types),
             )
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
@@ -404,6 +400,35 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             ),
         )
         return output.to_tuple() if return_dict is False else output
+
+    def _classify(
+        self, embeddings: Tensor | PairFactors, pairs: Tensor, entity_types: Tensor | None, num_entities: Tensor
+    ) -> Tensor:
+        logits = self.head.classify(embeddings)
+        if self.type_pair_bias is not None:
+            types = self.docre.entity_type_table(entity_types, num_entities)
+            head_type, tail_type = types[pairs[:, 0], pairs[:, 1]], types[pairs[:, 0], pairs[:, 2]]
+            logits = logits + self.type_pair_bias(head_type * (len(self.config.entity_types) + 1) + tail_type)
+        if self.config.include_diagonal_in_mean:
+            logits = logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
+        return logits
+
+    def _augment(
+        self, states: Any, pairs: Tensor, labels: Tensor, entity_types: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Logits and labels of the rows that easy relation augmentation adds (ERA, section 3.4), where there are."""
+        copies = self.config.era_copies
+        rows = pairs_to_augment(labels, self.config.era_classes) if self.training and copies else pairs[:0, 0]
+        if not len(rows):
+            return None
+        attention = states.entity_attention
+        probability = self.config.era_mask_probability
+        keep = keep_masks(len(rows), copies, attention.shape[-1], probability=probability, device=attention.device)
+        embeddings = self.head.masked_embeddings(
+            states.last_hidden_state, states.entity_embeddings, attention, pairs[rows], keep
+        )
+        rows = rows.repeat_interleave(copies)
+        return self._classify(embeddings, pairs[rows], entity_types, states.num_entities), labels[rows]
 
     @torch.no_grad()
     def _sentence_attention(self, states: DocREModelOutput, sentence_ids: Tensor | None, pairs: Tensor) -> Tensor:

@@ -340,7 +340,8 @@ def _check_layout(file: _File, method: str, head: str) -> _Layout:
             f"{', '.join(layout.sign for layout in _LAYOUTS.values())} (it has {some}, ...)."
         )
     if found != head:
-        fits = [row.name for row in METHODS if row.head == found]
+        # Of augmentation nothing was published; a checkpoint of ATLOP's may be trained further with it.
+        fits = [row.name for row in METHODS if row.head == found and "era_copies" not in row.settings]
         raise OriginalCheckpointError(
             f"{file.path} is no {method} checkpoint: its {_LAYOUTS[found].sign}* tensors are those of "
             f"{' or '.join(fits)}. Pass --method {'|'.join(fits)}."

@@ -22,6 +22,7 @@ from transformers.utils import CONFIG_NAME, PROCESSOR_NAME, TRANSFORMERS_DYNAMIC
 PIPELINE_FILE = "pipeline_docre.py"
 CODE_FILES = (
     "attention.py",
+    "augmentation.py",
     "configuration_docre.py",
     "contrastive.py",
     "decisions.py",

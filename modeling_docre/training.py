@@ -18,14 +18,16 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader, training_batches
+from .documents import Document
 from .frozen_layers import FrozenLayers
-from .method_loss import count_anchors, rows_in_mean
+from .method_loss import count_anchors, count_augmented, rows_in_mean
 from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processes import gather_rows
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
 from .training_arguments import DocRETrainingArguments
+from .training_augmentation import altered_texts, relations_to_augment
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
 from .training_record import RecordingTrainer
@@ -139,7 +141,12 @@ class DocRETrainer(RecordingTrainer):
         documents = data.documents if isinstance(data, DocumentDataset) else as_documents(data, "train_dataset")
         refuse_unlabelled(documents, "train_dataset", "training")
         check_training_relations(documents, self.processing_class.config, "train_dataset")
-        return DocumentDataset(documents, self.processing_class)
+        processor = self.processing_class
+        altered = altered_texts(processor.config, self.args, documents, processor.tokenizer.mask_token)
+        if self.args.text_augmentation and self.args.process_index == 0:
+            copies = len(altered.sources) if altered else 0
+            logger.warning(f"Text augmentation: {copies} altered copies beside {len(documents)} training documents.")
+        return DocumentDataset(documents, processor, altered=altered)
 
     def get_train_dataloader(self) -> DocumentDataLoader:
         """
@@ -275,9 +282,22 @@ class DocRETrainer(RecordingTrainer):
             self._start_from_prior = False
         if self._frozen is not None and self.args.frozen_cache_dir is not None:
             self._frozen.open_cache(self.args.frozen_cache_dir, process=self.args.process_index)
+        if self.model.config.era_copies and self.train_dataset is not None:
+            self._choose_relations(self.train_dataset.documents)
         # A resumed run has its state by now.
         self._loss_parts, self._steps_logged = {}, self.state.global_step
         return super()._prepare_for_training(*args, **kwargs)
+
+    def _choose_relations(self, documents: list[Document]) -> None:
+        """Puts the relations that are augmented into the config, unless it names them already."""
+        config = self.model.config
+        config.era_relations, limit = relations_to_augment(config, self.args, documents)
+        if limit is not None and self.is_world_process_zero():
+            logger.warning(
+                f"Easy relation augmentation: {config.era_copies} copies of each pair with one of "
+                f"{len(config.era_relations)} relations, of {len(config.relations)}: those with fewer than {limit} "
+                "facts in the training documents."
+            )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         if not batch_samples:
@@ -301,6 +321,7 @@ class DocRETrainer(RecordingTrainer):
         """What the parts of the loss are means over, by the name under which the model takes it."""
         config = self.model.config
         rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
+        rows += sum(count_augmented(config, batch["labels"]) for batch in batches)
         if not config.contrastive_weight:
             return {"num_items_in_batch": rows}
         anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
@@ -343,10 +364,13 @@ class DocRETrainer(RecordingTrainer):
             self.train_dataset.count(index.tolist(), left_out)
         if self._frozen is not None:
             self._frozen.eval()
+            self._frozen.passing = self._passing(index)
         filler = index is not None and bool(index[0] < 0)
         if model.training and self._joins_rows(num_items_in_batch):
             inputs["gather_rows"] = functools.partial(gather_rows, left_out=filler)
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        if self._frozen is not None:
+            self._frozen.passing = None
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
         scale = self.accelerator.num_processes if num_items_in_batch is not None else weight
         if filler:
@@ -355,6 +379,13 @@ class DocRETrainer(RecordingTrainer):
             self._collect_parts(outputs, scale)
         loss = outputs.loss * scale
         return (loss, outputs) if return_outputs else loss
+
+    def _passing(self, index: torch.Tensor | None) -> list[bool] | None:
+        """Which documents of a training batch are altered copies, if any."""
+        if index is None or self.train_dataset is None or self.train_dataset.altered is None or not self.is_in_train:
+            return None
+        positions = torch.where(index < 0, -1 - index, index)
+        return (positions >= len(self.train_dataset.documents)).tolist()
 
     def _collect_parts(self, outputs: Any, scale: float) -> None:
         share = scale

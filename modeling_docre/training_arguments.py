@@ -65,6 +65,20 @@ class DocRETrainingArguments(TrainingArguments):
             that may go on stay exact.
         early_stopping_patience (`int`, *optional*):
             Stop after this many evaluations without a better `metric_for_best_model`.
+        era_max_facts (`int`, *optional*):
+            Relations with fewer facts than this in the training documents are augmented: put into
+            `config.era_relations` where `config.era_copies` is above 0, and those whose documents `text_augmentation`
+            copies. When left out, 500 where the config names none, and else those that it names.
+        era_scale_facts (`bool`, *optional*, defaults to `False`):
+            Whether that number is one of DocRED, and counts times the ratio of training facts here to its 38,180.
+        text_augmentation (`str`, *optional*):
+            `"deletion"` or `"mask"` adds altered copies of the training documents that hold a fact of a relation with
+            few: in each epoch others, whose words outside of mentions are deleted or masked at random. What ERA's
+            paper compares itself with.
+        text_augmentation_probability (`float`, *optional*, defaults to `0.1`):
+            Probability that a word outside of mentions is.
+        text_augmentation_copies (`int`, *optional*, defaults to `1`):
+            Altered copies of each of these documents in an epoch.
     """
 
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Documents in a training batch."})
@@ -90,6 +104,11 @@ class DocRETrainingArguments(TrainingArguments):
     tune_threshold: bool = field(default=False, metadata={"help": "Choose thresholds by F1 after training."})
     half_precision_weights: bool = field(default=False, metadata={"help": "Whether save_model stores float16."})
     early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without improvement."})
+    era_max_facts: int | None = field(default=None, metadata={"help": "Augment relations with fewer training facts."})
+    era_scale_facts: bool = field(default=False, metadata={"help": "Whether era_max_facts is a number of DocRED."})
+    text_augmentation: str | None = field(default=None, metadata={"help": "deletion or mask."})
+    text_augmentation_probability: float = field(default=0.1, metadata={"help": "That of a word to be altered."})
+    text_augmentation_copies: int = field(default=1, metadata={"help": "Altered copies of a document in an epoch."})
 
     def __post_init__(self) -> None:
         # transformers refuses bfloat16 on a CPU unless it is told that the CPU is meant, and there is no other choice.
@@ -110,6 +129,7 @@ class DocRETrainingArguments(TrainingArguments):
                 "is saved: pass bf16=True, which computes in bfloat16 and keeps the weights, or leave one of them out."
             )
         self._refuse_unused()
+        self._check_augmentation()
         for name in ("max_pairs_per_batch", "early_stopping_patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -140,6 +160,19 @@ class DocRETrainingArguments(TrainingArguments):
         memo[id(self)] = copied
         vars(copied).update(copy.deepcopy(vars(self), memo))
         return copied
+
+    def _check_augmentation(self) -> None:
+        if self.era_max_facts is not None and self.era_max_facts < 1:
+            raise ValueError(f"era_max_facts={self.era_max_facts} is no relation's: pass 1 or more, or leave it out.")
+        if self.text_augmentation not in (None, "deletion", "mask"):
+            raise ValueError(
+                f"text_augmentation={self.text_augmentation!r} is not known: pass 'deletion', 'mask' or None."
+            )
+        if not 0.0 < self.text_augmentation_probability < 1.0 or self.text_augmentation_copies < 1:
+            raise ValueError(
+                f"text_augmentation_probability={self.text_augmentation_probability} and text_augmentation_copies="
+                f"{self.text_augmentation_copies}: pass a probability between 0 and 1, and 1 copy or more."
+            )
 
     def _refuse_unused(self) -> None:
         """Refuses settings of Trainer that would do nothing here."""

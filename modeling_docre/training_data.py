@@ -13,6 +13,7 @@ from .documents import Document, read_documents
 
 if TYPE_CHECKING:
     from .processing_docre import DocREProcessor
+    from .training_augmentation import AlteredTexts
 
 
 def as_documents(data: Any, argument: str) -> list[Document]:
@@ -109,12 +110,22 @@ class DocumentDataset(Dataset):
             Whether to keep features in memory for the next epoch. A corpus that is only read once needn't.
         strict (`bool`, *optional*, defaults to `True`):
             Whether a gold relation that the model does not know is an error; otherwise it counts as left out.
+        altered ([`AlteredTexts`], *optional*):
+            Altered copies of the documents, which come after them: those of the first epoch, of the second, and so
+            on. They are made when asked for and never kept, and count as no documents where these are counted.
     """
 
     def __init__(
-        self, documents: Sequence[Document], processor: DocREProcessor, *, keep: bool = True, strict: bool = True
+        self,
+        documents: Sequence[Document],
+        processor: DocREProcessor,
+        *,
+        keep: bool = True,
+        strict: bool = True,
+        altered: AlteredTexts | None = None,
     ) -> None:
         self.documents = list(documents)
+        self.altered = altered
         self.processor = processor
         self.keep = keep
         self.strict = strict
@@ -124,13 +135,22 @@ class DocumentDataset(Dataset):
         self.reported = False
 
     def __len__(self) -> int:
-        return len(self.documents)
+        return len(self.documents) + (len(self.altered.sources) if self.altered else 0)
+
+    @property
+    def sources(self) -> list[Document]:
+        """What an epoch reads: the documents, and those that its altered copies are of."""
+        copied = self.altered.sources if self.altered else ()
+        return [*self.documents, *(self.documents[source] for source in copied)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         # The batch sampler writes a filler document as `-1 - index`: it is computed like others, and counted nowhere.
         position = index if index >= 0 else -1 - index
         features = self._features.get(position)
-        if features is None:
+        if self.altered is not None and position >= len(self.documents):
+            document = self.altered.make(self.documents, position - len(self.documents))
+            features = self.processor([document], strict=self.strict)[0]
+        elif features is None:
             features = self.processor([self.documents[position]], strict=self.strict)[0]
             if self.keep and len(self._features) < KEPT_FEATURES:
                 self._features[position] = features
@@ -145,7 +165,9 @@ class DocumentDataset(Dataset):
             index (`Sequence[int]`): The document of each row of the batch.
             left_out (`Sequence[dict]`): `left_out` of the batch.
         """
-        self.left_out.update((number, counts) for number, counts in zip(index, left_out, strict=True) if number >= 0)
+        counted = range(len(self.documents))
+        found = zip(index, left_out, strict=True)
+        self.left_out.update((number, counts) for number, counts in found if number in counted)
 
 
 def _left_out(coverage: Mapping[str, int]) -> dict[str, int]:
@@ -220,7 +242,7 @@ def relation_log_odds(dataset: DocumentDataset, collator: DocumentCollator, num_
     """
     counts = torch.zeros(num_classes, dtype=torch.float64)
     num_pairs = 0
-    for index in range(len(dataset)):
+    for index in range(len(dataset.documents)):
         batch = collator([dataset[index]])
         dataset.count([index], batch["left_out"])
         labels = batch["labels"]

@@ -298,7 +298,9 @@ class EvaluatingTrainer(Trainer):
 
     def _report_left_out(self, dataset: DocumentDataset, purpose: str, *, partly: bool = False) -> None:
         """Says once what was dropped from the documents, when all of them have been read or no more will be."""
-        if dataset.reported or (sum(self._gather_objects([len(dataset.left_out)])) < len(dataset) and not partly):
+        if dataset.reported or (
+            sum(self._gather_objects([len(dataset.left_out)])) < len(dataset.documents) and not partly
+        ):
             return
         dataset.reported = True
         left_out: dict[int, dict[str, int]] = {}

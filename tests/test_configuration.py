@@ -201,6 +201,10 @@ def test_window_is_what_the_encoder_can_read(encoder, window):
         ({"marker_style": "x"}, "marker_style='x'"),
         ({"window_mode": "x"}, "window_mode='x'"),
         ({"context_head_reduce": "max"}, "context_head_reduce='max'"),
+        ({"era_copies": -1}, "era_copies=-1 is negative"),
+        ({"era_copies": 1, "head": "unet"}, "one by one, and head='unet' .*: pass head=\"bilinear\", or era_copies=0"),
+        ({"era_mask_probability": 1.1}, "era_mask_probability=1.1 is not a probability"),
+        ({"era_relations": ["P2"], "relations": ["P1"]}, "era_relations has 'P2', which .* lacks.*P1"),
         ({"relations": ["P1", "P1"]}, "twice"),
         ({"relations": ["NA"]}, "threshold class"),
         ({"emb_size": 100, "block_size": 64}, "emb_size=100 is not a multiple of block_size=64"),
@@ -222,8 +226,8 @@ def test_settings_out_of_range_are_named(settings, message):
 
 
 def test_errors_of_for_method():
-    with pytest.raises(ValueError, match=r"There is no method 'bert'\. Known names: atlop"):
-        DocREConfig.for_method("bert")
+    with pytest.raises(ValueError, match=r"There is no method 'gpt'\. Known names: atlop"):
+        DocREConfig.for_method("gpt")
     with pytest.raises(ValueError, match=r"pass a list, relations=\['P17'\]"):
         DocREConfig.for_method("atlop", "P17")
 

@@ -435,7 +435,10 @@ def context_by_loops(hidden, attention, cells, reduce, eps):
     for document, head, tail in cells.tolist():
         weights = []
         for token in range(hidden.shape[1]):
-            products = [attention[document, head, h, token] * attention[document, tail, h, token] for h in range(3)]
+            of_head, of_tail = attention[document, head, :, token], attention[document, tail, :, token]
+            if reduce == "first":
+                of_head, of_tail = of_head.mean()[None], of_tail.mean()[None]
+            products = [one * other for one, other in zip(of_head, of_tail, strict=True)]
             weights.append(sum(products) / (3 if reduce == "mean" else 1))
         total = sum(weights) + eps
         result.append(sum(w * hidden[document, token] for token, w in enumerate(weights)) / total)
@@ -446,7 +449,7 @@ CELLS = torch.tensor([[0, 1, 0], [2, 0, 1], [0, 2, 2], [0, 0, 1], [3, 0, 3], [2,
 
 
 @pytest.mark.parametrize("budget", [1 << 24, 4 * 4 * 11 * 2, 1])
-@pytest.mark.parametrize(("reduce", "eps"), [("mean", 1e-5), ("sum", 1e-10)])
+@pytest.mark.parametrize(("reduce", "eps"), [("mean", 1e-5), ("sum", 1e-10), ("first", 1e-5)])
 def test_context_of_any_cells_sliced_or_not(monkeypatch, budget, reduce, eps):
     monkeypatch.setattr(encoding, "_CONTEXT_BUDGET", budget)
     generator = torch.Generator().manual_seed(4)

@@ -236,7 +236,7 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
         DocRETrainingArguments(output_dir="unused", **recipe.training)
         methods.add((path.parent.name, config.method))
     for folder in ("docred", "re-docred"):
-        for method in ("atlop", "atlop-bce", "ncrl", "pemscl", "kd-docre", "docunet"):
+        for method in ("atlop", "atlop-bce", "era", "ncrl", "pemscl", "kd-docre", "docunet"):
             assert (folder, method) in methods
 
 
@@ -244,6 +244,9 @@ PUBLISHED = {
     # learning rates, epochs, documents, accumulation, warm-up, relations a pair, seed, drops the last, half precision
     "docred/atlop-bert-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
     "docred/atlop-roberta-large": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    # The paper on easy relation augmentation names rates, warm-up and clipping; the rest is ATLOP's.
+    "docred/era-bert-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    "hacred/era-xlm-roberta-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
     "docred/kd-docre-bert-base": (3e-5, 1e-4, 50, 8, 1, 0.06, 4, 66, False, True),
     "docred/kd-docre-roberta-large": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 9900, False, True),
     "docred/docunet-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 3, 66, True, False),
@@ -284,7 +287,14 @@ def test_published_hyper_parameters(repository, name):
     arguments = recipe.model.get("contrastive_arguments", config.contrastive_arguments)
     default = (2.0, 1.0) if method == "vaediff" else (0.0, 1.0)
     assert (weight, arguments.get("temperature", 1.0)) == contrastive.get(name, default)
-    assert config.emb_size == (768 if method in ("atlop", "docunet") else 1024)
+    assert config.emb_size == (768 if method in ("atlop", "docunet", "era") else 1024)
+    if method == "era":
+        chosen = {"docred/era-bert-base": (2, 0.1, 500), "hacred/era-xlm-roberta-base": (3, 0.05, 500)}
+        assert chosen[name] == (
+            recipe.model["era_copies"],
+            recipe.model["era_mask_probability"],
+            training["era_max_facts"],
+        )
 
 
 ABLATIONS = [

@@ -184,6 +184,24 @@ def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_di
     assert_close(first, second, 1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--method=era", "--mask_probability=0"], ["--text_augmentation=mask"]])
+def test_augmentation_counts_alike_in_two_processes_and_in_one(tiny_bert_dir, tmp_path, options):
+    # No token is left out of contexts: processes draw from generators of their own.
+    script = Path(__file__).with_name("training_script.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    command = [str(script), str(tiny_bert_dir)]
+    one = [sys.executable, *command, str(tmp_path / "one"), *options, "--batch=2", "--accumulate=2"]
+    subprocess.run(one, check=True, env=environment)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    subprocess.run([*launcher, *command, str(tmp_path / "two"), *options, "--batch=2"], check=True, env=environment)
+    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    assert_close(first, second, 1e-6)
+    losses = [json.loads((tmp_path / name / "result.json").read_text())["losses"] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
 def test_leaving_the_processes_waits_for_their_threads():
     script = """
 import os, torch

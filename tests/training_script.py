@@ -41,6 +41,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--normalise", default="global")
     parser.add_argument("--method", default="atlop")
     parser.add_argument("--pretraining", action="store_true")
+    parser.add_argument("--mask_probability", type=float, default=0.1)
+    parser.add_argument("--text_augmentation")
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--resume", action="store_true")
@@ -49,7 +51,11 @@ def parse() -> argparse.Namespace:
 
 def train(options: argparse.Namespace) -> None:
     model, processor = make(
-        options.encoder, dropout=options.dropout, pretraining=options.pretraining, method=options.method
+        options.encoder,
+        dropout=options.dropout,
+        pretraining=options.pretraining,
+        method=options.method,
+        era_mask_probability=options.mask_probability,
     )
     documents = [fictional(number) for number in range(9)]
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
@@ -59,6 +65,8 @@ def train(options: argparse.Namespace) -> None:
         max_pairs_per_batch=options.max_pairs,
         gradient_accumulation_steps=options.accumulate,
         normalise=options.normalise,
+        text_augmentation=options.text_augmentation,
+        era_max_facts=7,
         optim="sgd" if not options.dropout else "adamw_torch",
         ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         **saving,
