@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 
+from .method_loss import count_anchors, count_augmented
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .training import DocRETrainer
 
@@ -57,7 +58,8 @@ class ContrastivePreTrainer(DocRETrainer):
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def _count_items(self, batches: list[Any]) -> dict[str, int]:
-        anchors = sum(int((batch["labels"][:, 1:] > 0).any(1).sum()) for batch in batches)
+        labels = [batch["labels"] for batch in batches]
+        anchors = sum(int(count_anchors(one)) + count_augmented(self.model.config, one) for one in labels)
         return {"num_items_in_batch": anchors}
 
     def _joins_rows(self, num_items_in_batch: torch.Tensor | int | None) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .augmentation import keep_masks, pairs_to_augment
 from .configuration_docre import DocREConfig
 from .contrastive import info_nce_loss, unit_vectors
 from .encoding import all_pairs, check_entities
@@ -28,8 +29,8 @@ class ContrastivePreTrainingOutput(ModelOutput):
         loss (`torch.Tensor` of shape `()`, *optional*): InfoNCE, when `labels` were given.
         losses (`dict[str, torch.Tensor]`, *optional*): The same by its name, `"info_nce"`.
         embeddings (`torch.Tensor` of shape `(num_anchors, contrastive_size)`):
-            Relation representations, not normalised: of the pairs with a relation where `labels` were given, of all
-            otherwise.
+            Relation representations, not normalised: of the pairs with a relation where `labels` were given, and
+            of their copies in training; of all pairs otherwise.
         pairs (`torch.Tensor` of shape `(num_anchors, 3)`): Document in batch, head entity, tail entity of each.
     """
 
@@ -73,6 +74,8 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
     [`DocREForRelationExtraction.from_encoder`] takes them from the folder of this model; the projection behind them
     has served.
 
+    With `era_copies`, masked copies of pairs are anchors and keys too (the sets T and T' of the paper).
+
     A training step updates the copy, puts the batch's keys into the queues and then compares, so that an anchor's own
     key is among its positive ones. `config.moco_momentum`, `moco_queue_size`, `moco_temperature`, `moco_size` and
     `moco_positives` are its settings. Copy and queues are saved with the model.
@@ -103,7 +106,7 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
 
     @classmethod
     def from_encoder(
-        cls, encoder: str | os.PathLike[str] | PreTrainedModel, method: str = "atlop", *arguments: Any, **settings: Any
+        cls, encoder: str | os.PathLike[str] | PreTrainedModel, method: str = "eracl", *arguments: Any, **settings: Any
     ) -> DocREForContrastivePreTraining:
         """Start from a pretrained encoder; takes what [`DocREForRelationExtraction.from_encoder`] takes."""
         started = DocREForRelationExtraction.from_encoder(encoder, method, *arguments, **settings)
@@ -154,7 +157,8 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
             num_entities (`torch.Tensor` of shape `(batch,)`, *optional*): Entities per document.
             entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*): Type ids, 0 unknown.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Anchors over all micro-batches and processes of a step, by which the sum over anchors is divided.
+                Anchors, copies counted, over all micro-batches and processes of a step, by which the sum over anchors
+                is divided.
             gather_rows (`Callable`, *optional*):
                 [`processes.gather_rows`], where several processes fill the same queues.
             update (`bool`, *optional*, defaults to `True`):
@@ -178,19 +182,25 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
             pairs = all_pairs(states.num_entities)
         pairs = pairs.long()
         check_entities("pairs", pairs, states.num_entities)
+        augmented = pairs[:0, 0]
         if labels is not None:
             anchors = (labels[:, 1:] > 0).any(1)
-            pairs, relations = pairs[anchors], labels[anchors, 1:]
-        embeddings = self._represent(self, states, pairs)
+            pairs, labels = pairs[anchors], labels[anchors]
+            if self.training and self.config.era_copies:
+                augmented = pairs_to_augment(labels, self.config.era_classes)
+        embeddings = self._represent(self, states, pairs, augmented)
+        copied = augmented.repeat_interleave(self.config.era_copies)
         loss = None
         if labels is not None:
+            relations = torch.cat([labels, labels[copied]])[:, 1:]
             if self.training:
                 with torch.no_grad():
                     if update:
                         self.update_momentum()
-                    keys, of_keys = self._represent(self.momentum, self.momentum.docre(**documents), pairs), relations
+                    followed = self.momentum.docre(**documents)
+                    keys, of_keys = self._represent(self.momentum, followed, pairs, augmented), relations
                     if gather_rows is not None:
-                        (keys, of_keys), _ = gather_rows(keys.detach(), relations)
+                        (keys, of_keys), _ = gather_rows(keys, relations)
                     self.queues.push(unit_vectors(keys.float()), of_keys)
             keys, positives, negatives = self.queues.compare(relations)
             total = info_nce_loss(
@@ -204,16 +214,29 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
             )
             loss = total / (max(len(embeddings), 1) if num_items_in_batch is None else num_items_in_batch)
         output = ContrastivePreTrainingOutput(
-            loss=loss, losses=None if loss is None else {"info_nce": loss}, embeddings=embeddings, pairs=pairs
+            loss=loss,
+            losses=None if loss is None else {"info_nce": loss},
+            embeddings=embeddings,
+            pairs=torch.cat([pairs, pairs[copied]]),
         )
         return output.to_tuple() if return_dict is False else output
 
-    @staticmethod
-    def _represent(branch: Any, states: Any, pairs: Tensor) -> Tensor:
-        factors = branch.head.pair_embeddings(
-            states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
-        )
-        return branch.projection(torch.cat(factors, dim=1))
+    def _represent(self, branch: Any, states: Any, pairs: Tensor, augmented: Tensor) -> Tensor:
+        """Represent pairs, and behind them copies of those at `augmented` whose contexts are masked (section 3.4)."""
+        hidden, entities, attention = states.last_hidden_state, states.entity_embeddings, states.entity_attention
+        represented = [torch.cat(branch.head.pair_embeddings(hidden, entities, attention, states.num_entities, pairs), 1)]
+        if len(augmented):
+            config, tokens = self.config, attention.shape[-1]
+            keep = keep_masks(
+                len(augmented),
+                config.era_copies,
+                tokens,
+                probability=config.era_mask_probability,
+                device=attention.device,
+            )
+            copies = branch.head.masked_embeddings(hidden, entities, attention, pairs[augmented], keep)
+            represented.append(torch.cat(copies, 1))
+        return branch.projection(torch.cat(represented))
 
 
 __all__ = ["ContrastivePreTrainingOutput", "DocREForContrastivePreTraining"]

@@ -270,8 +270,8 @@ def test_the_card_names_what_the_method_is_made_of(tiny_bert_dir, tmp_path, meth
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert f"**Method:** `{method}`" in card
     papers = {"ncrl": "zhou2022ncrl", "pemscl": "guo2023pemscl", "kd-docre": "tan2022kddocre"}
-    papers |= {"vaediff": "tran2025vaediff", "docunet": "zhang2021docunet", "era": "du2022era"}
+    papers |= {"vaediff": "tran2025vaediff", "docunet": "zhang2021docunet", "era": "du2022era", "eracl": "du2022era"}
     assert papers.get(method, "zhou2021atlop") in card
     assert ("supervised contrastive, times 2.0" in card) == (method in ("pemscl", "vaediff"))
     augmented = "easy relation augmentation, 2 more rows for each pair with a relation, masked with probability 0.1"
-    assert (augmented in card) == (method == "era")
+    assert (augmented in card) == (method in ("era", "eracl"))

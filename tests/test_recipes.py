@@ -228,7 +228,7 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
         settings = {
             name: value
             for name, value in recipe.model.items()
-            if name not in ("encoder", "encoder_settings", "relations", "relation_names")
+            if name not in ("encoder", "encoder_settings", "objective", "relations", "relation_names")
         }
         config = DocREConfig.for_method(**settings)
         config.check_decision()
@@ -236,7 +236,7 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
         DocRETrainingArguments(output_dir="unused", **recipe.training)
         methods.add((path.parent.name, config.method))
     for folder in ("docred", "re-docred"):
-        for method in ("atlop", "atlop-bce", "era", "ncrl", "pemscl", "kd-docre", "docunet"):
+        for method in ("atlop", "atlop-bce", "era", "eracl", "ncrl", "pemscl", "kd-docre", "docunet"):
             assert (folder, method) in methods
 
 
