@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 
 from .decisions import DECISIONS
-from .methods import HEADS, LOSSES, METHODS, find_method
+from .methods import DISTILLATION_LOSSES, HEADS, LOSSES, METHODS, find_method
 from .names import closest_relations, fold_name, nearest_name
 from .remote_code import without_code_keys
 
@@ -85,6 +85,12 @@ class DocREConfig(PreTrainedConfig):
             Weight of the supervised contrastive loss that is added to the main one; 0 leaves it out.
         contrastive_arguments (`dict`, *optional*):
             Keyword arguments of [`supervised_contrastive_loss`]: `temperature`, `form`, `reference`.
+        distillation_weight (`float`, *optional*, defaults to `1.0`):
+            Weight of the distillation loss, which is added to the main one where a teacher's logits are given; 0
+            leaves it out.
+        distillation_loss (`str`, *optional*, defaults to `"mse"`):
+            Distance from the teacher's logits: mean squared error (`"mse"`, KD-DocRE's), or divergence of the softmax
+            over all classes (`"kl"`, its ablation).
         decision (`str`, *optional*, defaults to `"threshold-class"`):
             When a relation is predicted: its logit is above the threshold class's (`"threshold-class"`), above 0
             (`"zero"`), or its probability is above one global probability (`"probability"`).
@@ -160,6 +166,8 @@ class DocREConfig(PreTrainedConfig):
     loss_arguments: dict[str, Any] = field(default_factory=dict)
     contrastive_weight: float = 0.0
     contrastive_arguments: dict[str, Any] = field(default_factory=dict)
+    distillation_weight: float = 1.0
+    distillation_loss: str = "mse"
     decision: str = "threshold-class"
     relations: list[str] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
@@ -304,6 +312,7 @@ class DocREConfig(PreTrainedConfig):
             ("method", tuple(m.name for m in METHODS)),
             ("head", HEADS),
             ("loss", tuple(LOSSES)),
+            ("distillation_loss", DISTILLATION_LOSSES),
             ("decision", DECISIONS),
             ("marker_style", MARKER_STYLES),
             ("window_mode", WINDOW_MODES),
@@ -343,8 +352,9 @@ class DocREConfig(PreTrainedConfig):
             )
         if self.unet_width % 2:
             raise ValueError(f"unet_width={self.unet_width} is odd; the U-Net's last level has half of it.")
-        if self.contrastive_weight < 0:
-            raise ValueError(f"contrastive_weight={self.contrastive_weight} is negative; pass 0 for no such loss.")
+        for name in ("contrastive_weight", "distillation_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} is not 0 or more; pass 0 for no such loss.")
 
     def _check_numbers(self) -> None:
         if self.threshold is not None and not 0.0 < self.threshold < 1.0:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .configuration_docre import DocREConfig
 from .contrastive import supervised_contrastive_loss
+from .distillation_losses import distillation_kl_loss, distillation_mse_loss
 from .head_bilinear import PairFactors
 from .losses import (
     adaptive_focal_loss,
@@ -32,6 +33,11 @@ LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "bce": binary_cross_entropy_loss,
 }
 
+DISTILLATION_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "mse": distillation_mse_loss,
+    "kl": distillation_kl_loss,
+}
+
 # What is passed to the losses here, and is not for a config to say.
 _FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
 
@@ -47,14 +53,16 @@ def method_losses(
     training: bool,
     num_items_in_batch: Tensor | int | None = None,
     num_anchors_in_batch: Tensor | int | None = None,
+    teacher_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
 
     The main loss is a mean over rows. PEMSCL adds two sums over the same batch (equations 7, 10 and 11), so that its
-    contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Where several
-    micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's numbers.
-    Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is compared
-    with the pairs of its own alone.
+    contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Distillation is a mean
+    over the rows of the main loss: those of the diagonal, where teacher and student have zeros, add nothing. Where
+    several micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's
+    numbers. Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is
+    compared with the pairs of its own alone.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -70,9 +78,12 @@ def method_losses(
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
             Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
             over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
+        teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
+            What a teacher gives the same pairs: adds `distillation_loss` where `distillation_weight` is not 0.
 
     Returns:
-        `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
+        `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` and `"distillation"` among them where
+        they have a weight.
 
     Raises:
         ValueError: when the loss does not train what the decision reads, does not take one of its arguments, or shapes
@@ -90,6 +101,10 @@ def method_losses(
     if config.contrastive_weight:
         divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
         losses["contrastive"] = config.contrastive_weight * contrastive_sum(config, embeddings, labels) / divisor
+    if teacher_logits is not None and config.distillation_weight:
+        apart = DISTILLATION_FUNCTIONS[config.distillation_loss](logits, teacher_logits, reduction="sum")
+        divisor = max(rows, 1) if num_items_in_batch is None else num_items_in_batch
+        losses["distillation"] = config.distillation_weight * apart / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
@@ -220,6 +235,7 @@ def _check_kind(found: str, value: Any, default: Any) -> None:
 
 
 __all__ = [
+    "DISTILLATION_FUNCTIONS",
     "LOSS_FUNCTIONS",
     "check_loss_arguments",
     "contrastive_sum",

@@ -303,6 +303,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         sentence_ids: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         num_anchors_in_batch: Tensor | int | None = None,
+        teacher_logits: Tensor | None = None,
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
@@ -333,6 +334,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
                 Those of them with a relation, as [`count_anchors`] counts them: what a contrastive loss of form
                 `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
+            teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
+                A teacher's scores of the same pairs and relations, in any precision: adds distillation to the loss.
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
@@ -344,9 +347,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Raises:
             ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
-                tokens without `sentence_ids`, or the config's loss does not train what its decision reads or does not
-                take one of its arguments.
+                tokens without `sentence_ids`, `teacher_logits` come without `labels`, or the config's loss does not
+                train what its decision reads or does not take one of its arguments.
         """
+        if teacher_logits is not None and labels is None:
+            raise ValueError("teacher_logits are read by the loss, which needs `labels` too: pass both, or neither.")
         if output_sentence_attention and sentence_ids is None:
             raise ValueError(
                 "output_sentence_attention=True needs `sentence_ids` (batch, tokens), which the processor's collate "
@@ -370,7 +375,10 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             head_type, tail_type = types[pairs[:, 0], pairs[:, 1]], types[pairs[:, 0], pairs[:, 2]]
             logits = logits + self.type_pair_bias(head_type * (len(self.config.entity_types) + 1) + tail_type)
         if self.config.include_diagonal_in_mean:
-            logits = logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
+            diagonal = (pairs[:, 1] == pairs[:, 2])[:, None]
+            logits = logits.masked_fill(diagonal, 0.0)
+            if teacher_logits is not None:
+                teacher_logits = teacher_logits.masked_fill(diagonal, 0.0)
         losses = None
         if labels is not None:
             losses = method_losses(
@@ -383,6 +391,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 training=self.training,
                 num_items_in_batch=num_items_in_batch,
                 num_anchors_in_batch=num_anchors_in_batch,
+                teacher_logits=teacher_logits,
             )
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
