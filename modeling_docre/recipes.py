@@ -187,7 +187,14 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
-    arguments = DocRETrainingArguments(output_dir=_expand(recipe.output_dir, "output_dir"), **recipe.training)
+    training = dict(recipe.training)
+    for name in ("teacher", "soft_labels"):
+        given, place = training.get(name), f"training.{name}"
+        if isinstance(given, str):
+            training[name] = _expand(given, place)
+        elif given is not None:
+            training[name] = [_expand(part, f"{place}[{i}]") for i, part in enumerate(given)]
+    arguments = DocRETrainingArguments(output_dir=_expand(recipe.output_dir, "output_dir"), **training)
     train = _read_documents(recipe.data["train"], "data.train")
     evaluation = _read_documents(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
     # The new head draws its random numbers here, before the trainer sets the seed.

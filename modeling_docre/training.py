@@ -16,6 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from .distillation import Teacher, find_teacher
 from .document_batches import DocumentDataLoader, training_batches
 from .frozen_layers import FrozenLayers
 from .method_loss import count_anchors, rows_in_mean
@@ -23,6 +24,7 @@ from .modeling_docre import DocREForRelationExtraction
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
+from .soft_labels import DocumentSoftLabels, SoftLabelStore
 from .training_arguments import DocRETrainingArguments
 from .training_checks import check_model, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
@@ -71,14 +73,16 @@ class DocRETrainer(RecordingTrainer):
             Makes a fresh model for each call of `train`.
         callbacks (`list[TrainerCallback]`, *optional*):
             More callbacks.
+        teacher ([`Teacher`], *optional*):
+            Trained models whose logits the model learns as well; the one that `args.teacher` names when left out.
         kwargs:
             Further arguments of `transformers.Trainer`.
 
     Raises:
         TypeError: If the documents come in a form that isn't one, such as a `DatasetDict`.
         ValueError: If the processor is missing or is another model's, a document has no labels, a training document
-            has a relation that the model does not know, there are several GPUs but only one process, or an argument
-            would not be used.
+            has a relation that the model does not know, there are several GPUs but only one process, an argument would
+            not be used, a teacher does not go with the model, or the store in `args.soft_labels` lacks documents.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class DocRETrainer(RecordingTrainer):
         processing_class: DocREProcessor | None = None,
         model_init: Callable[..., DocREForRelationExtraction] | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        teacher: Teacher | None = None,
         **kwargs: Any,
     ) -> None:
         if args is None:
@@ -108,6 +113,7 @@ class DocRETrainer(RecordingTrainer):
         self._frozen: FrozenLayers | None = None
         # Trainer's own __init__ sets these only after it has called `model_init`.
         self.args, self.processing_class = args, processing_class
+        self._teacher = find_teacher(args, teacher)
         if model is not None:
             self._adopt(model)
         evaluation = self._evaluation_documents(eval_dataset)
@@ -136,8 +142,12 @@ class DocRETrainer(RecordingTrainer):
     def _training_documents(self, data: Any) -> DocumentDataset:
         documents = data.documents if isinstance(data, DocumentDataset) else as_documents(data, "train_dataset")
         refuse_unlabelled(documents, "train_dataset", "training")
-        check_training_relations(documents, self.processing_class.config, "train_dataset")
-        return DocumentDataset(documents, self.processing_class)
+        config = self.processing_class.config
+        check_training_relations(documents, config, "train_dataset")
+        dataset = DocumentDataset(documents, self.processing_class)
+        if self.args.soft_labels and config.distillation_weight:
+            dataset.soft_labels = DocumentSoftLabels(SoftLabelStore(self.args.soft_labels), documents, config)
+        return dataset
 
     def get_train_dataloader(self) -> DocumentDataLoader:
         """
@@ -157,6 +167,8 @@ class DocRETrainer(RecordingTrainer):
     def _adopt(self, model: DocREForRelationExtraction) -> None:
         """Checks a model and makes it the processor's, then freezes what the arguments say."""
         check_model(model, self.processing_class, self.args)
+        if self._teacher is not None:
+            self._teacher.check_student(model.config)
         # One config for both: a threshold tuned in training counts when decoding.
         self.processing_class.config = model.config
         if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
@@ -330,6 +342,8 @@ class DocRETrainer(RecordingTrainer):
             self.train_dataset.count(index.tolist(), left_out)
         if self._frozen is not None:
             self._frozen.eval()
+        if self._teacher is not None and model.training and self.model.config.distillation_weight:
+            inputs["teacher_logits"] = self._ask_teacher(index.tolist(), inputs["pairs"])
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
         scale = self.accelerator.num_processes if num_items_in_batch is not None else weight
@@ -339,6 +353,11 @@ class DocRETrainer(RecordingTrainer):
             self._collect_parts(outputs, scale)
         loss = outputs.loss * scale
         return (loss, outputs) if return_outputs else loss
+
+    def _ask_teacher(self, index: list[int], pairs: torch.Tensor) -> torch.Tensor:
+        teacher, dataset = cast(Teacher, self._teacher).to(self.args.device), cast(DocumentDataset, self.train_dataset)
+        documents = [dataset.documents[number if number >= 0 else -1 - number] for number in index]
+        return teacher.logits(teacher.features(documents), pairs, self.model.config)
 
     def _collect_parts(self, outputs: Any, scale: float) -> None:
         share = scale
