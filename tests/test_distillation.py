@@ -283,6 +283,20 @@ def test_a_run_that_was_killed_goes_on_to_the_same_store(saved, files, tmp_path)
         assert (output / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_two_processes_write_one_store(saved, files, store, stories, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = ["-m", "modeling_docre.cli", "distill", files, "--model", saved, "-o", tmp_path / "two"]
+    ran = subprocess.run(
+        [*launcher, *map(str, command), "--batch-size", "1", "--device", "cpu"], capture_output=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    two = SoftLabelStore(tmp_path / "two")
+    assert list(two.manifest["shards"]) == ["part-00000", "part-00001"] and len(two) == COUNT
+    for one, other in zip(store.find(stories), two.find(stories), strict=True):
+        assert torch.equal(store.read(one), two.read(other))
+
+
 def test_a_run_goes_on_only_as_what_it_was(saved, member, files, tmp_path, tiny_bert_dir, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
