@@ -8,7 +8,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from . import __version__
@@ -120,6 +121,28 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("recipe", metavar="RECIPE.yaml", help="what to train; --name=value overrides a setting")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of output_dir")
+
+    distill = _command(
+        commands, "distill", _distill, "write a teacher's soft labels of documents, for training a student",
+        "docre distill distant.jsonl --model runs/teacher -o runs/soft-labels\n"
+        "  docre distill documents/ --model runs/teacher-1 --model runs/teacher-2 -o runs/soft-labels --resume",
+    )  # fmt: skip
+    distill.add_argument(
+        "sources", metavar="IN", nargs="+", help="files or folders of documents, as docre extract takes them"
+    )
+    distill.add_argument(
+        "-o", "--output", required=True, metavar="STORE", help="folder to write, for training.soft_labels"
+    )
+    distill.add_argument(
+        "--model",
+        action="append",
+        help="folder or Hub id of the teacher; repeated, the mean of several; the embedded model without it",
+    )
+    distill.add_argument("--batch-size", type=int, default=8, help="documents that run at once")
+    distill.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    distill.add_argument("--device", help="where to run, such as cpu or cuda:0")
+    distill.add_argument("--resume", action="store_true", help="go on after what an earlier run for STORE has done")
+    distill.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
 
     evaluate = _command(
         commands, "evaluate", _evaluate, "score predictions against gold documents, as the official scorer does",
@@ -238,18 +261,13 @@ def _command(
 
 
 def _extract(options: argparse.Namespace, _: list[str]) -> None:
-    from transformers.utils import logging
-
     from .data_files import UNREADABLE
     from .entity_filters import did_you_mean
     from .extraction import choose_format, extract_files, load_pipeline
 
     form = choose_format(options.format, options.output)
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # of loading weights, which takes no time
-    pipe = load_pipeline(options.model, options.device)
-    if shown:
-        logging.enable_progress_bar()
+    with _without_progress_bar():
+        pipe = load_pipeline(options.model, options.device)
     filters = {
         "threshold": options.threshold,
         "relations": _relations(options.relations, pipe.model.config),
@@ -284,6 +302,43 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
             'or "entities" in JSON.',
             file=sys.stderr,
         )
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Leave out that of loading weights, which takes no time."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _distill(options: argparse.Namespace, _: list[str]) -> None:
+    from .distillation import Teacher, distill_files
+
+    with _without_progress_bar():
+        teacher = Teacher.from_pretrained(options.model or [None], options.device)
+    report = distill_files(
+        teacher,
+        options.sources,
+        options.output,
+        strict=not options.skip_invalid,
+        resume=options.resume,
+        batch_size=options.batch_size,
+        bf16=options.bf16,
+    )
+    if report.process:
+        return
+    _report(report.counts)
+    if report.documents > 1:
+        print(report.throughput, file=sys.stderr)
+    if report.unreadable:
+        print(f"skipped, among others: {'; '.join(report.unreadable)}", file=sys.stderr)
 
 
 def _relations(values: list[str] | None, config: Any) -> list[str] | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 
 from .decisions import DECISIONS
-from .methods import HEADS, LOSSES, METHODS, find_method
+from .methods import DISTILLATION_LOSSES, HEADS, LOSSES, METHODS, find_method
 from .names import closest_relations, fold_name, nearest_name
 from .remote_code import without_code_keys
 
@@ -116,6 +116,12 @@ class DocREConfig(PreTrainedConfig):
         era_relations (`list[str]`, *optional*):
             Ids of the relations whose pairs are augmented; `None` is all, and has [`DocRETrainer`] put those with few
             training facts here (`era_max_facts`).
+        distillation_weight (`float`, *optional*, defaults to `1.0`):
+            Weight of the distillation loss, which is added to the main one where a teacher's logits are given; 0
+            leaves it out.
+        distillation_loss (`str`, *optional*, defaults to `"mse"`):
+            Distance from the teacher's logits: mean squared error (`"mse"`, KD-DocRE's), or divergence of the softmax
+            over all classes (`"kl"`, its ablation).
         decision (`str`, *optional*, defaults to `"threshold-class"`):
             When a relation is predicted: its logit is above the threshold class's (`"threshold-class"`), above 0
             (`"zero"`), or its probability is above one global probability (`"probability"`).
@@ -200,6 +206,8 @@ class DocREConfig(PreTrainedConfig):
     era_copies: int = 0
     era_mask_probability: float = 0.1
     era_relations: list[str] | None = None
+    distillation_weight: float = 1.0
+    distillation_loss: str = "mse"
     decision: str = "threshold-class"
     relations: list[str] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
@@ -349,6 +357,7 @@ class DocREConfig(PreTrainedConfig):
             ("method", tuple(m.name for m in METHODS)),
             ("head", HEADS),
             ("loss", tuple(LOSSES)),
+            ("distillation_loss", DISTILLATION_LOSSES),
             ("decision", DECISIONS),
             ("marker_style", MARKER_STYLES),
             ("window_mode", WINDOW_MODES),
@@ -398,11 +407,10 @@ class DocREConfig(PreTrainedConfig):
                 f"unet_width={self.unet_width} is odd, and the U-Net's last level has half of it; pass "
                 f"unet_width={self.unet_width + 1}."
             )
-        if self.contrastive_weight is None or not 0.0 <= self.contrastive_weight < math.inf:
-            raise ValueError(
-                f"contrastive_weight={self.contrastive_weight} is no weight; pass a positive number, or 0 for no such "
-                "loss."
-            )
+        for name in ("contrastive_weight", "distillation_weight"):
+            value = getattr(self, name)
+            if value is None or not 0.0 <= value < math.inf:
+                raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")
 
     def _check_augmentation(self) -> None:
         if self.era_copies < 0:

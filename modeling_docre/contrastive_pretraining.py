@@ -10,7 +10,7 @@ from .method_loss import count_anchors, count_augmented
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .training import DocRETrainer
 
-_UNUSED = ("tune_threshold", "prior_bias")
+_UNUSED = ("tune_threshold", "prior_bias", "teacher", "soft_labels", "text_augmentation")
 
 
 class ContrastivePreTrainer(DocRETrainer):
@@ -27,7 +27,8 @@ class ContrastivePreTrainer(DocRETrainer):
 
     Raises:
         TypeError: If the model is another one.
-        ValueError: If there is something to evaluate or to tune, which needs a model that predicts relations.
+        ValueError: If there is something to evaluate, to tune or to learn from that needs a model which predicts
+            relations, or text to alter.
     """
 
     card_template = "model_card_pretraining.md"
@@ -40,12 +41,12 @@ class ContrastivePreTrainer(DocRETrainer):
                 "train this one with DocRETrainer."
             )
         unused = [name for name in _UNUSED if getattr(args, name, False)]
-        if kwargs.get("eval_dataset") is not None:
-            unused.append("eval_dataset")
+        unused += [name for name in ("eval_dataset", "teacher") if kwargs.get(name) is not None]
         if unused:
             raise ValueError(
-                f"{' and '.join(unused)}: contrastive pre-training predicts no relations that could be scored. Leave "
-                "it out here, and use it when this model's encoder goes on into DocRETrainer."
+                f"{' and '.join(unused)} would not be used: contrastive pre-training predicts no relations, and has "
+                "era_copies for augmentation. Leave it out here, and use it when this model's encoder goes on into "
+                "DocRETrainer."
             )
         super().__init__(cast(Any, model), args, **kwargs)
         # Every process has the same queues: they are filled with the keys of all, in one order.

@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 # What lies beside the documents of published data, under names that documents could have.
 _NO_DOCUMENTS = (
     *("rel_info.json", "rel2id.json", "ner2id.json", "word2id.json", "char2id.json"),
-    *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+    *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "soft_labels.json"),
 )
 
 

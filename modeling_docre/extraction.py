@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from . import __version__
 from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
 from .corpus import Corpus
+from .corpus_runs import CorpusRun, Reader, cut, say_changed, show_progress
 from .documents import Document, DocumentError
 from .extraction_formats import FORMATS, choose_format, write_answers
 from .extraction_parts import ExtractionParts, partial_folder
@@ -32,11 +32,6 @@ from .processing_docre import DocREProcessor
 from .remote_code import check_name
 
 logger = logging.get_logger(__name__)
-
-_NOT_KEPT = "they are not kept"
-
-# A document that is not read yet.
-_Reader = Callable[[], Document]
 
 
 def load_pipeline(model: str | None = None, device: str | None = None) -> Pipeline:
@@ -214,8 +209,8 @@ def _check(corpus: Corpus, target: Path | None, resume: bool, processes: Process
 def _extract_as_it_goes(pipe: Any, corpus: Corpus, options: dict[str, Any], report: ExtractionReport) -> Iterator[str]:
     before = corpus.describe()
     began = time.monotonic()
-    with _progress(corpus, pipe, Processes(), 0) as bar:
-        for chunk in _chunks(corpus, pipe, options):
+    with show_progress(corpus, Processes(), 0) as bar:
+        for chunk in cut(corpus, pipe.read_ahead(options.get("batch_size"))):
             yield from _extract_chunk(pipe, chunk, options, report)
             bar.update(len(chunk))
             report.seconds = time.monotonic() - began
@@ -223,7 +218,7 @@ def _extract_as_it_goes(pipe: Any, corpus: Corpus, options: dict[str, Any], repo
     with suppress(OSError, DataFileError):
         now = corpus.describe()
     if now != before or not corpus.has_read(before):
-        raise DataFileError(_say_changed(corpus, "what was written is of no use"))
+        raise DataFileError(say_changed(corpus, "what was written is of no use"))
 
 
 def _extract_in_parts(
@@ -235,130 +230,33 @@ def _extract_in_parts(
     processes: Processes,
     options: dict[str, Any],
 ) -> ExtractionReport:
-    parts = ExtractionParts(target, processes.rank)
+    run = _prepare(pipe, corpus, target, format, processes, options)
 
-    def begin() -> None:
+    def describe() -> dict[str, Any]:
         if target.is_dir():
             raise DataFileError(f"{target} cannot be written (it is a folder).")
-        done = parts.begin(_describe(pipe, corpus, options), resume=resume)
-        if resume and not done:
-            logger.warning(f"{parts.folder} holds nothing to go on from; extraction starts at the beginning.")
+        return _describe(pipe, corpus, options)
 
-    try:
-        processes.first(begin)
-        return _run_in_parts(parts, pipe, corpus, target, format, processes, options)
-    finally:
-        parts.release()
+    return run.go(describe, resume=resume)
 
 
-def _run_in_parts(
-    parts: ExtractionParts,
-    pipe: Any,
-    corpus: Corpus,
-    target: Path,
-    format: str,
-    processes: Processes,
-    options: dict[str, Any],
-) -> ExtractionReport:
-    try:
-        with parts:
-            report, chunks = _fill(parts, pipe, corpus, processes, options)
-            _check_unchanged(parts, corpus)
-            _add_up(report, processes)
-            if processes.rank == 0:
-                report.counts.update(parts.counts())
-                with open_output(target) as stream:
-                    write_answers(parts.lines(chunks), stream, format, report.counts)
-        if processes.rank == 0:
-            parts.remove()
-    except BaseException as error:
-        done = parts.counts()["documents"]
-        # What cannot be looked at now may be there again later; going on compares it then.
-        with suppress(OSError, DataFileError):
-            known = parts.run()
-            if done and known is not None and known["input"] != corpus.describe():
-                parts.void()
-                done = 0
-                error.add_note(_say_changed(corpus, _NOT_KEPT))
-        if done:
-            error.add_note(
-                f"The answers to {done} documents are kept in {parts.folder}. To go on after them, pass resume=True."
-            )
-        elif processes.size == 1:
-            parts.remove()
-        raise
-    return report
+def _prepare(
+    pipe: Any, corpus: Corpus, target: Path, format: str, processes: Processes, options: dict[str, Any]
+) -> CorpusRun:
+    parts = ExtractionParts(target, processes.rank)
+
+    def write(chunks: int, report: ExtractionReport) -> None:
+        with open_output(target) as stream:
+            write_answers(parts.lines(chunks), stream, format, report.counts)
+
+    def extract(chunk: list[Reader], report: ExtractionReport) -> bytes:
+        return "".join(_extract_chunk(pipe, chunk, options, report)).encode()
+
+    # Where the pipeline cuts, so that it makes the same batches whoever goes on from wherever.
+    return CorpusRun(parts, corpus, processes, pipe.read_ahead(options.get("batch_size")), extract, write)
 
 
-def _check_unchanged(parts: ExtractionParts, corpus: Corpus) -> None:
-    """Refuse what was read if it need not be what the run began with: each process reads the input by itself."""
-    known = parts.run()
-    try:
-        unchanged = known is not None and corpus.has_read(known["input"]) and known["input"] == corpus.describe()
-    except (OSError, DataFileError):
-        unchanged = False
-    if not unchanged:
-        # Not even for a later run that finds the first input again.
-        parts.void()
-        raise DataFileError(_say_changed(corpus, _NOT_KEPT))
-
-
-def _say_changed(corpus: Corpus, consequence: str) -> str:
-    return (
-        f"The input changed while it was read ({', '.join(corpus.sources)}: names, sizes or times of change), so "
-        f"that it is not sure which documents the answers belong to: {consequence}. Extract again when nothing writes "
-        "there, or from a copy."
-    )
-
-
-def _fill(
-    parts: ExtractionParts, pipe: Any, corpus: Corpus, processes: Processes, options: dict[str, Any]
-) -> tuple[ExtractionReport, int]:
-    """Do the chunks of this process that are not done, and return how many there are of all."""
-    report = ExtractionReport(process=processes.rank)
-    began = time.monotonic()
-    number = -1
-    with _progress(corpus, pipe, processes, parts.documents_done(processes.rank, processes.size)) as bar:
-        for number, chunk in enumerate(_chunks(corpus, pipe, options)):
-            if parts.is_done(number):
-                if parts.read(number) != corpus.read:
-                    # Files that were there for a while: its answers are of other documents.
-                    parts.void()
-                    raise DataFileError(_say_changed(corpus, _NOT_KEPT))
-                continue
-            if number % processes.size != processes.rank:
-                continue
-            read = corpus.read
-            done = ExtractionReport()
-            lines = _extract_chunk(pipe, chunk, options, done)
-            parts.add(number, lines, done.counts, read)
-            report.documents += done.documents
-            report.pairs += done.pairs
-            report.tokens += done.tokens
-            report.add_like(done.like)
-            report.add_unreadable(done.unreadable)
-            bar.update(len(chunk))
-    report.seconds = time.monotonic() - began
-    return report, number + 1
-
-
-def _add_up(report: ExtractionReport, processes: Processes) -> None:
-    """Make the figures of one process those of all, when all are done."""
-    figures = processes.collect((report.documents, report.pairs, report.tokens, report.seconds))
-    documents, pairs, tokens, seconds = zip(*figures, strict=True)
-    report.documents, report.pairs, report.tokens = sum(documents), sum(pairs), sum(tokens)
-    report.seconds = max(seconds)
-
-
-def _chunks(corpus: Corpus, pipe: Any, options: Mapping[str, Any]) -> Iterator[list[_Reader]]:
-    """Cut the corpus where the pipeline does, so that it makes the same batches whoever goes on from wherever."""
-    size = pipe.read_ahead(options.get("batch_size"))
-    readers = corpus.readers()
-    while chunk := list(itertools.islice(readers, size)):
-        yield chunk
-
-
-def _extract_chunk(pipe: Any, chunk: list[_Reader], options: dict[str, Any], report: ExtractionReport) -> list[str]:
+def _extract_chunk(pipe: Any, chunk: list[Reader], options: dict[str, Any], report: ExtractionReport) -> list[str]:
     documents = [read() for read in chunk]
     lines = []
     settings = {**pipe._postprocess_params, **options}
@@ -366,14 +264,6 @@ def _extract_chunk(pipe: Any, chunk: list[_Reader], options: dict[str, Any], rep
         report.add(document, row, settings)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return lines
-
-
-def _progress(corpus: Corpus, pipe: Any, processes: Processes, done: int) -> Any:
-    shown = processes.rank == 0 and sys.stderr.isatty() and logging.is_progress_bar_enabled()
-    total = None if not shown or processes.size > 1 else corpus.count()
-    # Others' documents are not known here.
-    name = f"process 0 of {processes.size}" if processes.size > 1 else None
-    return logging.tqdm(total=total, initial=done, unit=" documents", desc=name, disable=not shown)
 
 
 def _describe(pipe: Any, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:

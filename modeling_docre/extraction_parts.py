@@ -1,4 +1,4 @@
-"""What a run of extraction has done so far, on disk: enough to go on after it was killed at any moment."""
+"""What a run over a corpus has done so far, on disk: enough to go on after it was killed at any moment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from transformers.utils import logging
 
-from .output_files import DataFileError
+from .output_files import DataFileError, lock_file
 
 logger = logging.get_logger(__name__)
 
@@ -24,7 +24,7 @@ _RUN = "run.json"
 _PART = "part-"
 _JOURNAL = ".journal"
 _LOCK = ".lock"
-_OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+({re.escape(_JOURNAL)})?|{re.escape(_LOCK)}")
+_OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+(-\d+)?({re.escape(_JOURNAL)})?|{re.escape(_LOCK)}")
 _AWAY = "Move it away, or choose another name for the output."
 # Numbers that are known of a chunk: its part, start and end of its answers in there, files read so far, documents.
 _FIELDS = 5
@@ -33,21 +33,29 @@ _FIELDS = 5
 class ExtractionParts:
     """The folder `OUT.partial`, which holds the answers to the documents that are done until all are.
 
-    Documents are done in chunks of a fixed number, numbered in the order of the input. A process appends the answers
-    of a chunk to a file of its own, `part-00000`, and when these are on the disk a line to `part-00000.journal`,
-    which says where they are and what was counted. So a chunk is done when its line is there: whatever a killed
-    process left behind the last one is cut off. `run.json` says of which input, model and settings the answers are; a
-    folder without it holds nothing, and the run that begins there removes what is left. Whoever holds `.lock`, from
-    [`begin`] to [`release`], is the only run.
+    Answers are any bytes that a model's answers to documents are written as. Documents are done in chunks of a fixed
+    number, numbered in the order of the input. A process appends the answers of a chunk to a file of its own,
+    `part-00000`, and when these are on the disk a line to `part-00000.journal`, which says where they are and what was
+    counted. So a chunk is done when its line is there: whatever a killed process left behind the last one is cut off.
+    `run.json` says of which input, model and settings the answers are; a folder without it holds nothing, and the run
+    that begins there removes what is left. Whoever holds `.lock`, from [`begin`] to [`release`], is the only run.
 
     Args:
         output (`pathlib.Path`): The file that will be written.
         process (`int`, *optional*, defaults to 0): The number of this process.
+        limit (`int`, *optional*):
+            Bytes after which a process goes on in another file, `part-00000-00001`. `None` is no limit.
+        others (`Collection[str]`, *optional*): Names of other files that a run may have left in the folder.
     """
 
-    def __init__(self, output: Path, process: int = 0) -> None:
+    def __init__(
+        self, output: Path, process: int = 0, *, limit: int | None = None, others: Collection[str] = ()
+    ) -> None:
         self.folder = partial_folder(output)
-        self._part = self.folder / f"{_PART}{process:05d}"
+        self._own = f"{_PART}{process:05d}"
+        self._part = self.folder / self._own
+        self._limit = limit
+        self._others = others
         self._parts: list[Path] = []
         # One after the other, for millions of documents; of a chunk that is not done, -1.
         self._chunks = array("q")
@@ -80,7 +88,7 @@ class ExtractionParts:
         # A process whose run has ended may still be at work.
         for part in self._find_parts():
             with open(part, "ab") as stream:
-                _lock(stream, part)
+                lock_file(stream, part)
         known = self.run()
         done = self._read_all()
         if known is None and self._find_parts():
@@ -125,7 +133,7 @@ class ExtractionParts:
             except OSError as error:
                 raise self._not_made(error) from None
             try:
-                _lock(stream, self.folder)
+                lock_file(stream, self.folder)
                 with suppress(FileNotFoundError):
                     if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
                         self._held = stream
@@ -142,7 +150,8 @@ class ExtractionParts:
                 )
 
     def _refuse_other_files(self) -> None:
-        others = sorted(name for name in os.listdir(self.folder) if not _OURS.fullmatch(name))
+        names = set(os.listdir(self.folder)).difference(self._others)
+        others = sorted(name for name in names if not _OURS.fullmatch(name))
         if others:
             raise DataFileError(
                 f"{self.folder} holds what is not of an extraction ({', '.join(others[:3])}), but the answers go "
@@ -165,10 +174,9 @@ class ExtractionParts:
 
     def _describe(self, run: Mapping[str, Any]) -> None:
         unfinished = self.folder / f".{_RUN}"
-        with open(unfinished, "w", encoding="utf-8") as stream:
-            json.dump(run, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
+        with open(unfinished, "wb") as stream:
+            stream.write(json.dumps(run, indent=1).encode())
+            _flush(stream)
         unfinished.replace(self.folder / _RUN)
 
     def _inside(self) -> list[Path]:
@@ -188,6 +196,24 @@ class ExtractionParts:
             (self.folder / _LOCK).unlink()
             self.release()
             self.folder.rmdir()
+        self.release()
+
+    def become(self, target: Path) -> None:
+        """Turn the folder, if it is this run's, into the output: the parts and `others` stay in it.
+
+        Raises:
+            DataFileError: when something is there already.
+        """
+        if os.name == "nt":
+            self.release()  # what is open cannot be renamed there
+        try:
+            # At once, so that whoever is killed here has either all or what to go on from.
+            self.folder.rename(target)
+        except OSError as error:
+            raise DataFileError(f"{target} cannot be made ({error.strerror}).") from None
+        for path in (target / _RUN, target / _LOCK, *target.glob(f"{_PART}*{_JOURNAL}")):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
@@ -212,20 +238,28 @@ class ExtractionParts:
 
     def __enter__(self) -> ExtractionParts:
         """Open the part of this process, without what is behind the last chunk that is done."""
+        own = [part for part in self._find_parts() if re.fullmatch(rf"{self._own}(-\d+)?", part.name)]
+        self._open(own[-1] if own else self._part)
+        return self
+
+    def _open(self, part: Path) -> None:
+        self._part = part
         self._answers = self._part.open("ab")
-        _lock(self._answers, self._part)
+        lock_file(self._answers, self._part)
         self._journal = _journal_of(self._part).open("ab")
         self._read_all()
         self._answers.truncate(self._size)
         self._journal.truncate(self._valid)
         # Files that are opened to append know their place only after having written.
         self._answers.seek(0, os.SEEK_END)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the part."""
+        self._close()
+
+    def _close(self) -> None:
         for stream in (self._answers, self._journal):
             if stream is not None:
                 with suppress(OSError):  # a full disk says so a second time
@@ -246,12 +280,12 @@ class ExtractionParts:
         numbers = self._chunks[process * _FIELDS + _FIELDS - 1 :: processes * _FIELDS]
         return sum(number for number in numbers if number > 0)
 
-    def add(self, chunk: int, lines: list[str], counts: Mapping[str, int], read: int = 0) -> None:
+    def add(self, chunk: int, answers: bytes, counts: Mapping[str, int], read: int = 0) -> None:
         """Store the answers of a chunk; they are on the disk when this returns.
 
         Args:
             chunk (`int`): Its number.
-            lines (`list[str]`): An answer for each document, as JSON on one line that ends in a line break.
+            answers (`bytes`): Those of all its documents.
             counts (`Mapping[str, int]`): What was counted, `documents` among it.
             read (`int`, *optional*, defaults to 0): A number for the files that were read up to here, for [`read`].
 
@@ -259,9 +293,13 @@ class ExtractionParts:
             DataFileError: when there is no room, or another reason not to write.
         """
         assert self._answers is not None and self._journal is not None
-        start = self._answers.tell()
         try:
-            self._answers.write("".join(lines).encode())
+            if self._limit is not None and self._answers.tell() >= self._limit:
+                number = int(self._part.name.removeprefix(self._own).lstrip("-") or 0)
+                self._close()
+                self._open(self.folder / f"{self._own}-{number + 1:05d}")
+            start = self._answers.tell()
+            self._answers.write(answers)
             end = self._answers.tell()
             _flush(self._answers)
             entry = {"chunk": chunk, "start": start, "end": end, "read": read, "counts": dict(counts)}
@@ -279,13 +317,35 @@ class ExtractionParts:
         return Counter(self._counts)
 
     def lines(self, chunks: int) -> Iterator[str]:
-        """Read the answers in the order of the input.
+        """Read answers that are lines of text, in the order of the input.
 
         Args:
             chunks (`int`): How many chunks the input has.
 
         Yields:
             `str`: The answer to a document, with a line break.
+
+        Raises:
+            DataFileError: when a chunk is missing.
+        """
+        with ExitStack() as stack:
+            parts: dict[Path, BinaryIO] = {}
+            for part, start, end in self.places(chunks):
+                if part not in parts:
+                    parts[part] = stack.enter_context(open(part, "rb"))
+                parts[part].seek(start)
+                # No other character ends a line: an answer may hold some that `splitlines` takes for such.
+                for line in parts[part].read(end - start).decode().split("\n")[:-1]:
+                    yield f"{line}\n"
+
+    def places(self, chunks: int) -> Iterator[tuple[Path, int, int]]:
+        """Find the answers in the order of the input.
+
+        Args:
+            chunks (`int`): How many chunks the input has.
+
+        Yields:
+            `tuple[Path, int, int]`: For each chunk the file of its answers, and where in it they start and end.
 
         Raises:
             DataFileError: when a chunk is missing.
@@ -297,14 +357,9 @@ class ExtractionParts:
                 f"{self.folder} lacks {missing} of {chunks} chunks: another process has not done its part. Start "
                 "the run again, and pass resume=True."
             )
-        with ExitStack() as stack:
-            parts = [stack.enter_context(open(part, "rb")) for part in self._parts]
-            for number in range(chunks):
-                part, start, end, *_ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
-                parts[part].seek(start)
-                # No other character ends a line: an answer may hold some that `splitlines` takes for such.
-                for line in parts[part].read(end - start).decode().split("\n")[:-1]:
-                    yield f"{line}\n"
+        for number in range(chunks):
+            part, start, end, *_ = self._chunks[number * _FIELDS : (number + 1) * _FIELDS]
+            yield self._parts[part], start, end
 
     def _read_all(self) -> int:
         """Read the journals of all parts, and return how many documents are done."""
@@ -398,27 +453,6 @@ def _compare(known: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} changed since"
         else:
             yield f"{name} was {json.dumps(before)} and is {json.dumps(now)} now"
-
-
-try:
-    import fcntl
-except ImportError:  # not a Unix: two runs for one output are then not noticed
-
-    def _lock(stream: BinaryIO, part: Path) -> None:
-        pass
-
-else:
-
-    def _lock(stream: BinaryIO, part: Path) -> None:
-        """Take a file for this process alone; the system frees it when the process ends, however it ends."""
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataFileError(
-                f"{part} is being written by another process: wait until that run ends, or end it first."
-            ) from None
-        except OSError:  # disks of some clusters have no locks
-            pass
 
 
 __all__ = ["ExtractionParts", "is_partial_folder", "partial_folder"]

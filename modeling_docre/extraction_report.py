@@ -62,12 +62,15 @@ class ExtractionReport:
         for name, like in missing_names(document, (options.get("head"), options.get("tail"))).items():
             self.counts[_without(name)] += 1
             self.add_like({name: like})
-        coverage = answer["coverage"]
+        self.counts["relations"] += len(answer["relations"])
+        self.add_document(document, answer["coverage"])
+
+    def add_document(self, document: Document, coverage: Mapping[str, int]) -> None:
+        """Count a document, and what was read of it."""
         self.documents += 1
         self.pairs += coverage["pairs_scored"]
         self.tokens += coverage["tokens_read"]
         self.counts["documents"] += 1
-        self.counts["relations"] += len(answer["relations"])
         self.counts.update(dict(document.repairs))
         if any(cause in UNREADABLE for cause, _ in document.repairs):
             self.add_unreadable([document.title])

@@ -68,7 +68,7 @@ def adaptive_thresholding_loss(
     among_positives = _log_total(threshold, relations, positives)
     among_negatives = _log_total(threshold, relations, negatives)
     positive_part = _masked_sum(among_positives[:, None] - relations, positives)
-    return _reduce(positive_part + among_negatives - threshold[:, 0], reduction)
+    return reduce_pairs(positive_part + among_negatives - threshold[:, 0], reduction)
 
 
 def adaptive_focal_loss(
@@ -117,7 +117,7 @@ def adaptive_focal_loss(
     weights = offset + torch.exp(gamma * functional.logsigmoid(-margins))
     focal = _masked_sum(-weights * functional.logsigmoid(margins), positives)
     among_negatives = _log_total(threshold, relations, ~positives)
-    return _reduce(focal + among_negatives - threshold[:, 0], reduction)
+    return reduce_pairs(focal + among_negatives - threshold[:, 0], reduction)
 
 
 def pairwise_moving_threshold_loss(
@@ -200,20 +200,20 @@ def pairwise_moving_threshold_loss(
         log_p, log_q = functional.logsigmoid(margins), functional.logsigmoid(-margins)
     pairwise = -_masked_sum(log_p, positives) - _masked_sum(log_q, negatives)
     if not entropy:
-        return _reduce(pairwise, reduction)
+        return reduce_pairs(pairwise, reduction)
 
     # sigmoid(-m) and not 1 - sigmoid(m): the latter is rounded to 0 from a margin of 17 on.
     entropies = -torch.sigmoid(margins) * log_p - torch.sigmoid(-margins) * log_q
     positive_entropy = positive_entropy_weight * _masked_sum(entropies, positives)
     negative_entropy = negative_entropy_weight * _masked_sum(entropies, negatives)
     if entropy_norm == "one":
-        return _reduce(pairwise + positive_entropy + negative_entropy, reduction)
+        return reduce_pairs(pairwise + positive_entropy + negative_entropy, reduction)
     positive_share = 1.0 / positives.sum(dim=1, dtype=logits.dtype).clamp(min=1.0)
     counted = ~positives if reference_broadcast else negatives
     negative_share = 1.0 / counted.sum(dim=1, dtype=logits.dtype).clamp(min=1.0)
     if reference_broadcast:
-        positive_share, negative_share = _reduce(positive_share, "mean"), _reduce(negative_share, "mean")
-    return _reduce(pairwise + positive_entropy * positive_share + negative_entropy * negative_share, reduction)
+        positive_share, negative_share = reduce_pairs(positive_share, "mean"), reduce_pairs(negative_share, "mean")
+    return reduce_pairs(pairwise + positive_entropy * positive_share + negative_entropy * negative_share, reduction)
 
 
 def none_class_ranking_loss(
@@ -271,7 +271,7 @@ def none_class_ranking_loss(
         log_p, log_q = functional.logsigmoid(margins), functional.logsigmoid(-margins)
         if shift:
             log_q = (log_q.exp() + shift).clamp(max=1.0).log()
-    return _reduce(-torch.where(holds, log_p, log_q).sum(dim=1), reduction)
+    return reduce_pairs(-torch.where(holds, log_p, log_q).sum(dim=1), reduction)
 
 
 def balanced_softmax_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -300,7 +300,7 @@ def balanced_softmax_loss(logits: Tensor, labels: Tensor, *, reduction: str = "m
     logits, positives = _check(logits, labels)
     holds = torch.cat([~positives.any(dim=1, keepdim=True), positives], dim=1)
     zero = logits.new_zeros(len(logits), 1)
-    return _reduce(_log_total(zero, logits, ~holds) + _log_total(zero, -logits, holds), reduction)
+    return reduce_pairs(_log_total(zero, logits, ~holds) + _log_total(zero, -logits, holds), reduction)
 
 
 def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -329,7 +329,7 @@ def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, *, reduction: str 
     logits, positives = _check(logits, labels)
     relations = logits[:, 1:]
     costs = torch.where(positives, -functional.logsigmoid(relations), -functional.logsigmoid(-relations))
-    return _reduce(costs.sum(dim=1), reduction)
+    return reduce_pairs(costs.sum(dim=1), reduction)
 
 
 def _check(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -374,7 +374,8 @@ def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0.0).sum(dim=1)
 
 
-def _reduce(per_pair: Tensor, reduction: str) -> Tensor:
+def reduce_pairs(per_pair: Tensor, reduction: str) -> Tensor:
+    """What `reduction` makes of one value per pair, `(num_pairs,)`."""
     if reduction == "none":
         return per_pair
     if reduction == "sum":

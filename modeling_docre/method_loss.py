@@ -13,6 +13,7 @@ from torch import Tensor
 from .augmentation import pairs_to_augment
 from .configuration_docre import DocREConfig
 from .contrastive import supervised_contrastive_loss
+from .distillation_losses import distillation_kl_loss, distillation_mse_loss
 from .head_bilinear import PairFactors
 from .losses import (
     adaptive_focal_loss,
@@ -36,6 +37,11 @@ LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 # Joins the rows of tensors with those of other processes: the joined tensors, and where the own rows are.
 RowGatherer = Callable[..., tuple[tuple[Tensor, ...], slice]]
 
+DISTILLATION_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "mse": distillation_mse_loss,
+    "kl": distillation_kl_loss,
+}
+
 # What is passed to the losses here, and is not for a config to say.
 _FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
 
@@ -53,17 +59,19 @@ def method_losses(
     num_anchors_in_batch: Tensor | int | None = None,
     gather_rows: RowGatherer | None = None,
     augmented: tuple[Tensor, Tensor] | None = None,
+    teacher_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
 
     The main loss is a mean over rows. PEMSCL adds two sums over the same batch (equations 7, 10 and 11), so that its
-    contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Where several
-    micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's numbers.
-    Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is compared
-    with the pairs of its own alone, or with those of all processes where `gather_rows` joins them.
+    contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Distillation is a mean
+    over the rows of the main loss: those of the diagonal, where teacher and student have zeros, add nothing. Where
+    several micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's
+    numbers. Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is
+    compared with the pairs of its own alone, or with those of all processes where `gather_rows` joins them.
 
     Augmented rows (ERA, section 3.4) are further rows of the main loss and of what it is a mean over. The contrastive
-    loss compares the pairs themselves.
+    loss compares the pairs themselves, and a teacher knows no other.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -83,9 +91,12 @@ def method_losses(
             Joins the rows of tensors with those of other processes, as [`processes.gather_rows`] does.
         augmented (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
             Logits and labels of augmented rows, both `(num_augmented, num_classes)`.
+        teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
+            What a teacher gives the same pairs: adds `distillation_loss` where `distillation_weight` is not 0.
 
     Returns:
-        `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` among them where it has a weight.
+        `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` and `"distillation"` among them where
+        they have a weight.
 
     Raises:
         ValueError: when the loss does not train what the decision reads, does not take one of its arguments, or shapes
@@ -101,11 +112,15 @@ def method_losses(
     rows = rows_in_mean(config, pairs, num_entities)
     losses = {}
     num_augmented = 0 if augmented is None else len(augmented[0])
+    all_rows = rows + num_augmented
     if config.contrastive_weight:
-        all_rows = rows + num_augmented
         divisor = _contrastive_divisor(config, labels, all_rows, num_items_in_batch, num_anchors_in_batch)
         contrastive = contrastive_sum(config, embeddings, labels, gather_rows)
         losses["contrastive"] = config.contrastive_weight * contrastive / divisor
+    if teacher_logits is not None and config.distillation_weight:
+        apart = DISTILLATION_FUNCTIONS[config.distillation_loss](logits, teacher_logits, reduction="sum")
+        divisor = max(all_rows, 1) if num_items_in_batch is None else num_items_in_batch
+        losses["distillation"] = config.distillation_weight * apart / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
@@ -261,6 +276,7 @@ def _check_kind(found: str, value: Any, default: Any) -> None:
 
 
 __all__ = [
+    "DISTILLATION_FUNCTIONS",
     "LOSS_FUNCTIONS",
     "RowGatherer",
     "check_loss_arguments",

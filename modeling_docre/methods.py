@@ -57,7 +57,14 @@ METHODS: tuple[Method, ...] = (
         settings={"emb_size": 1024, "contrastive_weight": 2.0, "contrastive_arguments": {"temperature": 2.0}},
         training="supervised contrastive loss",
     ),
-    Method("kd-docre", head="axial", loss="afl", decision="threshold-class", settings=_AXIAL),
+    Method(
+        "kd-docre",
+        head="axial",
+        loss="afl",
+        decision="threshold-class",
+        settings=_AXIAL,
+        training="distillation, where there is a teacher",
+    ),
     Method(
         "vaediff",
         head="axial",
@@ -79,6 +86,8 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "balanced": ("zero", "probability"),
     "bce": ("probability", "zero"),
 }
+
+DISTILLATION_LOSSES = ("mse", "kl")
 
 # In words, for people.
 _HEAD_NAMES = {"bilinear": "bilinear", "axial": "axial attention", "unet": "U-Net"}
@@ -124,4 +133,4 @@ def _with_id(words: str, name: str) -> str:
     return words if words == name else f"{words} (`{name}`)"
 
 
-__all__ = ["HEADS", "LOSSES", "METHODS", "Method", "find_method", "methods_table"]
+__all__ = ["DISTILLATION_LOSSES", "HEADS", "LOSSES", "METHODS", "Method", "find_method", "methods_table"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from .configuration_docre import DocREConfig
-from .training_arguments import DocRETrainingArguments, without_folders
+from .training_arguments import FOLDERS, DocRETrainingArguments, without_folders
 
 # Text
 
@@ -87,6 +87,8 @@ _WHERE_CHANGED = (
     "normalise",
     "freeze_layers",
     "freeze_embeddings",
+    "teacher",
+    "soft_labels",
     "prior_bias",
     "tune_threshold",
     "half_precision_weights",
@@ -126,7 +128,11 @@ def hyper_parameters(args: DocRETrainingArguments) -> list[tuple[str, str]]:
     rows = [("num_train_epochs", args.num_train_epochs)] if args.max_steps <= 0 else []
     rows += [(name, getattr(args, name)) for name in _ALWAYS]
     # Older versions of transformers lack some.
-    changed = [(name, without_folders(getattr(args, name))) for name in _WHERE_CHANGED if name in defaults]
+    changed = [
+        (name, without_folders(getattr(args, name), always=name in FOLDERS))
+        for name in _WHERE_CHANGED
+        if name in defaults
+    ]
     rows += [(name, value) for name, value in changed if value not in (None, defaults[name])]
     return [
         (name, f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value)))

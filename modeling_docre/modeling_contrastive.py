@@ -224,7 +224,9 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
     def _represent(self, branch: Any, states: Any, pairs: Tensor, augmented: Tensor) -> Tensor:
         """Represent pairs, and behind them copies of those at `augmented` whose contexts are masked (section 3.4)."""
         hidden, entities, attention = states.last_hidden_state, states.entity_embeddings, states.entity_attention
-        represented = [torch.cat(branch.head.pair_embeddings(hidden, entities, attention, states.num_entities, pairs), 1)]
+        represented = [
+            torch.cat(branch.head.pair_embeddings(hidden, entities, attention, states.num_entities, pairs), 1)
+        ]
         if len(augmented):
             config, tokens = self.config, attention.shape[-1]
             keep = keep_masks(

@@ -308,6 +308,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         num_anchors_in_batch: Tensor | int | None = None,
         gather_rows: RowGatherer | None = None,
+        teacher_logits: Tensor | None = None,
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
@@ -340,6 +341,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
             gather_rows (`Callable`, *optional*):
                 [`processes.gather_rows`], where the contrastive loss is to compare the pairs of all processes.
+            teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
+                A teacher's scores of the same pairs and relations, in any precision: adds distillation to the loss.
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
@@ -351,9 +354,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Raises:
             ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
-                tokens without `sentence_ids`, or the config's loss does not train what its decision reads or does not
-                take one of its arguments.
+                tokens without `sentence_ids`, `teacher_logits` come without `labels`, or the config's loss does not
+                train what its decision reads or does not take one of its arguments.
         """
+        if teacher_logits is not None and labels is None:
+            raise ValueError("teacher_logits are read by the loss, which needs `labels` too: pass both, or neither.")
         if output_sentence_attention and sentence_ids is None:
             raise ValueError(
                 "output_sentence_attention=True needs `sentence_ids` (batch, tokens), which the processor's collate "
@@ -372,6 +377,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
         )
         logits = self._classify(embeddings, pairs, entity_types, states.num_entities)
+        if teacher_logits is not None and self.config.include_diagonal_in_mean:
+            teacher_logits = teacher_logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
         losses = None
         if labels is not None:
             losses = method_losses(
@@ -386,6 +393,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 num_anchors_in_batch=num_anchors_in_batch,
                 gather_rows=gather_rows,
                 augmented=self._augment(states, pairs, labels, entity_types),
+                teacher_logits=teacher_logits,
             )
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),

@@ -123,4 +123,36 @@ def _create(unfinished: Path, target: Path) -> BinaryIO:
         raise DataFileError(f"{target} cannot be written ({error.strerror}{missing}).") from None
 
 
-__all__ = ["DataFileError", "open_output", "output_file", "redirected_output", "write_lines", "write_list"]
+def lock_file(stream: BinaryIO, name: Path) -> None:
+    """Take a file for this process alone; the system frees it when the process ends, however it ends.
+
+    Args:
+        stream (`BinaryIO`): The file, open.
+        name (`pathlib.Path`): What to call it.
+
+    Raises:
+        DataFileError: when another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a Unix: two runs for one output are then not noticed
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataFileError(
+            f"{name} is being written by another process: wait until that run ends, or end it first."
+        ) from None
+    except OSError:  # disks of some clusters have no locks
+        pass
+
+
+__all__ = [
+    "DataFileError",
+    "lock_file",
+    "open_output",
+    "output_file",
+    "redirected_output",
+    "write_lines",
+    "write_list",
+]

@@ -100,6 +100,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             "entity_types",
             "sentence_ids",
             "labels",
+            "teacher_logits",
         ]
 
     def __call__(  # type: ignore[override]
@@ -265,11 +266,12 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         """Pad features to one batch of model inputs.
 
         Args:
-            features (`Sequence[dict]`): From [`~DocREProcessor.__call__`].
+            features (`Sequence[dict]`):
+                From [`~DocREProcessor.__call__`]; `teacher_logits` `(num_pairs, num_classes)` may have been added.
 
         Returns:
-            `dict` of the tensors that `DocREForRelationExtraction.forward` takes; `labels` only when every document
-            has them.
+            `dict` of the tensors that `DocREForRelationExtraction.forward` takes; `labels` and `teacher_logits` only
+            when every document has them.
         """
         if not features:
             raise ValueError("There is nothing to collate: the list of features is empty.")
@@ -301,6 +303,8 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         }
         if all("labels" in item for item in features):
             collated["labels"] = self._label_table(features, len(collated["pairs"]))
+        if all("teacher_logits" in item for item in features):
+            collated["teacher_logits"] = torch.cat([item["teacher_logits"] for item in features])
         return collated
 
     def _label_table(self, features: Sequence[dict[str, Any]], num_pairs: int) -> Tensor:

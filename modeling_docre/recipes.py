@@ -242,7 +242,14 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
-    arguments = DocRETrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **recipe.training)
+    training = dict(recipe.training)
+    for name in ("teacher", "soft_labels"):
+        given, place = training.get(name), f"training.{name}"
+        if isinstance(given, str):
+            training[name] = expand_path(given, place)
+        elif given is not None:
+            training[name] = [expand_path(part, f"{place}[{i}]") for i, part in enumerate(given)]
+    arguments = DocRETrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **training)
     train = read_entry(recipe.data["train"], "data.train")
     evaluation = read_entry(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
     # The new head draws its random numbers here, before the trainer sets the seed.

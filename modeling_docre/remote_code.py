@@ -26,6 +26,7 @@ CODE_FILES = (
     "configuration_docre.py",
     "contrastive.py",
     "decisions.py",
+    "distillation_losses.py",
     "docred_format.py",
     "document_checks.py",
     "document_parts.py",

@@ -17,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from .distillation import Teacher, find_teacher
 from .document_batches import DocumentDataLoader, training_batches
 from .documents import Document
 from .frozen_layers import FrozenLayers
@@ -26,6 +27,7 @@ from .parameter_groups import parameter_groups
 from .processes import gather_rows
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
+from .soft_labels import DocumentSoftLabels, SoftLabelStore
 from .training_arguments import DocRETrainingArguments
 from .training_augmentation import altered_texts, relations_to_augment
 from .training_checks import check_model, check_trainer, check_training_relations
@@ -75,14 +77,16 @@ class DocRETrainer(RecordingTrainer):
             Makes a fresh model for each call of `train`.
         callbacks (`list[TrainerCallback]`, *optional*):
             More callbacks.
+        teacher ([`Teacher`], *optional*):
+            Trained models whose logits the model learns as well; the one that `args.teacher` names when left out.
         kwargs:
             Further arguments of `transformers.Trainer`.
 
     Raises:
         TypeError: If the documents come in a form that isn't one, such as a `DatasetDict`.
         ValueError: If the processor is missing or is another model's, a document has no labels, a training document
-            has a relation that the model does not know, there are several GPUs but only one process, or an argument
-            would not be used.
+            has a relation that the model does not know, there are several GPUs but only one process, an argument would
+            not be used, a teacher does not go with the model, or the store in `args.soft_labels` lacks documents.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class DocRETrainer(RecordingTrainer):
         processing_class: DocREProcessor | None = None,
         model_init: Callable[..., DocREForRelationExtraction] | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        teacher: Teacher | None = None,
         **kwargs: Any,
     ) -> None:
         if args is None:
@@ -112,6 +117,7 @@ class DocRETrainer(RecordingTrainer):
         self._frozen: FrozenLayers | None = None
         # Trainer's own __init__ sets these only after it has called `model_init`.
         self.args, self.processing_class = args, processing_class
+        self._teacher = find_teacher(args, teacher)
         if model is not None:
             self._adopt(model)
         evaluation = self._evaluation_documents(eval_dataset)
@@ -140,13 +146,17 @@ class DocRETrainer(RecordingTrainer):
     def _training_documents(self, data: Any) -> DocumentDataset:
         documents = data.documents if isinstance(data, DocumentDataset) else as_documents(data, "train_dataset")
         refuse_unlabelled(documents, "train_dataset", "training")
-        check_training_relations(documents, self.processing_class.config, "train_dataset")
         processor = self.processing_class
+        check_training_relations(documents, processor.config, "train_dataset")
         altered = altered_texts(processor.config, self.args, documents, processor.tokenizer.mask_token)
         if self.args.text_augmentation and self.args.process_index == 0:
             copies = len(altered.sources) if altered else 0
             logger.warning(f"Text augmentation: {copies} altered copies beside {len(documents)} training documents.")
-        return DocumentDataset(documents, processor, altered=altered)
+        dataset = DocumentDataset(documents, processor, altered=altered)
+        if self.args.soft_labels and processor.config.distillation_weight:
+            store = SoftLabelStore(self.args.soft_labels)
+            dataset.soft_labels = DocumentSoftLabels(store, documents, processor.config)
+        return dataset
 
     def get_train_dataloader(self) -> DocumentDataLoader:
         """
@@ -166,6 +176,8 @@ class DocRETrainer(RecordingTrainer):
     def _adopt(self, model: DocREForRelationExtraction) -> None:
         """Checks a model and makes it the processor's, then freezes what the arguments say."""
         check_model(model, self.processing_class, self.args)
+        if self._teacher is not None:
+            self._teacher.check_student(model.config)
         # One config for both: a threshold tuned in training counts when decoding.
         self.processing_class.config = model.config
         if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
@@ -368,6 +380,8 @@ class DocRETrainer(RecordingTrainer):
         filler = index is not None and bool(index[0] < 0)
         if model.training and self._joins_rows(num_items_in_batch):
             inputs["gather_rows"] = functools.partial(gather_rows, left_out=filler)
+        if self._teacher is not None and model.training and self.model.config.distillation_weight:
+            inputs["teacher_logits"] = self._ask_teacher(index.tolist(), inputs["pairs"])
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
         if self._frozen is not None:
             self._frozen.passing = None
@@ -386,6 +400,11 @@ class DocRETrainer(RecordingTrainer):
             return None
         positions = torch.where(index < 0, -1 - index, index)
         return (positions >= len(self.train_dataset.documents)).tolist()
+
+    def _ask_teacher(self, index: list[int], pairs: torch.Tensor) -> torch.Tensor:
+        teacher, dataset = cast(Teacher, self._teacher).to(self.args.device), cast(DocumentDataset, self.train_dataset)
+        documents = [dataset.documents[number if number >= 0 else -1 - number] for number in index]
+        return teacher.logits(teacher.features(documents), pairs, self.model.config)
 
     def _collect_parts(self, outputs: Any, scale: float) -> None:
         share = scale

@@ -14,8 +14,10 @@ from transformers import TrainingArguments
 SECRETS = ("hub_token", "push_to_hub_token")
 """Settings that no file may hold."""
 
-FOLDERS = ("output_dir", "frozen_cache_dir", "resume_from_checkpoint")
+FOLDERS = ("output_dir", "frozen_cache_dir", "resume_from_checkpoint", "teacher", "soft_labels")
 """Settings that are places of this machine, however they are written."""
+
+TWO_TEACHERS = "A student has one teacher, whose logits are computed along with training or read from a store"
 
 
 @dataclass
@@ -53,6 +55,11 @@ class DocRETrainingArguments(TrainingArguments):
         frozen_cache_dir (`str`, *optional*):
             Folder in which the outputs of the frozen layers are kept, so that they run once per document and not once
             per epoch. Needs `freeze_layers`.
+        teacher (`str` or `list[str]`, *optional*):
+            Folder or Hub id of a trained model, or several for an ensemble, whose logits the student learns as well,
+            computed along with each batch: distillation, of `config.distillation_weight` and `distillation_loss`.
+        soft_labels (`str`, *optional*):
+            A store of such logits that `docre distill` wrote, instead of `teacher`.
         prior_bias (`bool`, *optional*, defaults to `False`):
             Whether to start each relation's bias at the log-odds with which it occurs among the training pairs. Nearly
             all pairs have no relation, and without it the first updates do nothing but learn that.
@@ -100,6 +107,8 @@ class DocRETrainingArguments(TrainingArguments):
     freeze_layers: int = field(default=0, metadata={"help": "Lower encoder layers that are not trained."})
     freeze_embeddings: bool = field(default=False, metadata={"help": "Whether word embeddings are not trained."})
     frozen_cache_dir: str | None = field(default=None, metadata={"help": "Where outputs of frozen layers are kept."})
+    teacher: str | list[str] | None = field(default=None, metadata={"help": "Models whose logits are learnt as well."})
+    soft_labels: str | None = field(default=None, metadata={"help": "Store of such logits, from `docre distill`."})
     prior_bias: bool = field(default=False, metadata={"help": "Start biases at the relations' log-odds."})
     tune_threshold: bool = field(default=False, metadata={"help": "Choose thresholds by F1 after training."})
     half_precision_weights: bool = field(default=False, metadata={"help": "Whether save_model stores float16."})
@@ -130,6 +139,13 @@ class DocRETrainingArguments(TrainingArguments):
             )
         self._refuse_unused()
         self._check_augmentation()
+        if self.teacher and self.soft_labels:
+            raise ValueError(f"{TWO_TEACHERS}: pass teacher or soft_labels, not both.")
+        if self.text_augmentation and (self.teacher or self.soft_labels):
+            raise ValueError(
+                "text_augmentation alters documents that a teacher has not read: leave it out, or learn without "
+                f"{'teacher' if self.teacher else 'soft_labels'}."
+            )
         for name in ("max_pairs_per_batch", "early_stopping_patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -192,7 +208,7 @@ def without_folders(value: Any, *, always: bool = False) -> Any:
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(without_folders, value))
+        return type(value)(without_folders(item, always=always) for item in value)
     if isinstance(value, str | os.PathLike) and (always or os.path.isabs(value)):
         return Path(value).name or "."
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -129,6 +129,8 @@ class DocumentDataset(Dataset):
         self.processor = processor
         self.keep = keep
         self.strict = strict
+        self.soft_labels: Callable[[int, Sequence[tuple[int, int]]], torch.Tensor] | None = None
+        """Gives a teacher's logits, from a document's place and pairs; they are read anew each time."""
         self._features: dict[int, dict[str, Any]] = {}
         self.left_out: dict[int, dict[str, int]] = {}
         """By document that was in a batch so far, what a length limit, a filter or a repair has dropped from it."""
@@ -154,6 +156,8 @@ class DocumentDataset(Dataset):
             features = self.processor([self.documents[position]], strict=self.strict)[0]
             if self.keep and len(self._features) < KEPT_FEATURES:
                 self._features[position] = features
+        if self.soft_labels is not None:
+            features = {**features, "teacher_logits": self.soft_labels(position, features["pairs"])}
         return {**features, "document_index": index}
 
     def count(self, index: Sequence[int], left_out: Sequence[dict[str, int]]) -> None:

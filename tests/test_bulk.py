@@ -328,11 +328,11 @@ def test_each_process_reads_the_input_that_the_run_began_with(pipe, tmp_path):
     folder, output = tmp_path / "docs", tmp_path / "out.jsonl"
     folder.mkdir()
     (folder / "b.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(40)))
-    first, second = (ExtractionParts(output, process) for process in range(2))
+    first = ExtractionParts(output)
     first.begin(extraction._describe(pipe, Corpus([folder]), OPTIONS), resume=False)
     (folder / "a.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(40)))
     with pytest.raises(DataFileError, match="The input changed while it was read"):
-        extraction._run_in_parts(second, pipe, Corpus([folder]), output, "jsonl", Processes(1, 2), OPTIONS)
+        extraction._prepare(pipe, Corpus([folder]), output, "jsonl", Processes(1, 2), OPTIONS).run()
     first.release()
     # Its answers are of other documents: whoever goes on begins at the beginning.
     (folder / "a.jsonl").unlink()
@@ -509,7 +509,7 @@ def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
     parts = ExtractionParts(tmp_path / "out.jsonl")
     parts.begin({}, resume=False)
     with parts:
-        parts.add(0, ["{}\n", "{}\n"], {"documents": 2})
+        parts.add(0, b"{}\n{}\n", {"documents": 2})
     parts.release()
     line = {"chunk": 1, "start": 6, "end": 6, "read": 0, "counts": {"documents": 0}, **change}
     with open(parts.folder / "part-00000.journal", "a") as journal:
@@ -579,7 +579,7 @@ def test_what_is_known_of_millions_of_chunks_takes_little_memory(tmp_path):
     parts = ExtractionParts(tmp_path / "out.jsonl")
     parts.begin({}, resume=False)
     with parts:
-        parts.add(0, ["{}\n"], {"documents": 64, "relations": 7})
+        parts.add(0, b"{}\n", {"documents": 64, "relations": 7})
     counts = {"documents": 64, "relations": 7, "mentions beyond the length limit": 1}
     with open(parts.folder / "part-00000.journal", "w") as journal:
         for chunk in range(20_000):

@@ -19,7 +19,7 @@ from modeling_docre.data_files import iter_documents
 from modeling_docre.metrics.docred.scoring import score
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("extract", "train", "evaluate", "convert", "label-distant", "facts", "relations", "demo")
+COMMANDS = ("extract", "train", "distill", "evaluate", "convert", "label-distant", "facts", "relations", "demo")
 MARKUP = "[Ada](ada:PER) was born in [London](:LOC). [She](ada) lived in [中国](:LOC).\n"
 PEOPLE, PLACES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn"), ("Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn")
 

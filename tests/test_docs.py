@@ -217,7 +217,7 @@ def test_the_command_line_page_has_every_option():
     for name, command in commands.items():
         table = "\n".join(re.findall(r"^\| (`.*?) \|", sections[name], re.MULTILINE))
         options = {option for action in command._actions for option in action.option_strings} - {"-h", "--help"}
-        assert set(re.findall(r"`(--?[a-z-]+)`", table)) == options, name
+        assert set(re.findall(r"`(--?[a-z0-9-]+)`", table)) == options, name
         places = {str(action.metavar) for action in command._actions if not action.option_strings}
         assert set(re.findall(r"`([A-Z][\w.]*)(?: \.\.\.)?`", table)) == places, name
 

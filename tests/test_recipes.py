@@ -230,10 +230,16 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
             for name, value in recipe.model.items()
             if name not in ("encoder", "encoder_settings", "objective", "relations", "relation_names")
         }
+        DocRETrainingArguments(output_dir="unused", **recipe.training)
+        # What another recipe leaves behind.
+        made = [recipe.model[name] for name in ("checkpoint",) if name in recipe.model]
+        made += recipe.training.get("teacher", [])
+        assert all((repository / "recipes" / f"{place.removeprefix('runs/')}.yaml").is_file() for place in made)
+        if "checkpoint" in recipe.model:
+            continue
         config = DocREConfig.for_method(**settings)
         config.check_decision()
         check_loss_arguments(config)
-        DocRETrainingArguments(output_dir="unused", **recipe.training)
         methods.add((path.parent.name, config.method))
     for folder in ("docred", "re-docred"):
         for method in ("atlop", "atlop-bce", "era", "eracl", "ncrl", "pemscl", "kd-docre", "docunet"):
@@ -249,6 +255,8 @@ PUBLISHED = {
     "hacred/era-xlm-roberta-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
     "docred/kd-docre-bert-base": (3e-5, 1e-4, 50, 8, 1, 0.06, 4, 66, False, True),
     "docred/kd-docre-roberta-large": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 9900, False, True),
+    "docred/kd-docre-student-bert-base": (3e-5, 1e-4, 50, 2, 4, 0.06, 4, 66, False, True),
+    "docred/kd-docre-continued-bert-base": (1e-6, 3e-6, 10, 1, 2, 0.06, 4, 66, False, True),
     "docred/docunet-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 3, 66, True, False),
     "docred/docunet-roberta-large": (3e-5, 1e-4, 30, 2, 2, 0.06, 4, 111, True, False),
     "docred/pemscl-deberta-large": (2e-5, 1e-4, 5, 4, 1, 0.1, 4, 66, False, True),
@@ -273,12 +281,16 @@ def test_published_hyper_parameters(repository, name):
         training["dataloader_drop_last"],
         training["bf16"],
     )
-    assert (training["max_grad_norm"], training["adam_epsilon"], training["normalise"]) == (1.0, 1e-6, "micro-batch")
+    clip = {"docred/kd-docre-student-bert-base": 5.0, "docred/kd-docre-continued-bert-base": 2.0}.get(name, 1.0)
+    assert (training["max_grad_norm"], training["adam_epsilon"], training["normalise"]) == (clip, 1e-6, "micro-batch")
     assert training["weight_decay"] == (0.01 if "vaediff" in name else 0.0)
     assert recipe.model.get("end_tokens", 1) == (1 if "bert-base" in name else 2)
     # The axial layers train as the encoder does, the U-Net at its own rate.
     rates = {"kd-docre": {"head.layers": 3e-5}, "docunet": {"head.unet": 4e-4, "head.channels": 4e-4}}
     rates["vaediff"] = rates["kd-docre"]
+    if "checkpoint" in recipe.model:
+        assert training["module_learning_rates"] == {"head.layers": 1e-6}
+        return
     method = recipe.model["method"]
     assert training.get("module_learning_rates") == rates.get(method)
     config = DocREConfig.for_method(method)
