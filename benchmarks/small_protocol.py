@@ -62,7 +62,7 @@ ROWS = (
         "--model.contrastive_arguments={temperature: 0.2}",
     ),
     Row(
-        "pemscl, no entropy",
+        "pemscl-no-entropy",
         (
             "--model.method=pemscl",
             "--model.contrastive_weight=0.1",
@@ -71,21 +71,21 @@ ROWS = (
         ),
         "pemscl",
     ),
-    Row("pemscl, no contrastive loss", ("--model.method=pemscl", "--model.contrastive_weight=0.0"), "pemscl"),
+    Row("pemscl-no-contrastive-loss", ("--model.method=pemscl", "--model.contrastive_weight=0.0"), "pemscl"),
     Row(
-        "pemscl, neither",
+        "pemscl-neither",
         ("--model.method=pemscl", "--model.contrastive_weight=0.0", "--model.loss_arguments={entropy: false}"),
         "pemscl",
     ),
     method("kd-docre"),
-    Row("kd-docre, no axial attention", ("--model.method=kd-docre", "--model.head=bilinear"), "kd-docre"),
-    Row("kd-docre, atl for afl", ("--model.method=kd-docre", "--model.loss=atl"), "kd-docre"),
+    Row("kd-docre-no-axial-attention", ("--model.method=kd-docre", "--model.axial_layers=0"), "kd-docre"),
+    Row("kd-docre-atl-for-afl", ("--model.method=kd-docre", "--model.loss=atl"), "kd-docre"),
     method("docunet"),
     method("era", *FEW_FACTS),
-    Row("era, no augmentation", ("--model.method=era", "--model.era_copies=0"), "era"),
-    Row("atlop, deletion", ("--model.method=atlop", "--training.text_augmentation=deletion", *FEW_FACTS), "atlop"),
-    Row("atlop, mask", ("--model.method=atlop", "--training.text_augmentation=mask", *FEW_FACTS), "atlop"),
-    Row("atlop, afl", ("--model.method=atlop", "--model.loss=afl"), "atlop"),
+    Row("era-no-augmentation", ("--model.method=era", "--model.era_copies=0"), "era"),
+    Row("atlop-deletion", ("--model.method=atlop", "--training.text_augmentation=deletion", *FEW_FACTS), "atlop"),
+    Row("atlop-mask", ("--model.method=atlop", "--training.text_augmentation=mask", *FEW_FACTS), "atlop"),
+    Row("atlop-afl", ("--model.method=atlop", "--model.loss=afl"), "atlop"),
 )
 
 
@@ -156,8 +156,7 @@ def recipe_digest() -> str:
 
 def run_folder(folders: Folders, row: Row, rate: str, seed: int) -> Path:
     """Return where a run goes."""
-    name = row.name.replace(", ", "-").replace(" ", "-")
-    return folders.output / f"{name}-{rate}-{seed}"
+    return folders.output / f"{row.name}-{rate}-{seed}"
 
 
 def training(folders: Folders, row: Row, rate: str, seed: int) -> list[str]:

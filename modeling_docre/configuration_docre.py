@@ -395,7 +395,7 @@ class DocREConfig(PreTrainedConfig):
                 f"divisor, such as block_size={_divisor(self.emb_size, self.block_size)}."
             )
         if self.axial_layers is None or self.axial_layers < 0:
-            raise ValueError(f"axial_layers={self.axial_layers} is no number of layers; pass 1 or more.")
+            raise ValueError(f"axial_layers={self.axial_layers} is no number of layers; pass 0 or more.")
         hidden = self.get_text_config().hidden_size
         if self.head == "axial" and hidden % self.axial_heads:
             raise ValueError(

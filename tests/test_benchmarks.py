@@ -175,18 +175,18 @@ def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol
 
 def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol, tmp_path, capsys):
     folders = protocol.Folders(tmp_path, tmp_path)
-    rows = [row for row in protocol.ROWS if row.name == "kd-docre, atl for afl"]
+    rows = [row for row in protocol.ROWS if row.name == "kd-docre-atl-for-afl"]
     # The better one on the documents that are kept for choosing.
     for rate, f1, validation_f1 in (("1e-3", 0.5, 0.2), ("3e-4", 0.4, 0.3)):
         finish(protocol, folders, "kd-docre", rate, 13, f1, validation_f1)
     lines = protocol.commands(folders, rows, [13, 14])
-    assert lines[0] == "# kd-docre, atl for afl" and len(lines) == 3
+    assert lines[0] == "# kd-docre-atl-for-afl" and len(lines) == 3
     assert all("--model.loss=atl --training.head_learning_rate=3e-4" in line for line in lines[1:])
     columns = ("ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1", "seconds", "peak_mib")
     figures = finish(protocol, folders, rows[0].name, "3e-4", 13, 0.4)
     figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys(columns, 0.5)))
     protocol.compare(folders, rows, [13])
-    assert "| kd-docre, atl for afl | 3e-4 | 40.0 |" in capsys.readouterr().out
+    assert "| kd-docre-atl-for-afl | 3e-4 | 40.0 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change", [{"overrides": ["--model.method=atlop"]}, {"recipe": "0"}, {"recipe": None}])

@@ -202,6 +202,32 @@ def test_a_step_by_hand(tiny_bert_dir):
     assert not any(parameter.requires_grad for parameter in model.momentum.parameters())
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.4])
+def test_masked_copies_are_anchors_and_keys(tiny_bert_dir, probability):
+    settings = {"era_copies": 2, "era_mask_probability": probability, "era_relations": ["born_in"]}
+    model, processor = make(tiny_bert_dir, pretraining=True, moco_queue_size=50, **settings)
+    batch = batch_of(processor, [0, 1, 2])
+    output = model.train()(**batch)
+    # Of the 6 pairs with a relation, each document has one of birth.
+    born = (batch["labels"][:, 1:] > 0)[(batch["labels"][:, 1:] > 0).any(1)][:, 0].nonzero()[:, 0].tolist()
+    copied = [row for row in born for _ in range(2)]
+    assert len(born) == 3 and len(output.embeddings) == len(output.pairs) == 12 and model.queues.filled == 12
+    assert torch.equal(output.pairs[6:], output.pairs[copied])
+    distances = (output.embeddings[6:] - output.embeddings[copied]).abs().amax(1)
+    assert (distances < 1e-6).all() if probability == 0 else distances.max() > 1e-6
+    relations = batch["labels"][:, 1:][(batch["labels"][:, 1:] > 0).any(1)] > 0
+    assert torch.equal(model.queues.labels[:12], torch.cat([relations, relations[copied]]))
+    halved = model(**batch, num_items_in_batch=24, update=False)
+    assert halved.loss < output.loss
+    assert len(model.eval()(**batch).embeddings) == 6
+
+
+def test_copies_count_as_anchors_of_a_step(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, model_settings={"era_copies": 2, "era_relations": ["born_in"]})
+    batches = [trainer.data_collator([trainer.train_dataset[number]]) for number in (0, 1, 2)]
+    assert trainer._get_num_items_in_batch(batches, torch.device("cpu")) == 6 + 3 * 2
+
+
 def test_the_copy_follows_by_a_power_of_its_momentum(tiny_bert_dir):
     model, _ = make(tiny_bert_dir, pretraining=True, moco_momentum=0.9)
     weight, copied = model.head.head_projection.weight, model.momentum.head.head_projection.weight
@@ -327,6 +353,8 @@ def test_what_would_not_be_used_is_refused(tiny_bert_dir, tmp_path):
         ({}, {"eval_dataset": documents}),
         ({"tune_threshold": True}, {"eval_dataset": documents}),
         ({"prior_bias": True}, {}),
+        ({"text_augmentation": "mask", "era_max_facts": 5}, {}),
+        ({"soft_labels": "store"}, {}),
     ):
         with pytest.raises(ValueError, match=next(iter({**settings, **given}))):
             ContrastivePreTrainer(

@@ -156,7 +156,7 @@ def test_a_temperature_of_ones_own_leaves_the_form_of_the_row():
         ({"loss": "mse"}, r"'bce'\.$"),
         ({"axial_form": "ours"}, "axial_form='ours' is not one of 'code', 'paper'"),
         ({"head": "axial", "axial_heads": 7}, r"axial_heads=7 does not divide .* such as axial_heads=6\."),
-        ({"axial_layers": -1}, r"axial_layers=-1 is no number of layers; pass 1 or more\."),
+        ({"axial_layers": -1}, r"axial_layers=-1 is no number of layers; pass 0 or more\."),
         ({"axial_layers": None}, "axial_layers=None is no number of layers"),
         ({"axial_heads": None}, r"axial_heads=None is not positive; pass 1 or more\."),
         ({"unet_width": 5}, r"unet_width=5 is odd.* pass unet_width=6\."),

@@ -311,9 +311,9 @@ def test_published_hyper_parameters(repository, name):
 
 ABLATIONS = [
     # of the page on methods: override, recipes of the method, and what the config says then
-    ("--model.loss_arguments={entropy: false}", "pemscl", {"loss_arguments": {"entropy": False}}),
+    ("--model.loss_arguments.entropy=false", "pemscl", {"loss_arguments": {"entropy": False}}),
     ("--model.contrastive_weight=0", "pemscl", {"contrastive_weight": 0}),
-    ("--model.head=bilinear --training.module_learning_rates=null", "kd-docre", {"head": "bilinear", "loss": "afl"}),
+    ("--model.axial_layers=0 --training.module_learning_rates=null", "kd-docre", {"head": "axial", "axial_layers": 0}),
     ("--model.loss=atl", "kd-docre", {"head": "axial", "loss": "atl"}),
     (
         "--model.axial_form=paper --model.axial_layers=1 --model.axial_heads=1",
@@ -328,6 +328,8 @@ def test_ablations_are_overrides_of_any_recipe_of_the_method(repository, monkeyp
     monkeypatch.setenv("DOCRE_DATA", "somewhere")
     assert f"`{override}`" in (repository / "docs" / "concepts" / "methods.md").read_text(encoding="utf-8")
     paths = list((repository / "recipes").rglob(f"{method}-*.yaml"))
+    # A trained model brings its own settings along.
+    paths = [path for path in paths if "-continued-" not in path.name]
     assert len(paths) >= 3
     for path in paths:
         recipe = load_recipe(path, override.replace(" --", "\n--").split("\n"))
@@ -339,7 +341,9 @@ def test_ablations_are_overrides_of_any_recipe_of_the_method(repository, monkeyp
         config = DocREConfig.for_method(relations=["r"], **settings)
         config.check_decision()
         check_loss_arguments(config)
-        assert {name: getattr(config, name) for name in expected} == expected, path
+        for name, value in expected.items():
+            found = getattr(config, name)
+            assert found | value == found if isinstance(value, dict) else found == value, (path, name)
         arguments = DocRETrainingArguments(output_dir="unused", **recipe.training | {"use_cpu": True, "bf16": False})
         # Each rate of its own still has parameters.
         assert parameter_groups(DocREForRelationExtraction(config), arguments, decayed=())

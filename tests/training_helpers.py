@@ -42,7 +42,7 @@ def make(encoder: Path, *, dropout: bool = False, pretraining: bool = False, **s
     torch.manual_seed(7)
     settings = {"emb_size": 16, "block_size": 4, **settings}
     if pretraining:
-        settings = {"moco_size": 8, "moco_queue_size": 3, **settings}
+        settings = {"moco_size": 8, "moco_queue_size": 3, "era_copies": 0, **settings}
     model_class = DocREForContrastivePreTraining if pretraining else DocREForRelationExtraction
     model = model_class.from_encoder(str(encoder), relations=RELATIONS, **settings)
     if not dropout:
