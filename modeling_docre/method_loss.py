@@ -14,6 +14,7 @@ from .augmentation import pairs_to_augment
 from .configuration_docre import DocREConfig
 from .contrastive import supervised_contrastive_loss
 from .distillation_losses import distillation_kl_loss, distillation_mse_loss
+from .encoding import run_again
 from .head_bilinear import PairFactors
 from .losses import (
     adaptive_focal_loss,
@@ -41,6 +42,9 @@ DISTILLATION_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "mse": distillation_mse_loss,
     "kl": distillation_kl_loss,
 }
+
+# Numbers of a table of anchors by pairs that exists at one time.
+_COMPARED = 1 << 20
 
 # What is passed to the losses here, and is not for a config to say.
 _FILLED_IN = ("logits", "labels", "generator", "reduction", "embeddings", "similarity", "anchors")
@@ -150,24 +154,31 @@ def contrastive_sum(
             Joins rows with those of other processes, which anchors are compared with then too. Not for the published
             arithmetic.
     """
-    arguments = dict(config.contrastive_arguments)
+    two = isinstance(embeddings, PairFactors)
+    tensors: tuple[Tensor, ...] = tuple(embeddings) if two else (embeddings,)  # type: ignore[assignment]
     anchors = torch.arange(len(labels), device=labels.device)
-    # The published arithmetic mixes all pairs; else those without relation are no anchors.
-    published = arguments.get("reference") and arguments.get("form") != "vaediff"
-    if not published:
-        if gather_rows is not None:
-            two = isinstance(embeddings, PairFactors)
-            (labels, *joined), own = gather_rows(labels, *(embeddings if two else (embeddings,)))
-            embeddings = PairFactors(*joined) if two else joined[0]
-            anchors = torch.arange(own.start, own.stop, device=labels.device)
-        anchors = anchors[(labels[anchors, 1:] > 0).any(1)]
-        arguments["reduction"] = "sum"
-    if isinstance(embeddings, PairFactors):
-        arguments["similarity"] = embeddings.similarity(anchors, config.block_size)
+    arguments = config.contrastive_arguments
+    if arguments.get("reference") and arguments.get("form") != "vaediff":
+        # The published arithmetic mixes all pairs.
+        return _compare(config, labels, anchors, "mean", *tensors) * len(labels)
+    if gather_rows is not None:
+        (labels, *tensors), own = gather_rows(labels, *tensors)  # type: ignore[assignment]
+        anchors = torch.arange(own.start, own.stop, device=labels.device)
+    anchors = anchors[(labels[anchors, 1:] > 0).any(1)]
+    # Tables of anchors by pairs are the largest that training knows: they are made again in backward, some at a time.
+    parts = anchors.split(max(1, _COMPARED // max(1, len(labels))))
+    return torch.stack([run_again(_compare, config, labels, part, "sum", *tensors) for part in parts]).sum()
+
+
+def _compare(config: DocREConfig, labels: Tensor, anchors: Tensor, reduction: str, *tensors: Tensor) -> Tensor:
+    embeddings = similarity = None
+    if len(tensors) == 2:
+        similarity = PairFactors(*tensors).similarity(anchors, config.block_size)
     else:
-        arguments["embeddings"] = embeddings
-    loss = supervised_contrastive_loss(labels=labels, anchors=anchors, **{"embeddings": None, **arguments})
-    return loss * len(labels) if published else loss
+        (embeddings,) = tensors
+    return supervised_contrastive_loss(
+        embeddings, labels, similarity=similarity, anchors=anchors, reduction=reduction, **config.contrastive_arguments
+    )
 
 
 def _contrastive_divisor(

@@ -8,12 +8,14 @@ import pytest
 import torch
 from training_helpers import RELATIONS, fictional, make, trainer_for
 
-from modeling_docre import DocREConfig, Document
+from modeling_docre import DocREConfig, Document, method_loss
 from modeling_docre.contrastive import supervised_contrastive_loss
+from modeling_docre.head_bilinear import PairFactors
 from modeling_docre.losses import pairwise_moving_threshold_loss
 from modeling_docre.method_loss import (
     LOSS_FUNCTIONS,
     check_loss_arguments,
+    contrastive_sum,
     count_anchors,
     method_losses,
     rows_in_mean,
@@ -144,6 +146,31 @@ def test_micro_batches_equal_one_large_batch_where_anchors_meet_the_same_pairs()
         torch.testing.assert_close(sum(part[name] for part in parts), value)
     by_rows = [losses_of(config, one, num_items_in_batch=25)["contrastive"] for one in (first, second)]
     torch.testing.assert_close(sum(by_rows), expected["contrastive"] * 5 / 25)
+
+
+@pytest.mark.parametrize("form", ["pemscl", "vaediff"])
+@pytest.mark.parametrize("factors", [True, False])
+def test_anchors_are_compared_some_at_a_time(monkeypatch, factors, form):
+    config = config_for(contrastive_weight=1.0, contrastive_arguments={"form": form, "temperature": 0.5})
+    labels, found, kept = rows(40, [1, 2, 5, 9, 30])[1], [], []
+    labels[7] = torch.tensor([0.0, 0, 0, 1])  # an isolated one
+    for numbers in (1_000_000, 80, 1):
+        monkeypatch.setattr(method_loss, "_COMPARED", numbers)
+        generator = torch.Generator().manual_seed(2)
+        given = [torch.randn(40, 8, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda one, sizes=sizes: sizes.append(tuple(one.shape)) or one, lambda one: one
+        ):
+            total = contrastive_sum(config, PairFactors(*given) if factors else given[0], labels)
+        total.backward()
+        kept += sizes
+        found.append([total.detach(), *(one.grad for one in given if one.grad is not None)])
+    for other in found[1:]:
+        for one, expected in zip(other, found[0], strict=True):
+            torch.testing.assert_close(one, expected, atol=1e-12, rtol=1e-12)
+    # No table of anchors by pairs waits for the backward pass.
+    assert not any(len(shape) == 2 and shape[1] == 40 for shape in kept)
 
 
 def test_a_step_without_relations_has_a_loss():
