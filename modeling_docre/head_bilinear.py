@@ -36,8 +36,6 @@ class PairFactors(NamedTuple):
     def similarity(self, rows: Tensor, block_size: int) -> Tensor:
         """Cosines between the outer products of chosen pairs and those of all, from the factors alone.
 
-        The product of two outer products is, group by group, that of the heads' times that of the tails'.
-
         Args:
             rows (`torch.Tensor` of shape `(num_rows,)`): The chosen pairs.
             block_size (`int`): Width of a group.
@@ -45,19 +43,38 @@ class PairFactors(NamedTuple):
         Returns:
             `torch.Tensor` of shape `(num_rows, num_pairs)`.
         """
-        head, tail = (at_least_float32(factor).unflatten(1, (-1, block_size)) for factor in self)
-        length = (head.square().sum(2) * tail.square().sum(2)).sum(1).clamp(min=1e-24).sqrt()
-        total = head.new_zeros(len(rows), len(head))
-        # Two tables per group are a lot to keep for the backward pass.
-        product: Any = partial(run_again, _product) if total.numel() > _OUTER_BUDGET else _product
-        with torch.autocast(head.device.type, enabled=False):
-            for group in range(head.shape[1]):
-                total = total + product(head[:, group], tail[:, group], rows)
-        return total / length[rows, None] / length
+        return group_similarity(*self.unit_groups(block_size), rows)
+
+    def unit_groups(self, block_size: int) -> tuple[Tensor, Tensor]:
+        """Both factors by group, each `(groups, num_pairs, block_size)`, at least float32; the head's divided by the
+        length of the outer product.
+        """
+        head, tail = (at_least_float32(one).unflatten(1, (-1, block_size)).transpose(0, 1) for one in self)
+        length = (head.square().sum(2) * tail.square().sum(2)).sum(0).clamp(min=1e-24).sqrt()
+        return head / length[:, None], tail.contiguous()
+
+
+def group_similarity(head: Tensor, tail: Tensor, rows: Tensor) -> Tensor:
+    """Products of the outer products of chosen pairs with those of all: group by group, the heads' times the tails'.
+
+    Args:
+        head (`torch.Tensor` of shape `(groups, num_pairs, block_size)`): See [`PairFactors.unit_groups`].
+        tail (`torch.Tensor` of shape `(groups, num_pairs, block_size)`): The same.
+        rows (`torch.Tensor` of shape `(num_rows,)`): The chosen pairs.
+
+    Returns:
+        `torch.Tensor` of shape `(num_rows, num_pairs)`.
+    """
+    total = head.new_zeros(len(rows), head.shape[1])
+    # Two tables per group are a lot to keep for the backward pass.
+    product: Any = partial(run_again, _product) if total.numel() > _OUTER_BUDGET else _product
+    with torch.autocast(head.device.type, enabled=False):
+        for of_heads, of_tails in zip(head.unbind(0), tail.unbind(0), strict=True):
+            total = total + product(of_heads, of_tails, rows)
+    return total
 
 
 def _product(head: Tensor, tail: Tensor, rows: Tensor) -> Tensor:
-    """Products of the outer products of chosen pairs with those of all, in one group: `(num_rows, num_pairs)`."""
     return (head[rows] @ head.t()) * (tail[rows] @ tail.t())
 
 
@@ -267,4 +284,4 @@ class BilinearHead(PairHead):
         return self.join(entity_embeddings, context.flatten(0, 1), pairs.repeat_interleave(keep.shape[1], 0))
 
 
-__all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "PairHead", "grouped_outer"]
+__all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "PairHead", "group_similarity", "grouped_outer"]

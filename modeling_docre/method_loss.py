@@ -15,7 +15,7 @@ from .configuration_docre import DocREConfig
 from .contrastive import supervised_contrastive_loss
 from .distillation_losses import distillation_kl_loss, distillation_mse_loss
 from .encoding import run_again
-from .head_bilinear import PairFactors
+from .head_bilinear import PairFactors, group_similarity
 from .losses import (
     adaptive_focal_loss,
     adaptive_thresholding_loss,
@@ -154,30 +154,33 @@ def contrastive_sum(
             Joins rows with those of other processes, which anchors are compared with then too. Not for the published
             arithmetic.
     """
-    two = isinstance(embeddings, PairFactors)
-    tensors: tuple[Tensor, ...] = tuple(embeddings) if two else (embeddings,)  # type: ignore[assignment]
+    tensors: tuple[Tensor, ...] = tuple(embeddings) if isinstance(embeddings, PairFactors) else (embeddings,)
     anchors = torch.arange(len(labels), device=labels.device)
     arguments = config.contrastive_arguments
-    if arguments.get("reference") and arguments.get("form") != "vaediff":
-        # The published arithmetic mixes all pairs.
+    published = arguments.get("reference") and arguments.get("form") != "vaediff"
+    if not published:
+        if gather_rows is not None:
+            (labels, *joined), own = gather_rows(labels, *tensors)
+            tensors, anchors = tuple(joined), torch.arange(own.start, own.stop, device=labels.device)
+        anchors = anchors[(labels[anchors, 1:] > 0).any(1)]
+    if len(tensors) == 2:
+        tensors = PairFactors(*tensors).unit_groups(config.block_size)
+    if published:
+        # It mixes all pairs.
         return _compare(config, labels, anchors, "mean", *tensors) * len(labels)
-    if gather_rows is not None:
-        (labels, *tensors), own = gather_rows(labels, *tensors)  # type: ignore[assignment]
-        anchors = torch.arange(own.start, own.stop, device=labels.device)
-    anchors = anchors[(labels[anchors, 1:] > 0).any(1)]
     # Tables of anchors by pairs are the largest that training knows: they are made again in backward, some at a time.
     parts = anchors.split(max(1, _COMPARED // max(1, len(labels))))
     return torch.stack([run_again(_compare, config, labels, part, "sum", *tensors) for part in parts]).sum()
 
 
 def _compare(config: DocREConfig, labels: Tensor, anchors: Tensor, reduction: str, *tensors: Tensor) -> Tensor:
-    embeddings = similarity = None
-    if len(tensors) == 2:
-        similarity = PairFactors(*tensors).similarity(anchors, config.block_size)
-    else:
-        (embeddings,) = tensors
     return supervised_contrastive_loss(
-        embeddings, labels, similarity=similarity, anchors=anchors, reduction=reduction, **config.contrastive_arguments
+        tensors[0] if len(tensors) == 1 else None,
+        labels,
+        similarity=group_similarity(*tensors, anchors) if len(tensors) == 2 else None,
+        anchors=anchors,
+        reduction=reduction,
+        **config.contrastive_arguments,
     )
 
 
