@@ -7,7 +7,14 @@ network. What needs the `train` extra (Trainer and above) is imported when first
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# In a checkout, some subpackages stand beside this folder, and Python run there finds this folder before the installed
+# package.
+_BESIDE = Path(__file__).resolve().parents[1]
+if not Path(__file__).with_name("checkpoints").exists() and (_BESIDE / "checkpoints").is_dir():
+    __path__.append(str(_BESIDE))
 
 from .auto_docre import AutoModelForDocRE, register
 from .checkpoints import DEFAULT_MODEL

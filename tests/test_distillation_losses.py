@@ -215,8 +215,8 @@ def test_what_can_not_be_distilled_is_refused(tiny_bert_dir):
     with pytest.raises(ValueError, match="rows for the same pairs"):
         model(**batch, teacher_logits=logits[1:])
     for settings, message in (
-        ({"distillation_weight": -1.0}, "distillation_weight=-1.0 is not 0 or more; pass 0"),
-        ({"distillation_weight": math.nan}, "distillation_weight=nan is not 0"),
+        ({"distillation_weight": -1.0}, "distillation_weight=-1.0 is no weight; pass a positive number, or 0"),
+        ({"distillation_weight": math.nan}, "distillation_weight=nan is no weight"),
         ({"distillation_loss": "msee"}, "Did you mean 'mse'"),
     ):
         with pytest.raises(ValueError, match=message):

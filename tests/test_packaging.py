@@ -263,3 +263,15 @@ def test_make_help_lists_every_target(repository):
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
     printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=repository, capture_output=True, text=True)
     assert re.findall(r"^  ([a-z-]+) +\S", printed.stdout, flags=re.MULTILINE) == phony.split()
+
+
+def test_a_checkout_runs_where_it_stands(repository):
+    # Python run in the checkout finds its folder before a package that is installed elsewhere.
+    script = (
+        "import sys\n"
+        "sys.meta_path = [one for one in sys.meta_path if 'editable' not in repr(one).lower()]\n"
+        "import modeling_docre, modeling_docre.metrics.docred.scoring, modeling_docre.spaces_app\n"
+        "print(modeling_docre.__file__, modeling_docre.DEFAULT_MODEL.is_dir())"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [str(repository / "modeling_docre" / "__init__.py"), "True"]
