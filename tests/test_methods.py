@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from modeling_docre import METHODS, DocREConfig, DocREForRelationExtraction, Doc
 from modeling_docre.method_loss import LOSS_FUNCTIONS
 from modeling_docre.methods import HEADS, LOSSES, find_method, methods_table
 from modeling_docre.modeling_docre import HEAD_CLASSES
+from modeling_docre.recipes import _read_yaml
 
 SIZES = {"emb_size": 16, "block_size": 4, "axial_layers": 2, "axial_heads": 4, "unet_width": 8, "unet_outputs": 8}
 NAMES = [row.name for row in METHODS]
@@ -232,6 +234,17 @@ def test_the_table_in_the_readme_and_the_docs(repository, page):
     lines = [f"| {' | '.join(row).rstrip()} |" for row in methods_table()]
     table = "\n".join([lines[0], "| --- | --- | --- | --- | --- |", *lines[1:]])
     assert table in (repository / page).read_text(encoding="utf-8"), table
+
+
+def test_the_settings_of_rows_are_in_the_docs(repository):
+    page = (repository / "docs" / "concepts" / "methods.md").read_text(encoding="utf-8")
+    table = page.split("| method | settings |\n")[1].split("\n\n")[0]
+    found = {}
+    for line in table.splitlines()[1:]:
+        names, settings = (re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split(" | "))
+        read = {key: value for one in settings for key, value in _read_yaml(one, "").items()}
+        found |= {name: read for name in names}
+    assert found == {row.name: dict(row.settings) for row in METHODS if row.settings}
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
