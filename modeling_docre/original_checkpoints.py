@@ -272,12 +272,16 @@ def _read(path: Path) -> _File:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpicklers raise whatever a broken file makes of them
-        refused = re.search(r"Unsupported \w+: [\w. ]+", str(error))
-        lines = str(error).splitlines() or [type(error).__name__]
-        reason = refused[0] if refused else lines[0]
+        refused = re.search(r"Unsupported \w+: (?:GLOBAL )?(\w[\w.]*)", str(error))
+        if refused:
+            raise OriginalCheckpointError(
+                f"{path}: it holds more than tensors ({refused[1]}), which is not read, since loading it could run "
+                "code. Where you trust it, load it once with torch.load(..., weights_only=False) and save "
+                "{name: tensor} with safetensors."
+            ) from None
         raise OriginalCheckpointError(
-            f"{path}: no file of weights that can be read ({reason}). It may hold more than tensors: where you trust "
-            "it, load it once with torch.load(..., weights_only=False) and save {name: tensor} with safetensors."
+            f"{path}: no file of weights, or not the whole of one ({type(error).__name__}). It should be what "
+            "torch.save wrote, or .safetensors; compare its size with that of the original."
         ) from None
     wrappers: list[str] = []
     beside: dict[str, str] = {}
@@ -297,7 +301,10 @@ def _read(path: Path) -> _File:
         raise OriginalCheckpointError(f"{path}: a {type(found).__name__}, where a state dict should be.")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise OriginalCheckpointError(f"{path}: a dict without tensors ({', '.join(map(str, list(found)[:5]))}).")
+        raise OriginalCheckpointError(
+            f"{path}: a dict without tensors ({', '.join(map(str, list(found)[:5]))}). A state dict may lie under "
+            f"{', '.join(map(repr, _NESTS))}; take another one out and save it by itself."
+        )
     prefix = ""
     # A copy that averages weights counts its steps beside them.
     weights = [name for name, tensor in tensors.items() if tensor.ndim]

@@ -531,19 +531,21 @@ def test_docred_is_the_default(tmp_path, bert):
 def test_files_that_are_none(tmp_path, bert):
     with pytest.raises(OriginalCheckpointError, match="there is no such file"):
         import_checkpoint(tmp_path / "none.pt", "atlop", bert)
+    torch.save({"anything.weight": torch.zeros(1000)}, tmp_path / "whole.pt")
     for name, content in (
+        ("half.pt", (tmp_path / "whole.pt").read_bytes()[:2000]),
         ("weights.pt", b"not weights"),
         ("text.pt", b"hello there"),
         ("weights.safetensors", b"\x00" * 4),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(OriginalCheckpointError, match="no file of weights that can be read"):
+        with pytest.raises(OriginalCheckpointError, match="no file of weights, or not the whole of one"):
             import_checkpoint(tmp_path / name, "atlop", bert)
     torch.save({"state_dict": {"anything.weight": torch.zeros(2)}}, tmp_path / "other.pt")
     with pytest.raises(OriginalCheckpointError, match="none of the published layouts"):
         import_checkpoint(tmp_path / "other.pt", "atlop", bert)
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
-    with pytest.raises(OriginalCheckpointError, match="without tensors"):
+    with pytest.raises(OriginalCheckpointError, match=r"without tensors \(epoch\).*'model_state_dict'"):
         import_checkpoint(tmp_path / "empty.pt", "atlop", bert)
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(OriginalCheckpointError, match="a list, where a state dict"):
