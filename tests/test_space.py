@@ -584,7 +584,13 @@ def test_a_port_that_is_taken_is_said(pipe, serve):
 def test_docre_demo_serves_until_it_is_interrupted(tiny_checkpoint):
     port = free_port()
     command = [Path(sys.executable).with_name("docre"), "demo", "--model", tiny_checkpoint, "--port", str(port)]
-    program = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # What a shell starts in the background ignores interrupts, and so would what is started from there.
+    program = subprocess.Popen(
+        [*command, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         wait_for(f"http://127.0.0.1:{port}/", program)
         answer = Client(f"http://127.0.0.1:{port}/", verbose=False).predict(MARKUP, 0.1, api_name="/extract")
