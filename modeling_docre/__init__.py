@@ -21,8 +21,9 @@ from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
 from .documents import Document, DocumentError, Entity, Mention, Relation, count_repairs, read_documents
 from .methods import METHODS, Method
+from .modeling_base import DocREModel, DocREPreTrainedModel
 from .modeling_contrastive import DocREForContrastivePreTraining
-from .modeling_docre import DocREForRelationExtraction, DocREModel, DocREPreTrainedModel
+from .modeling_docre import DocREForRelationExtraction
 from .pipelines.pipeline_docre import DocREPipeline
 from .processing_docre import DocREProcessor
 

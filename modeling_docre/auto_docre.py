@@ -15,8 +15,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_docre import DocREConfig
+from .modeling_base import DocREModel
 from .modeling_contrastive import DocREForContrastivePreTraining
-from .modeling_docre import DocREForRelationExtraction, DocREModel
+from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .remote_code import AUTO_MODEL
 

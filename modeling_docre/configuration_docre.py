@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .decisions import DECISIONS
-from .methods import DISTILLATION_LOSSES, HEADS, LOSSES, METHODS, find_method
+from .configuration_checks import THRESHOLD_CLASS, check_settings
+from .methods import LOSSES, find_method
 from .names import closest_relations, fold_name, nearest_name
 from .remote_code import without_code_keys
-
-MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
-AXIAL_ORDERS = ("parallel", "sequential")
-AXIAL_FORMS = ("code", "paper")
-WINDOW_MODES = ("cover", "reference")
-CONTEXT_REDUCTIONS = ("mean", "sum", "first")
-
-THRESHOLD_CLASS = "NA"
 
 # Encoders that count positions from `pad_token_id + 1`, so that their usable length is shorter by that much.
 _OFFSET_POSITIONS = frozenset(
@@ -41,16 +32,6 @@ _OFFSET_POSITIONS = frozenset(
     }
 )
 _DEFAULT_WINDOW = 512
-_POSITIVE = (
-    "emb_size",
-    "block_size",
-    "axial_heads",
-    "unet_channels",
-    "unet_width",
-    "unet_outputs",
-    "moco_queue_size",
-    "moco_size",
-)
 # What transformers takes for a config beside the fields of its own.
 _OF_TRANSFORMERS = frozenset(
     {
@@ -72,11 +53,6 @@ def encoder_window(encoder_config: PreTrainedConfig) -> int:
     if encoder_config.model_type in _OFFSET_POSITIONS:
         limit -= (encoder_config.pad_token_id or 0) + 1
     return limit
-
-
-def _divisor(number: int, most: int) -> int:
-    """Return the largest divisor of a number that is no larger than `most`, or 1."""
-    return next((one for one in range(min(number, most), 1, -1) if number % one == 0), 1)
 
 
 class DocREConfig(PreTrainedConfig):
@@ -249,8 +225,8 @@ class DocREConfig(PreTrainedConfig):
             self.encoder_config = AutoConfig.for_model(encoder.pop("model_type", "bert"), **encoder)
         if self.window_size is None:
             self.window_size = encoder_window(self.encoder_config)
+        check_settings(self, DocREConfig.__annotations__)
         self.relations = list(self.relations)
-        self._check()
         self.id2label = dict(enumerate([THRESHOLD_CLASS, *self.relations]))
         self.label2id = {label: index for index, label in self.id2label.items()}
         kwargs.pop("num_labels", None)
@@ -316,10 +292,11 @@ class DocREConfig(PreTrainedConfig):
         # `label2id` alone would take the name of the threshold class for a relation.
         class_id = self.label2id.get(relation, 0)  # type: ignore[union-attr]
         if class_id == 0:
-            raise ValueError(f"{relation!r} is not a relation of this model{self._suggest(relation)}")
+            raise ValueError(f"{relation!r} is not a relation of this model{self.suggest_relation(relation)}")
         return int(class_id)
 
-    def _suggest(self, relation: str) -> str:
+    def suggest_relation(self, relation: str) -> str:
+        """Return the end of a message about a relation that the model does not know."""
         number, most = len(self.relations), 5
         near = closest_relations(str(relation), {key: self.relation_label(key) for key in self.relations})
         everything = f"model.config.{'relation_names' if self.relation_names else 'relations'} has all {number}."
@@ -351,111 +328,6 @@ class DocREConfig(PreTrainedConfig):
                 f"loss={self.loss!r} does not train what decision={self.decision!r} reads: pass {decisions}, or one "
                 f"of the losses {losses}."
             )
-
-    def _check(self) -> None:
-        for name, allowed in (
-            ("method", tuple(m.name for m in METHODS)),
-            ("head", HEADS),
-            ("loss", tuple(LOSSES)),
-            ("distillation_loss", DISTILLATION_LOSSES),
-            ("decision", DECISIONS),
-            ("marker_style", MARKER_STYLES),
-            ("window_mode", WINDOW_MODES),
-            ("context_head_reduce", CONTEXT_REDUCTIONS),
-            ("axial_order", AXIAL_ORDERS),
-            ("axial_form", AXIAL_FORMS),
-            ("moco_positives", ("mean", "sum")),
-        ):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(
-                    f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}."
-                    f"{nearest_name(str(value), allowed)}"
-                )
-        if len(set(self.relations)) < len(self.relations):
-            raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
-        if THRESHOLD_CLASS in self.relations:
-            raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
-        self._check_head()
-        self._check_augmentation()
-        self._check_numbers()
-        for pair in self.pair_types or ():
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise ValueError(f"pair_types has {pair!r}; each entry is a [head type, tail type].")
-
-    def _check_head(self) -> None:
-        for name in (*_POSITIVE, "pad_to"):
-            value = getattr(self, name)
-            if (value is None and name != "pad_to") or (value is not None and value < 1):
-                or_none = ", or None for the batch's largest document" if name == "pad_to" else ""
-                raise ValueError(f"{name}={value} is not positive; pass 1 or more{or_none}.")
-        if self.emb_size % self.block_size:
-            raise ValueError(
-                f"emb_size={self.emb_size} is not a multiple of block_size={self.block_size}; pass one that is, or a "
-                f"divisor, such as block_size={_divisor(self.emb_size, self.block_size)}."
-            )
-        if self.axial_layers is None or self.axial_layers < 0:
-            raise ValueError(f"axial_layers={self.axial_layers} is no number of layers; pass 0 or more.")
-        hidden = self.get_text_config().hidden_size
-        if self.head == "axial" and hidden % self.axial_heads:
-            raise ValueError(
-                f"axial_heads={self.axial_heads} does not divide the encoder's hidden size of {hidden}; pass one that "
-                f"does, such as axial_heads={_divisor(hidden, self.axial_heads)}."
-            )
-        if self.unet_width % 2:
-            raise ValueError(
-                f"unet_width={self.unet_width} is odd, and the U-Net's last level has half of it; pass "
-                f"unet_width={self.unet_width + 1}."
-            )
-        for name in ("contrastive_weight", "distillation_weight"):
-            value = getattr(self, name)
-            if value is None or not 0.0 <= value < math.inf:
-                raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")
-
-    def _check_augmentation(self) -> None:
-        if self.era_copies < 0:
-            raise ValueError(f"era_copies={self.era_copies} is negative; pass 0 for no augmentation.")
-        if self.era_copies and self.head != "bilinear":
-            raise ValueError(
-                f"era_copies={self.era_copies} needs a head that scores pairs one by one, and head={self.head!r} "
-                'scores them in view of each other: pass head="bilinear", or era_copies=0.'
-            )
-        if not 0.0 <= self.era_mask_probability <= 1.0:
-            raise ValueError(f"era_mask_probability={self.era_mask_probability} is not a probability.")
-        for name in self.era_relations or ():
-            if name not in self.relations:
-                raise ValueError(f"era_relations has {name!r}, which `relations` lacks{self._suggest(str(name))}")
-
-    def _check_numbers(self) -> None:
-        if self.threshold is not None and not 0.0 < self.threshold < 1.0:
-            raise ValueError(f"threshold={self.threshold} is not a probability between 0 and 1.")
-        if self.evidence_threshold is not None and not 0.0 <= self.evidence_threshold <= 1.0:
-            raise ValueError(
-                f"evidence_threshold={self.evidence_threshold} is not a share of attention; pass 0 to 1, or None for "
-                "no evidence."
-            )
-        if not 0.0 <= self.entity_type_dropout <= 1.0:
-            raise ValueError(f"entity_type_dropout={self.entity_type_dropout} is not a probability.")
-        if not self.moco_temperature > 0:
-            raise ValueError(f"moco_temperature={self.moco_temperature} is not positive; cosines are divided by it.")
-        if not 0.0 <= self.moco_momentum <= 1.0:
-            raise ValueError(f"moco_momentum={self.moco_momentum} is not between 0, a plain copy, and 1, which stays.")
-        if self.max_relations_per_pair not in (None, -1) and (self.max_relations_per_pair or 0) < 1:
-            raise ValueError(
-                f"max_relations_per_pair={self.max_relations_per_pair} allows no relation; pass 1 or more, or None."
-            )
-        if self.max_length is not None and self.max_length < 3:
-            raise ValueError(f"max_length={self.max_length} leaves no room between a start and an end token.")
-        if not self.context_eps > 0:
-            raise ValueError(f"context_eps={self.context_eps} is not positive; pairs without attention divide by it.")
-        room = (self.window_size or 0) - self.start_tokens - self.end_tokens
-        if room <= 0:
-            raise ValueError(
-                f"window_size={self.window_size} leaves no room between {self.start_tokens} start and "
-                f"{self.end_tokens} end tokens."
-            )
-        if self.window_overlap < 0:
-            raise ValueError(f"window_overlap={self.window_overlap} is negative.")
 
     @classmethod
     def _check_names(cls, settings: Mapping[str, Any]) -> None:
@@ -494,7 +366,7 @@ class DocREConfig(PreTrainedConfig):
         cls._check_names(settings)
         row = find_method(method)
         fields: dict[str, Any] = {"head": row.head, "loss": row.loss, **copy.deepcopy(dict(row.settings))}
-        decisions = LOSSES.get(settings.get("loss", row.loss), ())
+        decisions = LOSSES.get(str(settings.get("loss", row.loss)), ())
         # A loss of another kind brings its own decision along.
         fields["decision"] = row.decision if row.decision in decisions or not decisions else decisions[0]
         if isinstance(relations, str):

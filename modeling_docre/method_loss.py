@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -252,8 +252,6 @@ def check_loss_arguments(config: DocREConfig) -> None:
         ("contrastive_arguments", supervised_contrastive_loss, "'contrastive'"),
     ):
         given = getattr(config, field)
-        if not isinstance(given, Mapping):
-            raise ValueError(f"{field}={given!r} is not a dict of arguments, such as {{}} for none.")
         if not given:
             continue
         defaults = _defaults(function)

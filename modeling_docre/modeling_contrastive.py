@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .augmentation import keep_masks, pairs_to_augment
+from .augmentation import pairs_to_augment
 from .configuration_docre import DocREConfig
 from .contrastive import info_nce_loss, unit_vectors
 from .encoding import all_pairs, check_entities
 from .head_bilinear import BilinearHead, PairHead
 from .method_loss import RowGatherer
-from .modeling_docre import DocREForRelationExtraction, DocREModel, DocREPreTrainedModel
+from .modeling_base import DocREModel, DocREPreTrainedModel, augmented_embeddings
+from .modeling_docre import DocREForRelationExtraction
 from .relation_queues import RelationQueues
 
 
@@ -228,15 +229,7 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
             torch.cat(branch.head.pair_embeddings(hidden, entities, attention, states.num_entities, pairs), 1)
         ]
         if len(augmented):
-            config, tokens = self.config, attention.shape[-1]
-            keep = keep_masks(
-                len(augmented),
-                config.era_copies,
-                tokens,
-                probability=config.era_mask_probability,
-                device=attention.device,
-            )
-            copies = branch.head.masked_embeddings(hidden, entities, attention, pairs[augmented], keep)
+            copies = augmented_embeddings(self.config, branch.head, states, pairs[augmented])
             represented.append(torch.cat(copies, 1))
         return branch.projection(torch.cat(represented))
 

@@ -1,23 +1,20 @@
-"""The models: an encoder, entity states and a pair head put together."""
+"""`DocREForRelationExtraction`: encoder, entity states and a pair head put together."""
 
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
+from transformers import PreTrainedModel
 
-from .attention import AttentionRows
-from .augmentation import keep_masks, pairs_to_augment
+from .augmentation import pairs_to_augment
 from .configuration_docre import DocREConfig
-from .encoders import build_encoder, copy_fusion, copy_weights, load_encoder
-from .encoding import all_pairs, check_entities, count_entities, encode, pool_entities
+from .encoders import copy_fusion, copy_weights, load_encoder
+from .encoding import all_pairs, check_entities
 from .evidence import sentence_attention
 from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
@@ -25,168 +22,9 @@ from .head_unet import UNetHead
 from .markers import load_tokenizer
 from .method_loss import RowGatherer, check_loss_arguments, method_losses
 from .model_outputs import DocREModelOutput, DocRERelationOutput
-from .remote_code import Shareable, check_name
+from .modeling_base import DocREModel, DocREPreTrainedModel, augmented_embeddings
 
 HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
-
-
-class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
-    """What all models here share: the config class, initialisation, and loading that refuses what is not ours."""
-
-    config: DocREConfig
-    config_class = DocREConfig
-    base_model_prefix = "docre"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    # Flex attention masks by blocks, of which no attention rows can be computed.
-    _supports_flex_attn = False
-    _supports_attention_backend = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            # torch's own initialisation, as the published code trains from. Encoders have their own.
-            bound = 1 / math.sqrt(module.weight[0].numel())
-            init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
-                init.uniform_(module.bias, -bound, bound)
-        elif module is getattr(self, "type_pair_bias", None):
-            init.zeros_(module.weight)
-        else:
-            super()._init_weights(module)
-
-    @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
-    ) -> DocREPreTrainedModel:
-        """Load a checkpoint of this library; takes every argument of `PreTrainedModel.from_pretrained`.
-
-        Raises:
-            ValueError: when the folder holds another kind of model, or weights of this model are missing from it.
-                To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
-        """
-        name = str(pretrained_model_name_or_path)
-        check_name(name)
-        config = kwargs.get("config")
-        if not isinstance(config, PreTrainedConfig):
-            known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            found, _ = PreTrainedConfig.get_config_dict(name, **{key: kwargs[key] for key in known if key in kwargs})
-            model_type = found.get("model_type")
-        else:
-            model_type = config.model_type
-        if model_type != DocREConfig.model_type:
-            raise ValueError(
-                f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library. To "
-                "start a new model around it:\n"
-                f'    DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
-            )
-        wants_info = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
-        model: Any
-        model, info = loaded
-        if info["missing_keys"] and not kwargs.get("ignore_mismatched_sizes"):
-            raise ValueError(
-                f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}. A model with "
-                "random parts would answer at random."
-            )
-        return loaded if wants_info else model
-
-
-class DocREModel(DocREPreTrainedModel):
-    """Encoder and entity states, without a pair head.
-
-    Args:
-        config ([`DocREConfig`]): The configuration.
-    """
-
-    _keys_to_ignore_on_load_unexpected = [r"^(head|type_pair_bias|projection|momentum|queues)\."]  # noqa: RUF012
-
-    def __init__(self, config: DocREConfig) -> None:
-        super().__init__(config)
-        self.encoder = build_encoder(config.encoder)
-        self.type_embeddings: nn.Embedding | None = None
-        if config.use_entity_types:
-            hidden = config.get_text_config().hidden_size
-            self.type_embeddings = nn.Embedding(len(config.entity_types) + 1, hidden)
-        self.attention_rows = AttentionRows(self.encoder)
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the encoder's word embeddings."""
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the encoder's word embeddings."""
-        self.encoder.set_input_embeddings(value)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        mentions: Tensor | None = None,
-        num_entities: Tensor | None = None,
-        entity_types: Tensor | None = None,
-    ) -> DocREModelOutput:
-        """Encode documents and pool their entities.
-
-        Args:
-            input_ids (`torch.Tensor` of shape `(batch, tokens)`): Token ids, of any length.
-            attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): 1 for tokens, 0 for padding.
-            mentions (`torch.Tensor` of shape `(num_mentions, 3)`, *optional*):
-                Document in batch, entity in document, token of the opening marker (special tokens counted).
-            num_entities (`torch.Tensor` of shape `(batch,)`, *optional*):
-                Entities per document; 1 + the highest entity in `mentions` when left out.
-            entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*): Type ids, 0 unknown.
-
-        Returns:
-            [`DocREModelOutput`].
-        """
-        config = self.config
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if mentions is None:
-            mentions = input_ids.new_zeros(0, 3)
-        mentions = mentions.long()
-        if num_entities is None:
-            num_entities = count_entities(mentions, len(input_ids))
-        check_entities("mentions", mentions[:, :2], num_entities)
-        encoded = encode(
-            self.encoder,
-            self.attention_rows,
-            input_ids,
-            attention_mask,
-            mentions,
-            window_size=config.window_size or 0,
-            window_overlap=config.window_overlap,
-            window_mode=config.window_mode,
-            start_tokens=config.start_tokens,
-            end_tokens=config.end_tokens,
-        )
-        most = int(num_entities.max()) if len(num_entities) else 0
-        embeddings, attention = pool_entities(encoded, mentions, most)
-        read = attention.detach().flatten(2).any(-1)
-        if self.type_embeddings is not None:
-            types = self.type_embeddings(self.entity_type_table(entity_types, num_entities)).to(embeddings.dtype)
-            embeddings = embeddings + types * read[..., None]
-        return DocREModelOutput(
-            last_hidden_state=encoded.hidden_states,
-            entity_embeddings=embeddings,
-            entity_attention=attention,
-            num_entities=num_entities,
-            entities_read=read,
-        )
-
-    def entity_type_table(self, entity_types: Tensor | None, num_entities: Tensor) -> Tensor:
-        """Return type ids `(batch, entities)`, all unknown when none were given."""
-        most = int(num_entities.max()) if len(num_entities) else 0
-        if entity_types is None:
-            return torch.zeros(len(num_entities), most, dtype=torch.long, device=num_entities.device)
-        if entity_types.shape != (len(num_entities), most):
-            raise ValueError(
-                f"entity_types has shape {tuple(entity_types.shape)}; the batch needs ({len(num_entities)}, {most})."
-            )
-        return entity_types
 
 
 class DocREForRelationExtraction(DocREPreTrainedModel):
@@ -429,12 +267,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         rows = pairs_to_augment(labels, self.config.era_classes) if self.training and copies else pairs[:0, 0]
         if not len(rows):
             return None
-        attention = states.entity_attention
-        probability = self.config.era_mask_probability
-        keep = keep_masks(len(rows), copies, attention.shape[-1], probability=probability, device=attention.device)
-        embeddings = self.head.masked_embeddings(
-            states.last_hidden_state, states.entity_embeddings, attention, pairs[rows], keep
-        )
+        embeddings = augmented_embeddings(self.config, self.head, states, pairs[rows])
         rows = rows.repeat_interleave(copies)
         return self._classify(embeddings, pairs[rows], entity_types, states.num_entities), labels[rows]
 
@@ -453,10 +286,4 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         return embeddings.outer(self.config.block_size) if isinstance(embeddings, PairFactors) else embeddings
 
 
-__all__ = [
-    "DocREForRelationExtraction",
-    "DocREModel",
-    "DocREModelOutput",
-    "DocREPreTrainedModel",
-    "DocRERelationOutput",
-]
+__all__ = ["DocREForRelationExtraction", "DocRERelationOutput"]

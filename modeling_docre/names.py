@@ -30,8 +30,9 @@ def suggest_name(name: str, names: Sequence[str]) -> str:
 
 def nearest_name(name: str, names: Sequence[str]) -> str:
     """Return the end of a message about an unknown name: the nearest known one, or nothing where all are far."""
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    folded = {known.casefold(): known for known in reversed(names)}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    return f" Did you mean {folded[found[0]]!r}?" if found else ""
 
 
 def closest_relations(name: str, words: Mapping[str, str], most: int = 4) -> list[str]:

@@ -23,6 +23,7 @@ PIPELINE_FILE = "pipeline_docre.py"
 CODE_FILES = (
     "attention.py",
     "augmentation.py",
+    "configuration_checks.py",
     "configuration_docre.py",
     "contrastive.py",
     "decisions.py",
@@ -47,6 +48,7 @@ CODE_FILES = (
     "method_loss.py",
     "methods.py",
     "model_outputs.py",
+    "modeling_base.py",
     "modeling_docre.py",
     "names.py",
     PIPELINE_FILE,

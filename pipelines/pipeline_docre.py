@@ -16,7 +16,8 @@ from modeling_docre.configuration_docre import DocREConfig
 from modeling_docre.documents import Document, DocumentError
 from modeling_docre.entity_filters import did_you_mean, missing_names
 from modeling_docre.memory import give_memory_back
-from modeling_docre.modeling_docre import DocREForRelationExtraction, DocREModel, DocRERelationOutput
+from modeling_docre.modeling_base import DocREModel
+from modeling_docre.modeling_docre import DocREForRelationExtraction, DocRERelationOutput
 from modeling_docre.processing_docre import DocREProcessor
 from modeling_docre.remote_code import Shareable
 

@@ -155,19 +155,27 @@ def test_a_temperature_of_ones_own_leaves_the_form_of_the_row():
         ({"head": "axail"}, "head='axail' is not one of 'bilinear', 'axial', 'unet'"),
         ({"loss": "focal"}, "loss='focal' is not one of 'atl', 'afl'"),
         ({"loss": "ptm"}, r"'pmt', .*\. Did you mean 'pmt'\?$"),
+        ({"loss": "PMT"}, r"Did you mean 'pmt'\?$"),
+        ({"loss": ["pmt"]}, r"loss=\['pmt'\] is not a name"),
+        ({"emb_size": "768"}, "emb_size='768' is not a whole number"),
+        ({"axial_layers": 1.5}, "axial_layers=1.5 is not a whole number"),
+        ({"era_copies": True}, "era_copies=True is not a whole number"),
+        ({"mask_padding": "yes"}, "mask_padding='yes' is not True or False"),
+        ({"era_relations": "P17"}, "era_relations='P17' is not a list or None"),
+        ({"loss_arguments": None}, "loss_arguments=None is not a dict"),
         ({"loss": "mse"}, r"'bce'\.$"),
         ({"axial_form": "ours"}, "axial_form='ours' is not one of 'code', 'paper'"),
         ({"head": "axial", "axial_heads": 7}, r"axial_heads=7 does not divide .* such as axial_heads=6\."),
         ({"axial_layers": -1}, r"axial_layers=-1 is no number of layers; pass 0 or more\."),
-        ({"axial_layers": None}, "axial_layers=None is no number of layers"),
-        ({"axial_heads": None}, r"axial_heads=None is not positive; pass 1 or more\."),
+        ({"axial_layers": None}, "axial_layers=None is not a whole number"),
+        ({"axial_heads": None}, "axial_heads=None is not a whole number"),
         ({"unet_width": 5}, r"unet_width=5 is odd.* pass unet_width=6\."),
         ({"pad_to": 0}, r"pad_to=0 is not positive; pass 1 or more, or None"),
         ({"emb_size": 100}, r"emb_size=100 is not a multiple .* such as block_size=50\."),
         ({"block_size": 0}, r"block_size=0 is not positive; pass 1 or more\."),
         ({"contrastive_weight": -1.0}, "contrastive_weight=-1.0 is no weight; pass a positive number, or 0"),
         ({"contrastive_weight": float("nan")}, "contrastive_weight=nan is no weight"),
-        ({"contrastive_weight": None}, "contrastive_weight=None is no weight"),
+        ({"contrastive_weight": None}, "contrastive_weight=None is not a number"),
     ],
 )
 def test_settings_out_of_range(settings, message):
@@ -177,7 +185,7 @@ def test_settings_out_of_range(settings, message):
 
 @pytest.mark.parametrize("arguments", [["temperature"], 0.2])
 def test_arguments_of_the_contrastive_loss_that_are_no_dict(tiny_bert_dir, arguments):
-    with pytest.raises(ValueError, match=r"contrastive_arguments=.* is not a dict of arguments"):
+    with pytest.raises(ValueError, match=r"contrastive_arguments=.* is not a dict"):
         make(tiny_bert_dir, method="pemscl", contrastive_arguments=arguments, **SIZES)
 
 

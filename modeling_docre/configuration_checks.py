@@ -1,0 +1,185 @@
+"""What the settings of a [`DocREConfig`] may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .decisions import DECISIONS
+from .methods import DISTILLATION_LOSSES, HEADS, LOSSES, METHODS
+from .names import nearest_name
+
+if TYPE_CHECKING:
+    from .configuration_docre import DocREConfig
+
+THRESHOLD_CLASS = "NA"
+
+_MARKER_STYLES = ("asterisk", "typed", "tags", "unused")
+_AXIAL_ORDERS = ("parallel", "sequential")
+_AXIAL_FORMS = ("code", "paper")
+_WINDOW_MODES = ("cover", "reference")
+_CONTEXT_REDUCTIONS = ("mean", "sum", "first")
+
+_POSITIVE = (
+    "emb_size",
+    "block_size",
+    "axial_heads",
+    "unet_channels",
+    "unet_width",
+    "unet_outputs",
+    "moco_queue_size",
+    "moco_size",
+)
+
+# By the annotation of a setting.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "a name"),
+    "list": ((list, tuple), "a list"),
+    "dict": ((Mapping,), "a dict"),
+}
+
+
+def _check_kinds(config: DocREConfig, annotations: Mapping[str, str]) -> None:
+    for name, annotation in annotations.items():
+        kind = annotation.removesuffix(" | None").partition("[")[0]
+        value = getattr(config, name)
+        if kind not in _KINDS or "PreTrainedConfig" in annotation or (value is None and annotation.endswith("None")):
+            continue
+        fitting, words = _KINDS[kind]
+        # Python takes True for 1.
+        if not isinstance(value, fitting) or (isinstance(value, bool) and kind != "bool"):
+            or_none = " or None" if annotation.endswith("None") else ""
+            raise ValueError(f"{name}={value!r} is not {words}{or_none}.")
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is no larger than `most`, or 1."""
+    return next((one for one in range(min(number, most), 1, -1) if number % one == 0), 1)
+
+
+def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
+    """Check every setting.
+
+    Args:
+        config ([`DocREConfig`]): The settings.
+        annotations (`Mapping[str, str]`): What each is annotated with in the class.
+
+    Raises:
+        ValueError: when one is of another kind, out of its range, or does not go with the others; the message names
+            it and what it may be.
+    """
+    _check_kinds(config, annotations)
+    for name, allowed in (
+        ("method", tuple(m.name for m in METHODS)),
+        ("head", HEADS),
+        ("loss", tuple(LOSSES)),
+        ("distillation_loss", DISTILLATION_LOSSES),
+        ("decision", DECISIONS),
+        ("marker_style", _MARKER_STYLES),
+        ("window_mode", _WINDOW_MODES),
+        ("context_head_reduce", _CONTEXT_REDUCTIONS),
+        ("axial_order", _AXIAL_ORDERS),
+        ("axial_form", _AXIAL_FORMS),
+        ("moco_positives", ("mean", "sum")),
+    ):
+        value = getattr(config, name)
+        if value not in allowed:
+            raise ValueError(
+                f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.{nearest_name(str(value), allowed)}"
+            )
+    if len(set(config.relations)) < len(config.relations):
+        raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
+    if THRESHOLD_CLASS in config.relations:
+        raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
+    _check_head(config)
+    _check_augmentation(config)
+    _check_numbers(config)
+    for pair in config.pair_types or ():
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"pair_types has {pair!r}; each entry is a [head type, tail type].")
+
+
+def _check_head(config: DocREConfig) -> None:
+    for name in (*_POSITIVE, "pad_to"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            or_none = ", or None for the batch's largest document" if name == "pad_to" else ""
+            raise ValueError(f"{name}={value} is not positive; pass 1 or more{or_none}.")
+    if config.emb_size % config.block_size:
+        raise ValueError(
+            f"emb_size={config.emb_size} is not a multiple of block_size={config.block_size}; pass one that is, or a "
+            f"divisor, such as block_size={_divisor(config.emb_size, config.block_size)}."
+        )
+    if config.axial_layers < 0:
+        raise ValueError(f"axial_layers={config.axial_layers} is no number of layers; pass 0 or more.")
+    hidden = config.get_text_config().hidden_size
+    if config.head == "axial" and hidden % config.axial_heads:
+        raise ValueError(
+            f"axial_heads={config.axial_heads} does not divide the encoder's hidden size of {hidden}; pass one that "
+            f"does, such as axial_heads={_divisor(hidden, config.axial_heads)}."
+        )
+    if config.unet_width % 2:
+        raise ValueError(
+            f"unet_width={config.unet_width} is odd, and the U-Net's last level has half of it; pass "
+            f"unet_width={config.unet_width + 1}."
+        )
+    for name in ("contrastive_weight", "distillation_weight"):
+        value = getattr(config, name)
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")
+
+
+def _check_augmentation(config: DocREConfig) -> None:
+    if config.era_copies < 0:
+        raise ValueError(f"era_copies={config.era_copies} is negative; pass 0 for no augmentation.")
+    if config.era_copies and config.head != "bilinear":
+        raise ValueError(
+            f"era_copies={config.era_copies} needs a head that scores pairs one by one, and head={config.head!r} "
+            'scores them in view of each other: pass head="bilinear", or era_copies=0.'
+        )
+    if not 0.0 <= config.era_mask_probability <= 1.0:
+        raise ValueError(f"era_mask_probability={config.era_mask_probability} is not a probability.")
+    for name in config.era_relations or ():
+        if name not in config.relations:
+            raise ValueError(
+                f"era_relations has {name!r}, which `relations` lacks{config.suggest_relation(str(name))}"
+            )
+
+
+def _check_numbers(config: DocREConfig) -> None:
+    if config.threshold is not None and not 0.0 < config.threshold < 1.0:
+        raise ValueError(f"threshold={config.threshold} is not a probability between 0 and 1.")
+    if config.evidence_threshold is not None and not 0.0 <= config.evidence_threshold <= 1.0:
+        raise ValueError(
+            f"evidence_threshold={config.evidence_threshold} is not a share of attention; pass 0 to 1, or None for "
+            "no evidence."
+        )
+    if not 0.0 <= config.entity_type_dropout <= 1.0:
+        raise ValueError(f"entity_type_dropout={config.entity_type_dropout} is not a probability.")
+    if not config.moco_temperature > 0:
+        raise ValueError(f"moco_temperature={config.moco_temperature} is not positive; cosines are divided by it.")
+    if not 0.0 <= config.moco_momentum <= 1.0:
+        raise ValueError(f"moco_momentum={config.moco_momentum} is not between 0, a plain copy, and 1, which stays.")
+    if config.max_relations_per_pair not in (None, -1) and (config.max_relations_per_pair or 0) < 1:
+        raise ValueError(
+            f"max_relations_per_pair={config.max_relations_per_pair} allows no relation; pass 1 or more, or None."
+        )
+    if config.max_length is not None and config.max_length < 3:
+        raise ValueError(f"max_length={config.max_length} leaves no room between a start and an end token.")
+    if not config.context_eps > 0:
+        raise ValueError(f"context_eps={config.context_eps} is not positive; pairs without attention divide by it.")
+    room = (config.window_size or 0) - config.start_tokens - config.end_tokens
+    if room <= 0:
+        raise ValueError(
+            f"window_size={config.window_size} leaves no room between {config.start_tokens} start and "
+            f"{config.end_tokens} end tokens."
+        )
+    if config.window_overlap < 0:
+        raise ValueError(f"window_overlap={config.window_overlap} is negative.")
+
+
+__all__ = ["THRESHOLD_CLASS", "check_settings"]
