@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
@@ -21,14 +19,12 @@ from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .remote_code import check_name
+from .tensor_files import OriginalCheckpointError, TensorFile, read_tensors
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
 _PUBLISHED_TABLE = 42
 _PUBLISHED_LENGTH = 1024
 _PUBLISHED_WINDOW = 512
-# Under which keys training scripts save a state dict, and what torch.compile and DataParallel put before all names.
-_NESTS = ("checkpoint", "model_state_dict", "state_dict", "model")
-_PREFIXES = ("_orig_mod.", "module.")
 # DocuNet's markers by type: the i-th takes BERT's [unused(2i + 1)] and [unused(2i + 51)].
 _DOCUNET_TYPES = ["ORG", "LOC", "TIME", "PER", "MISC", "NUM"]
 
@@ -117,10 +113,6 @@ def _pattern(module: str) -> re.Pattern[str]:
     return re.compile(re.escape(module).replace(r"\{\}", r"(\d+)") + r"\.([\w.]+)")
 
 
-class OriginalCheckpointError(ValueError):
-    """A file that is not the checkpoint that it should be; the message says what to write instead."""
-
-
 @dataclass
 class ImportReport:
     """What became of a file's tensors.
@@ -139,35 +131,6 @@ class ImportReport:
     wrappers: list[str] = field(default_factory=list)
     tokenizer: bool = False
     no_tokenizer: str = ""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file of tensors, by the names that published code gives them."""
-
-    path: Path
-    tensors: Mapping[str, Tensor]
-    wrappers: list[str] = field(default_factory=list)
-    prefix: str = ""
-    beside: Mapping[str, str] = field(default_factory=dict)
-
-    def name(self, published: str) -> str:
-        """Return what a tensor is called in the file, or would be."""
-        return self.prefix + published
-
-    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
-        """Return the shape of a tensor that must be there."""
-        if name not in self.tensors:
-            raise OriginalCheckpointError(
-                f"{self.path} lacks {self.name(name)}, which every checkpoint of this method has. Pass the whole file."
-            )
-        shape = tuple(self.tensors[name].shape)
-        if len(shape) != dimensions or 0 in shape:
-            raise OriginalCheckpointError(
-                f"{self.path}: {self.name(name)} has shape {shape}, where {dimensions} numbers above 0 should "
-                "be. Is it of this method?"
-            )
-        return shape
 
 
 def import_checkpoint(
@@ -220,7 +183,7 @@ def import_checkpoint(
             f"relations={relations!r} is one string; pass a list of ids in class order, relations=[{relations!r}], or "
             "what modeling_docre.data_files.read_relations(FILE) returns."
         )
-    read = _read(Path(file))
+    read = read_tensors(Path(file))
     layout = _check_layout(read, method, row.head)
     fields = _read_widths(row.head, read)
     classes = fields.pop("classes")
@@ -262,71 +225,7 @@ def _save_processor(encoder: str, config: DocREConfig, output: str | os.PathLike
     return True, ""
 
 
-def _read(path: Path) -> _File:
-    if not path.is_file():
-        raise OriginalCheckpointError(f"{path}: there is no such file (working directory: {os.getcwd()}).")
-    found: Any
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpicklers raise whatever a broken file makes of them
-        refused = re.search(r"Unsupported \w+: (?:GLOBAL )?(\w[\w.]*)", str(error))
-        if refused:
-            raise OriginalCheckpointError(
-                f"{path}: it holds more than tensors ({refused[1]}), which is not read, since loading it could run "
-                "code. Where you trust it, load it once with torch.load(..., weights_only=False) and save "
-                "{name: tensor} with safetensors."
-            ) from None
-        raise OriginalCheckpointError(
-            f"{path}: no file of weights, or not the whole of one ({type(error).__name__}). It should be what "
-            "torch.save wrote, or .safetensors; compare its size with that of the original."
-        ) from None
-    wrappers: list[str] = []
-    beside: dict[str, str] = {}
-    for _ in (*_NESTS, None):
-        content = found if isinstance(found, Mapping) else {}
-        nest = next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)
-        for other, value in content.items():
-            # What lies directly among the weights is looked at one by one.
-            own = other == nest or (nest is None and isinstance(value, Tensor))
-            if not own and (number := _count_tensors(value)):
-                beside[".".join([*wrappers, str(other)])] = f"tensors beside the weights: {number}"
-        if nest is None:
-            break
-        found = content[nest]
-        wrappers.append(nest)
-    if not isinstance(found, Mapping):
-        raise OriginalCheckpointError(f"{path}: a {type(found).__name__}, where a state dict should be.")
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise OriginalCheckpointError(
-            f"{path}: a dict without tensors ({', '.join(map(str, list(found)[:5]))}). A state dict may lie under "
-            f"{', '.join(map(repr, _NESTS))}; take another one out and save it by itself."
-        )
-    prefix = ""
-    # A copy that averages weights counts its steps beside them.
-    weights = [name for name, tensor in tensors.items() if tensor.ndim]
-    while before := next(
-        (word for word in _PREFIXES if weights and all(name.startswith(prefix + word) for name in weights)), None
-    ):
-        prefix += before
-        wrappers.append(before)
-    beside |= {name: "no weight" for name in tensors if not name.startswith(prefix)}
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return _File(path, own, wrappers, prefix, beside)
-
-
-def _count_tensors(value: Any) -> int:
-    if isinstance(value, Mapping):
-        return sum(map(_count_tensors, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(_count_tensors, value))
-    return int(isinstance(value, Tensor))
-
-
-def _check_layout(file: _File, method: str, head: str) -> _Layout:
+def _check_layout(file: TensorFile, method: str, head: str) -> _Layout:
     tensors = file.tensors
     found = next(
         (key for key, layout in _LAYOUTS.items() if any(name.startswith(layout.sign) for name in tensors)), None
@@ -356,7 +255,7 @@ def _check_layout(file: _File, method: str, head: str) -> _Layout:
     return _LAYOUTS[found]
 
 
-def _read_widths(head: str, file: _File) -> dict[str, Any]:
+def _read_widths(head: str, file: TensorFile) -> dict[str, Any]:
     emb_size = file.shape("head_extractor.weight", 2)[0]
     joined = "projection.weight" if head == "axial" else "bilinear.weight"
     rows, columns = file.shape(joined, 2)
@@ -422,7 +321,7 @@ def _relations(
     return relations
 
 
-def _load(file: _File, model: DocREForRelationExtraction, layout: _Layout) -> ImportReport:
+def _load(file: TensorFile, model: DocREForRelationExtraction, layout: _Layout) -> ImportReport:
     report = ImportReport(unused=dict(file.beside), wrappers=file.wrappers)
     expected = model.state_dict()
     ours = {layout.published(name): name for name in expected}
