@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers.utils import logging
 
+from .corpus_parts import is_partial_folder
 from .data_files import check_document_file, document_readers, file_kind, is_document_file, readable
 from .documents import Document, DocumentError
-from .extraction_parts import is_partial_folder
 from .output_files import DataFileError
 from .parquet_files import open_table
 

@@ -13,8 +13,8 @@ from typing import Any
 from transformers.utils import logging
 
 from .corpus import Corpus
+from .corpus_parts import CorpusParts
 from .documents import Document
-from .extraction_parts import ExtractionParts
 from .extraction_report import ExtractionReport
 from .output_files import DataFileError
 from .processes import Processes
@@ -32,7 +32,7 @@ class CorpusRun:
     """A run of a model over a corpus. What it writes is what an undisturbed run would, wherever it was killed.
 
     Args:
-        parts ([`ExtractionParts`]): Where the answers are until all are there.
+        parts ([`CorpusParts`]): Where the answers are until all are there.
         corpus ([`Corpus`]): The documents; the same for all processes.
         processes ([`Processes`]): Those that share the work.
         size (`int`): Documents of a chunk.
@@ -44,7 +44,7 @@ class CorpusRun:
         end (`Callable`, *optional*): What then becomes of the parts; they are removed when left out.
     """
 
-    parts: ExtractionParts
+    parts: CorpusParts
     corpus: Corpus
     processes: Processes
     size: int

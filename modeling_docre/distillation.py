@@ -14,11 +14,11 @@ from torch import Tensor
 from . import __version__
 from .configuration_docre import DocREConfig
 from .corpus import Corpus
+from .corpus_parts import CorpusParts, partial_folder
 from .corpus_runs import CorpusRun, Reader
 from .document_batches import DocumentBatchSampler
 from .documents import Document
 from .extraction import load_pipeline
-from .extraction_parts import ExtractionParts, partial_folder
 from .extraction_report import ExtractionReport
 from .model_digest import digest_pipeline
 from .modeling_docre import DocREForRelationExtraction
@@ -224,7 +224,7 @@ def distill_files(
         corpus = Corpus(sources, strict=strict, without=[target, partial_folder(target)])
         if corpus.reads_once:
             raise DataFileError("The standard input, or a pipe, can be read only once: name files.")
-        parts = ExtractionParts(target, processes.rank, limit=shard_bytes, others=(INDEX, MANIFEST))
+        parts = CorpusParts(target, processes.rank, limit=shard_bytes, others=(INDEX, MANIFEST))
         config = teacher.members[0].model.config
         about = {
             "version": __version__,

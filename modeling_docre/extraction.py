@@ -18,10 +18,10 @@ from . import __version__
 from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
 from .corpus import Corpus
+from .corpus_parts import CorpusParts, partial_folder
 from .corpus_runs import CorpusRun, Reader, cut, say_changed, show_progress
 from .documents import Document, DocumentError
 from .extraction_formats import FORMATS, choose_format, write_answers
-from .extraction_parts import ExtractionParts, partial_folder
 from .extraction_report import ExtractionReport
 from .memory import steady_memory
 from .model_digest import digest_pipeline
@@ -243,7 +243,7 @@ def _extract_in_parts(
 def _prepare(
     pipe: Any, corpus: Corpus, target: Path, format: str, processes: Processes, options: dict[str, Any]
 ) -> CorpusRun:
-    parts = ExtractionParts(target, processes.rank)
+    parts = CorpusParts(target, processes.rank)
 
     def write(chunks: int, report: ExtractionReport) -> None:
         with open_output(target) as stream:

@@ -24,9 +24,9 @@ import pytest
 
 from modeling_docre import Document, DocumentError, extraction
 from modeling_docre.corpus import Corpus
+from modeling_docre.corpus_parts import CorpusParts, partial_folder
 from modeling_docre.data_files import iter_documents
 from modeling_docre.extraction import extract_files, extract_rows, load_pipeline
-from modeling_docre.extraction_parts import ExtractionParts, partial_folder
 from modeling_docre.model_digest import digest_pipeline
 from modeling_docre.output_files import DataFileError
 from modeling_docre.processes import Processes
@@ -146,7 +146,7 @@ def test_what_a_kill_left_half_written_is_cut_off(pipe, corpus, undisturbed, tmp
 def test_a_kill_while_the_output_is_put_together_loses_nothing(pipe, corpus, undisturbed, tmp_path, monkeypatch):
     output = tmp_path / "out.jsonl"
     with monkeypatch.context() as patch:
-        patch.setattr(extraction.ExtractionParts, "remove", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(extraction.CorpusParts, "remove", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             extract_files(pipe, corpus, output, **OPTIONS)
     report = extract_files(pipe, corpus, output, resume=True, **OPTIONS)
@@ -280,7 +280,7 @@ def test_a_second_run_leaves_the_first_alone(pipe, corpus, undisturbed, tmp_path
 
 def test_a_run_is_alone_before_its_first_process_has_opened_its_part(tmp_path):
     pytest.importorskip("fcntl")
-    first, second = (ExtractionParts(tmp_path / "out.jsonl") for _ in range(2))
+    first, second = (CorpusParts(tmp_path / "out.jsonl") for _ in range(2))
     first.begin({}, resume=False)
     with pytest.raises(DataFileError, match="is being written by another process"):
         second.begin({}, resume=False)
@@ -328,7 +328,7 @@ def test_each_process_reads_the_input_that_the_run_began_with(pipe, tmp_path):
     folder, output = tmp_path / "docs", tmp_path / "out.jsonl"
     folder.mkdir()
     (folder / "b.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(40)))
-    first = ExtractionParts(output)
+    first = CorpusParts(output)
     first.begin(extraction._describe(pipe, Corpus([folder]), OPTIONS), resume=False)
     (folder / "a.jsonl").write_text("".join(json.dumps(story(number)) + "\n" for number in range(40)))
     with pytest.raises(DataFileError, match="The input changed while it was read"):
@@ -506,7 +506,7 @@ def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
     ],
 )  # fmt: skip
 def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
-    parts = ExtractionParts(tmp_path / "out.jsonl")
+    parts = CorpusParts(tmp_path / "out.jsonl")
     parts.begin({}, resume=False)
     with parts:
         parts.add(0, b"{}\n{}\n", {"documents": 2})
@@ -517,7 +517,7 @@ def test_a_journal_that_no_run_has_written_is_refused(tmp_path, change):
     with pytest.raises(
         DataFileError, match=r"part-00000\.journal, line 2: .*\. Remove .*out\.jsonl\.partial to begin"
     ):
-        ExtractionParts(tmp_path / "out.jsonl").begin({}, resume=True)
+        CorpusParts(tmp_path / "out.jsonl").begin({}, resume=True)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]"])
@@ -576,7 +576,7 @@ def test_a_disk_that_is_full_at_the_end_is_said_with_the_output(pipe, corpus, un
 
 
 def test_what_is_known_of_millions_of_chunks_takes_little_memory(tmp_path):
-    parts = ExtractionParts(tmp_path / "out.jsonl")
+    parts = CorpusParts(tmp_path / "out.jsonl")
     parts.begin({}, resume=False)
     with parts:
         parts.add(0, b"{}\n", {"documents": 64, "relations": 7})
@@ -889,7 +889,7 @@ def test_an_output_under_another_name_is_no_input(pipe, folder, tmp_path):
 
 
 def test_runs_for_other_outputs_are_no_input(pipe, folder, tmp_path):
-    parts = ExtractionParts(folder / "other.jsonl")
+    parts = CorpusParts(folder / "other.jsonl")
     parts.begin({}, resume=False)
     # A folder that is only called like that of a run.
     (folder / "kept.partial").mkdir()

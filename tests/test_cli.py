@@ -76,7 +76,7 @@ def test_help_lists_the_commands(docre):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_has_an_example_that_parses(docre, command):
-    from modeling_docre.cli import _parser
+    from modeling_docre.cli_options import make_parser
 
     shown = docre(command, "--help")
     assert shown.code == 0
@@ -87,7 +87,7 @@ def test_help_of_every_command_has_an_example_that_parses(docre, command):
         for word in example.split():
             # Of a checkout; other names stand for files of one's own.
             assert (ROOT / word).exists() or not word.endswith((".txt", ".yaml")), word
-        _parser().parse_known_args(example.split()[1:])
+        make_parser().parse_known_args(example.split()[1:])
     # Every option says what it does.
     options = re.findall(r"^  (?:-\w, )?(--[\w-]+)(?: .*)?$", shown.out, re.MULTILINE)
     assert "--help" in options

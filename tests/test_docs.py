@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from modeling_docre import DEFAULT_MODEL, DocREConfig
-from modeling_docre.cli import _parser
+from modeling_docre.cli_options import make_parser
 from modeling_docre.recipes import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,7 +141,7 @@ def test_commands_exist_with_their_options(page, monkeypatch):
                 pytest.fail(f"{page.name}: {shlex.join(words)}")
             continue
         try:
-            options, rest = _parser().parse_known_args(words[1:])
+            options, rest = make_parser().parse_known_args(words[1:])
         except SystemExit:
             pytest.fail(f"{page.name}: {shlex.join(words)}")
         assert not rest or words[1] == "train", f"{page.name}: {shlex.join(words)} has no option {rest}"
@@ -212,7 +212,7 @@ def test_the_table_of_the_configuration_is_that_of_its_docstring():
 def test_the_command_line_page_has_every_option():
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## docre ([\w-]+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
-    commands = next(iter(_parser()._subparsers._group_actions)).choices
+    commands = next(iter(make_parser()._subparsers._group_actions)).choices
     assert list(sections) == list(commands)
     for name, command in commands.items():
         table = "\n".join(re.findall(r"^\| (`.*?) \|", sections[name], re.MULTILINE))

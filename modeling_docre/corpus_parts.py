@@ -30,7 +30,7 @@ _AWAY = "Move it away, or choose another name for the output."
 _FIELDS = 5
 
 
-class ExtractionParts:
+class CorpusParts:
     """The folder `OUT.partial`, which holds the answers to the documents that are done until all are.
 
     Answers are any bytes that a model's answers to documents are written as. Documents are done in chunks of a fixed
@@ -236,7 +236,7 @@ class ExtractionParts:
         """Let all answers count for nothing."""
         (self.folder / _RUN).unlink(missing_ok=True)
 
-    def __enter__(self) -> ExtractionParts:
+    def __enter__(self) -> CorpusParts:
         """Open the part of this process, without what is behind the last chunk that is done."""
         own = [part for part in self._find_parts() if re.fullmatch(rf"{self._own}(-\d+)?", part.name)]
         self._open(own[-1] if own else self._part)
@@ -455,4 +455,4 @@ def _compare(known: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} was {json.dumps(before)} and is {json.dumps(now)} now"
 
 
-__all__ = ["ExtractionParts", "is_partial_folder", "partial_folder"]
+__all__ = ["CorpusParts", "is_partial_folder", "partial_folder"]

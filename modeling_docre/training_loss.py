@@ -1,0 +1,157 @@
+"""The part of [`DocRETrainer`] that makes a step's loss of batches of documents."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from .distillation import Teacher
+from .frozen_layers import FrozenLayers
+from .method_loss import count_anchors, count_augmented, rows_in_mean
+from .processes import gather_rows
+from .training_data import DocumentDataset
+from .training_record import RecordingTrainer
+
+
+class LossTrainer(RecordingTrainer):
+    """A `Trainer` whose losses are means over the pairs of a step, of all its micro-batches and processes."""
+
+    _frozen: FrozenLayers | None
+    _teacher: Teacher | None
+    _loss_parts: dict[str, torch.Tensor]
+    _steps_logged: int
+
+    def _begin_loss_parts(self) -> None:
+        self._loss_parts, self._steps_logged = {}, self.state.global_step
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        if not batch_samples:
+            return None
+        if self.args.normalise == "micro-batch":
+            self._weigh(batch_samples, device)
+            return None
+        batches = [batch for batch in batch_samples if batch["document_index"][0] >= 0]
+        counted = self._count_items(batches)
+        counts = torch.tensor([list(counted.values())], device=device)
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(counts)
+        # A step of documents without any pair has nothing to divide.
+        numbers = dict(zip(counted, counts.sum(0).clamp(min=1), strict=True))
+        num_items = numbers.pop("num_items_in_batch")
+        for batch in batch_samples:
+            batch.update(numbers)
+        return num_items
+
+    def _count_items(self, batches: list[Any]) -> dict[str, int]:
+        """What the parts of the loss are means over, by the name under which the model takes it."""
+        config = self.model.config
+        rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
+        rows += sum(count_augmented(config, batch["labels"]) for batch in batches)
+        if not config.contrastive_weight:
+            return {"num_items_in_batch": rows}
+        anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
+        return {"num_items_in_batch": rows, "num_anchors_in_batch": anchors}
+
+    def _joins_rows(self, num_items_in_batch: torch.Tensor | int | None) -> bool:
+        """Whether the model compares the pairs of all processes."""
+        return self.args.world_size > 1 and num_items_in_batch is not None
+
+    def _weigh(self, batches: list[Any], device: torch.device) -> None:
+        """Makes the mean over processes one over those whose batch isn't a filler."""
+        if self.args.world_size > 1:
+            real = torch.tensor([[float(batch["document_index"][0] >= 0) for batch in batches]], device=device)
+            for batch, count in zip(batches, self.accelerator.gather(real).sum(0).tolist(), strict=True):
+                batch["weight"] = self.args.world_size / max(count, 1.0)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """
+        The model's loss, over `num_items_in_batch` pairs of all micro-batches and processes.
+
+        Args:
+            model (`nn.Module`): The model, perhaps wrapped.
+            inputs (`dict`): A batch of [`DocumentCollator`].
+            return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the outputs as well.
+            num_items_in_batch (`torch.Tensor`, *optional*): By how many pairs to divide; `None` = those of the batch.
+
+        Returns:
+            `torch.Tensor` or `tuple`: The loss, with the outputs if asked for.
+        """
+        inputs = dict(inputs)
+        index, left_out = inputs.pop("document_index", None), inputs.pop("left_out", None)
+        weight = inputs.pop("weight", 1.0)
+        if self.is_in_train and model.training and self.train_dataset is not None and left_out is not None:
+            self.train_dataset.count(index.tolist(), left_out)
+        if self._frozen is not None:
+            self._frozen.eval()
+            self._frozen.passing = self._passing(index)
+        filler = index is not None and bool(index[0] < 0)
+        if model.training and self._joins_rows(num_items_in_batch):
+            inputs["gather_rows"] = functools.partial(gather_rows, left_out=filler)
+        if self._teacher is not None and model.training and self.model.config.distillation_weight:
+            inputs["teacher_logits"] = self._ask_teacher(index.tolist(), inputs["pairs"])
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        if self._frozen is not None:
+            self._frozen.passing = None
+        # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
+        scale = self.accelerator.num_processes if num_items_in_batch is not None else weight
+        if filler:
+            scale = 0.0
+        if model.training:
+            self._collect_parts(outputs, scale)
+        loss = outputs.loss * scale
+        return (loss, outputs) if return_outputs else loss
+
+    def _passing(self, index: torch.Tensor | None) -> list[bool] | None:
+        """Which documents of a training batch are altered copies, if any."""
+        if index is None or self.train_dataset is None or self.train_dataset.altered is None or not self.is_in_train:
+            return None
+        positions = torch.where(index < 0, -1 - index, index)
+        return (positions >= len(self.train_dataset.documents)).tolist()
+
+    def _ask_teacher(self, index: list[int], pairs: torch.Tensor) -> torch.Tensor:
+        teacher, dataset = cast(Teacher, self._teacher).to(self.args.device), cast(DocumentDataset, self.train_dataset)
+        documents = [dataset.documents[number if number >= 0 else -1 - number] for number in index]
+        return teacher.logits(teacher.features(documents), pairs, self.model.config)
+
+    def _collect_parts(self, outputs: Any, scale: float) -> None:
+        share = scale
+        if self.args.normalise == "micro-batch":
+            share = scale / self.current_gradient_accumulation_steps
+        for name, value in (getattr(outputs, "losses", None) or {}).items():
+            value = value.detach().float() * share
+            self._loss_parts[name] = self._loss_parts[name] + value if name in self._loss_parts else value
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """
+        Logs; the training loss along with its parts, which are means per step since they were last logged.
+
+        Args:
+            logs (`dict[str, float]`): The values.
+            start_time (`float`, *optional*): The start of training.
+        """
+        if "loss" in logs and "learning_rate" in logs:
+            steps = max(self.state.global_step - self._steps_logged, 1)
+            parts = {name: value.item() / steps for name, value in self._loss_parts.items()}
+            for name, value in self._mean_over_processes(parts).items():
+                logs[f"loss_{name}"] = value
+            self._begin_loss_parts()
+            if self.train_dataset is not None:
+                self._report_left_out(self.train_dataset, "training")
+        super().log(logs, start_time)
+
+    def _mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
+        everywhere = self._gather_objects([values])
+        names = [name for part in everywhere for name in part]
+        return {name: sum(part.get(name, 0.0) for part in everywhere) / len(everywhere) for name in names}
+
+
+__all__ = ["LossTrainer"]
