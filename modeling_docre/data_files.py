@@ -201,20 +201,10 @@ def write_documents(documents: Iterable[Document], path: str | os.PathLike[str] 
     suffix = "-" if path is None else file_kind(path)
     if suffix not in (".json", ".jsonl", "-"):
         raise DataFileError(f"{path}: documents are written as .jsonl (one a line) or .json (DocRED's form).")
-    number = 0
-
-    def counted() -> Iterator[Document]:
-        nonlocal number
-        for document in documents:
-            number += 1
-            yield document
-
     with open_output(path) as stream:
         if suffix == ".json":
-            write_list((document.to_docred() for document in counted()), stream)
-        else:
-            write_lines((document.to_dict() for document in counted()), stream)
-    return number
+            return write_list((document.to_docred() for document in documents), stream)
+        return write_lines((document.to_dict() for document in documents), stream)
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Any]:

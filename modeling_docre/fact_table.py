@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TextIO
 
 from .data_files import file_kind, open_text, read_json, row_readers
 from .document_parts import lone_surrogate, show
@@ -214,23 +214,16 @@ def write_facts(facts: Iterable[Fact], path: str | os.PathLike[str] | None) -> i
         DataFileError: when the name ends in something else, or cannot be written to.
     """
     kind = "-" if path is None or str(path) == "-" else _check_kind(path, "facts", exists=False)
-    number = 0
-
-    def counted() -> Iterator[Fact]:
-        nonlocal number
-        for fact in facts:
-            number += 1
-            yield fact
-
     with open_output(path) as stream:
-        if kind == ".csv":
-            csv.writer(stream, lineterminator="\n").writerows(_with_header(counted()))
-        elif kind == ".tsv":
-            stream.writelines("\t".join(row) + "\n" for row in _with_header(counted()))
-        else:
+        if kind not in (".csv", ".tsv"):
             write = write_list if kind == ".json" else write_lines
-            write((dict(zip(COLUMNS, fact, strict=True)) for fact in counted()), stream)
-    return number
+            return write((dict(zip(COLUMNS, fact, strict=True)) for fact in facts), stream)
+        write_row = csv.writer(stream, lineterminator="\n").writerow
+        if kind == ".tsv":
+            write_row = partial(_write_tabs, stream)
+        write_row(COLUMNS)
+        written = (write_row(fact) for fact in facts)
+        return sum(1 for _ in written)
 
 
 def read_aliases(path: str | os.PathLike[str]) -> dict[str, list[str]]:
@@ -340,9 +333,8 @@ def _is_name(text: object) -> bool:
     return isinstance(text, str) and bool(normalise_name(text)) and lone_surrogate(text) is None
 
 
-def _with_header(facts: Iterable[Fact]) -> Iterator[Sequence[str]]:
-    yield COLUMNS
-    yield from facts
+def _write_tabs(stream: TextIO, row: Sequence[str]) -> None:
+    stream.write("\t".join(row) + "\n")
 
 
 __all__ = ["FactTable", "iter_facts", "normalise_name", "read_aliases", "read_facts", "write_facts"]

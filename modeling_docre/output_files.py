@@ -21,19 +21,19 @@ class DataFileError(ValueError):
     """A file that cannot be read or written as what it should be; the message names file, place and remedy."""
 
 
-def write_list(rows: Iterable[Any], stream: TextIO) -> None:
-    """Write a JSON list with a row on each line, as the rows come."""
-    separator = "[\n"
-    for row in rows:
-        stream.write(separator + json.dumps(row, ensure_ascii=False))
-        separator = ",\n"
-    stream.write("[]\n" if separator == "[\n" else "\n]\n")
+def write_list(rows: Iterable[Any], stream: TextIO) -> int:
+    """Write a JSON list with a row on each line, as the rows come; return how many there were."""
+    number = 0
+    for number, row in enumerate(rows, 1):
+        stream.write(("[\n" if number == 1 else ",\n") + json.dumps(row, ensure_ascii=False))
+    stream.write("\n]\n" if number else "[]\n")
+    return number
 
 
-def write_lines(rows: Iterable[Any], stream: TextIO) -> None:
-    """Write JSON Lines, as the rows come."""
-    for row in rows:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+def write_lines(rows: Iterable[Any], stream: TextIO) -> int:
+    """Write JSON Lines, as the rows come; return how many there were."""
+    written = (stream.write(json.dumps(row, ensure_ascii=False) + "\n") for row in rows)
+    return sum(1 for _ in written)
 
 
 @contextmanager

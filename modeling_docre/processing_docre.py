@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -226,11 +227,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
 
     def _pairs(self, document: Document) -> list[tuple[int, int]]:
         number = len(document.entities)
-        pairs = (
-            list(document.pairs)
-            if document.pairs is not None
-            else [(head, tail) for head in range(number) for tail in range(number) if head != tail]
-        )
+        pairs = list(document.pairs) if document.pairs is not None else list(itertools.permutations(range(number), 2))
         if self.config.pair_types is None:
             return pairs
         allowed = {tuple(pair) for pair in self.config.pair_types}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import struct
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .configuration_docre import DocREConfig
+from .corpus_parts import partial_folder
 from .documents import Document
 from .output_files import DataFileError
 
@@ -92,11 +94,6 @@ def document_digest(document: Document) -> bytes:
     return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
-def all_ordered_pairs(entities: int) -> list[tuple[int, int]]:
-    """All pairs of two different entities, as documents have them for candidates unless they say otherwise."""
-    return [(head, tail) for head in range(entities) for tail in range(entities) if head != tail]
-
-
 def pack(document: Document, pairs: Sequence[tuple[int, int]], logits: Tensor) -> bytes:
     """Write the soft labels of a document.
 
@@ -116,7 +113,7 @@ def pack(document: Document, pairs: Sequence[tuple[int, int]], logits: Tensor) -
         )
     entities = len(document.entities)
     listed = b""
-    if list(pairs) != all_ordered_pairs(entities):
+    if list(pairs) != list(itertools.permutations(range(entities), 2)):
         listed = np.array(pairs, "<u4").reshape(-1, 2).tobytes()
     content = listed + half.contiguous().numpy().astype("<f2").tobytes()
     number = len(pairs) if listed else 0
@@ -201,7 +198,7 @@ class SoftLabelStore:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            unfinished = self.folder.with_name(f"{self.folder.name}.partial")
+            unfinished = partial_folder(self.folder)
             instead = "Write one: `docre distill DOCS --model TEACHER -o STORE`."
             if unfinished.is_dir():
                 instead = f"{unfinished} is one that is not whole: pass --resume to the same `docre distill`."
@@ -266,7 +263,7 @@ class SoftLabelStore:
         logits = np.frombuffer(content, "<f2", offset=listed * 8).reshape(number, width)
         if pairs is None:
             return torch.from_numpy(logits.astype(np.float16))
-        known = all_ordered_pairs(int(entry["entities"])) if number else []
+        known = list(itertools.permutations(range(int(entry["entities"])), 2)) if number else []
         if listed:
             known = list(map(tuple, np.frombuffer(content, "<u4", count=listed * 2).reshape(-1, 2).tolist()))
         if list(pairs) != known:
