@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
-from training_helpers import RELATIONS, arguments, assert_close, fictional, make, parameters
+from training_helpers import (
+    RELATIONS,
+    arguments,
+    assert_close,
+    fictional,
+    make,
+    parameters,
+    parameters_of,
+    train_in_processes,
+    train_killed_and_resumed,
+)
 
 from modeling_docre import (
     DocREConfig,
@@ -382,21 +390,10 @@ def test_its_card_shows_how_to_go_on(tiny_bert_dir, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_with_its_queues(tiny_bert_dir, tmp_path):
-    script = Path(__file__).with_name("training_script.py")
-    command = [sys.executable, str(script), str(tiny_bert_dir)]
-    options = ["--batch=2", "--dropout", "--save_steps=3", "--pretraining"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "straight"), *options], check=True, env=environment)
-    killed = subprocess.Popen([*command, str(tmp_path / "killed"), *options, "--slow"], env=environment)
-    state = tmp_path / "killed" / "checkpoint-3" / "trainer_state.json"
-    deadline = time.time() + 120
-    while not state.exists() and time.time() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.2)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    subprocess.run([*command, str(tmp_path / "killed"), *options, "--resume"], check=True, env=environment)
-    straight, resumed = (torch.load(tmp_path / name / "parameters.pt") for name in ("straight", "killed"))
+    options = ["--batch=2", "--dropout", "--pretraining"]
+    train_in_processes(tiny_bert_dir, tmp_path / "straight", *options, "--save_steps=3")
+    train_killed_and_resumed(tiny_bert_dir, tmp_path / "killed", *options)
+    straight, resumed = (parameters_of(tmp_path / name) for name in ("straight", "killed"))
     assert straight["queues.filled"] > 5
     assert_close(straight, resumed, 0.0)
 
@@ -404,16 +401,8 @@ def test_a_killed_run_resumes_with_its_queues(tiny_bert_dir, tmp_path):
 @pytest.mark.slow
 def test_two_processes_fill_the_queues_of_one(tiny_bert_dir, tmp_path):
     # Nine documents: in the last step one process has a filler, whose keys are in no queue.
-    script = Path(__file__).with_name("training_script.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    command = [str(script), str(tiny_bert_dir)]
-    one = [sys.executable, *command, str(tmp_path / "one"), "--pretraining", "--batch=2"]
-    subprocess.run(one, check=True, env=environment)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    subprocess.run(
-        [*launcher, *command, str(tmp_path / "two"), "--pretraining", "--batch=1"], check=True, env=environment
-    )
+    train_in_processes(tiny_bert_dir, tmp_path / "one", "--pretraining", "--batch=2")
+    train_in_processes(tiny_bert_dir, tmp_path / "two", "--pretraining", "--batch=1", processes=2)
     single, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("one.0", "two.0", "two.1"))
     assert_close(first, second, 0.0)
     assert_close(single, first, 1e-5)

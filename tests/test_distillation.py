@@ -15,7 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_helpers import RELATIONS, assert_close, fictional, make, parameters, trainer_for
+from training_helpers import (
+    RELATIONS,
+    assert_close,
+    fictional,
+    make,
+    parameters,
+    parameters_of,
+    result_of,
+    train_in_processes,
+    train_killed_and_resumed,
+    trainer_for,
+)
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.distillation import Teacher, distill_files
@@ -281,6 +292,29 @@ def test_a_run_that_was_killed_goes_on_to_the_same_store(saved, files, tmp_path)
     assert names == sorted(path.name for path in (tmp_path / "straight").iterdir())
     for name in names:
         assert (output / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--method=era", "--mask_probability=0"]])
+def test_students_learn_alike_in_two_processes_and_in_one(saved, tiny_bert_dir, tmp_path, options):
+    # Nine documents, one a batch: in the last step, one process has a filler. No token is left out of contexts, since
+    # processes draw from generators of their own.
+    options = [*options, f"--teacher={saved}"]
+    train_in_processes(tiny_bert_dir, tmp_path / "one", *options, "--batch=2")
+    train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=1", processes=2)
+    first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
+    assert_close(first, second, 1e-6)
+    assert result_of(tmp_path / "one")["losses"] == pytest.approx(result_of(tmp_path / "two")["losses"], abs=1e-5)
+    assert result_of(tmp_path / "one")["losses"] != pytest.approx(result_of(tmp_path / "one")["parts"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_student_resumes_to_the_same_numbers(saved, tiny_bert_dir, tmp_path):
+    options = ["--batch=2", "--dropout", f"--teacher={saved}"]
+    train_in_processes(tiny_bert_dir, tmp_path / "straight", *options, "--save_steps=3")
+    train_killed_and_resumed(tiny_bert_dir, tmp_path / "killed", *options)
+    straight, resumed = (parameters_of(tmp_path / name) for name in ("straight", "killed"))
+    assert_close(straight, resumed, 0.0)
 
 
 @pytest.mark.slow

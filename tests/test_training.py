@@ -3,17 +3,26 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from training_helpers import RELATIONS, arguments, assert_close, fictional, make, parameters, trainer_for
+from training_helpers import (
+    RELATIONS,
+    arguments,
+    assert_close,
+    fictional,
+    make,
+    parameters,
+    parameters_of,
+    result_of,
+    train_in_processes,
+    train_killed_and_resumed,
+    trainer_for,
+)
 from transformers import TrainerCallback
 
 from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
@@ -144,14 +153,9 @@ def test_a_limit_on_pairs_changes_batches_and_not_what_is_learnt_from_them(tiny_
 @pytest.mark.slow
 def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
     # Nine documents by four: the last step has one document, which two processes can't share.
-    script = Path(__file__).with_name("training_script.py")
-    command = [sys.executable, str(script), str(tiny_bert_dir)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    subprocess.run([*command, str(tmp_path / "one"), "--batch=4"], check=True, env=environment)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    subprocess.run([*launcher, *command[1:], str(tmp_path / "two"), "--batch=2"], check=True, env=environment)
-    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    train_in_processes(tiny_bert_dir, tmp_path / "one", "--batch=4")
+    train_in_processes(tiny_bert_dir, tmp_path / "two", "--batch=2", processes=2)
+    one, two = (result_of(tmp_path / name) for name in ("one", "two"))
     assert two["world_size"] == 2
     assert one["steps"] == two["steps"] == 6
     for name in ("eval_f1", "eval_precision", "eval_recall", "eval_loss"):
@@ -159,7 +163,7 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
     assert one["predictions"] == two["predictions"]
     assert one["losses"] == pytest.approx(two["losses"], abs=1e-5)
     assert one["parts"] == pytest.approx(two["parts"], abs=1e-5)
-    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
     assert_close(first, second, 1e-5)
 
 
@@ -170,17 +174,11 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
 def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_dir, tmp_path, method, normalise):
     # Nine documents, one a batch: in the last step, one process has a filler. The published mean over micro-batches
     # compares the pairs of each alone, as accumulation does.
-    script = Path(__file__).with_name("training_script.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    command = [str(script), str(tiny_bert_dir)]
     options = [f"--method={method}", f"--normalise={normalise}"]
     large = ["--batch=2"] if normalise == "global" else ["--batch=1", "--accumulate=2"]
-    one = [sys.executable, *command, str(tmp_path / "one"), *options, *large]
-    subprocess.run(one, check=True, env=environment)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    subprocess.run([*launcher, *command, str(tmp_path / "two"), *options, "--batch=1"], check=True, env=environment)
-    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    train_in_processes(tiny_bert_dir, tmp_path / "one", *options, *large)
+    train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=1", processes=2)
+    first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
     assert_close(first, second, 1e-6)
 
 
@@ -188,17 +186,11 @@ def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_di
 @pytest.mark.parametrize("options", [["--method=era", "--mask_probability=0"], ["--text_augmentation=mask"]])
 def test_augmentation_counts_alike_in_two_processes_and_in_one(tiny_bert_dir, tmp_path, options):
     # No token is left out of contexts: processes draw from generators of their own.
-    script = Path(__file__).with_name("training_script.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    command = [str(script), str(tiny_bert_dir)]
-    one = [sys.executable, *command, str(tmp_path / "one"), *options, "--batch=2", "--accumulate=2"]
-    subprocess.run(one, check=True, env=environment)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    subprocess.run([*launcher, *command, str(tmp_path / "two"), *options, "--batch=2"], check=True, env=environment)
-    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    train_in_processes(tiny_bert_dir, tmp_path / "one", *options, "--batch=2", "--accumulate=2")
+    train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=2", processes=2)
+    first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
     assert_close(first, second, 1e-6)
-    losses = [json.loads((tmp_path / name / "result.json").read_text())["losses"] for name in ("one", "two")]
+    losses = [result_of(tmp_path / name)["losses"] for name in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
@@ -230,49 +222,29 @@ print(any("gloo" in name for name in threads()), distributed.is_initialized())
 @pytest.mark.slow
 def test_a_filler_takes_no_part_in_the_mean_over_processes(tiny_bert_dir, tmp_path):
     # The fifth batch of two has no partner on the other process.
-    script = Path(__file__).with_name("training_script.py")
     options = ["--batch=2", "--normalise=micro-batch"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    command = [sys.executable, str(script), str(tiny_bert_dir), str(tmp_path / "one"), *options, "--accumulate=2"]
-    subprocess.run(command, check=True, env=environment)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-    launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    subprocess.run(
-        [*launcher, str(script), str(tiny_bert_dir), str(tmp_path / "two"), *options], check=True, env=environment
-    )
-    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    train_in_processes(tiny_bert_dir, tmp_path / "one", *options, "--accumulate=2")
+    train_in_processes(tiny_bert_dir, tmp_path / "two", *options, processes=2)
+    one, two = (result_of(tmp_path / name) for name in ("one", "two"))
     assert one["steps"] == two["steps"] == 6
     assert one["losses"] == pytest.approx(two["losses"], abs=1e-5)
-    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("one", "two"))
+    first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
     assert_close(first, second, 1e-5)
 
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_numbers(tiny_bert_dir, tmp_path):
-    script = Path(__file__).with_name("training_script.py")
-    command = [sys.executable, str(script), str(tiny_bert_dir)]
-    options = ["--batch=2", "--dropout", "--save_steps=3", "--max_pairs=14"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "straight"), *options], check=True, env=environment)
-    killed = subprocess.Popen([*command, str(tmp_path / "killed"), *options, "--slow"], env=environment)
-    # The checkpoint of step 3 is in the middle of the first epoch.
-    state = tmp_path / "killed" / "checkpoint-3" / "trainer_state.json"
-    deadline = time.time() + 120
-    while not state.exists() and time.time() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.2)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "result.json").exists()
-    subprocess.run([*command, str(tmp_path / "killed"), *options, "--resume"], check=True, env=environment)
-    straight, resumed = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("straight", "killed"))
+    options = ["--batch=2", "--dropout", "--max_pairs=14"]
+    train_in_processes(tiny_bert_dir, tmp_path / "straight", *options, "--save_steps=3")
+    train_killed_and_resumed(tiny_bert_dir, tmp_path / "killed", *options)
+    straight, resumed = (result_of(tmp_path / name) for name in ("straight", "killed"))
     timings = ("runtime", "per_second")
     for name, value in straight["metrics"].items():
         if not any(part in name for part in timings):
             assert resumed["metrics"][name] == value, name
     assert resumed["losses"] == straight["losses"]
     assert resumed["parts"] == straight["parts"] == pytest.approx(straight["losses"], abs=1e-6)
-    first, second = (torch.load(tmp_path / name / "parameters.pt") for name in ("straight", "killed"))
+    first, second = (parameters_of(tmp_path / name) for name in ("straight", "killed"))
     assert_close(first, second, 0.0)
 
 

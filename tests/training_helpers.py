@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,7 @@ from torch import nn
 from modeling_docre import DocREForContrastivePreTraining, DocREForRelationExtraction, DocREProcessor
 from modeling_docre.training import DocRETrainer, DocRETrainingArguments
 
+SCRIPT = Path(__file__).with_name("training_script.py")
 RELATIONS = ["born_in", "part_of", "rules"]
 PEOPLE = ["Ada", "Bo", "Cleo", "Dag", "Eva", "Finn", "Gil", "Hal", "Ina"]
 PLACES = ["Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn", "Umber", "Vale", "Wick"]
@@ -91,3 +98,41 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
         torch.testing.assert_close(
             first[name], second[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def train_in_processes(encoder: Path, folder: Path, *options: str, processes: int = 1) -> None:
+    """Run `training_script.py` to its end, in one process or several."""
+    launcher = []
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_addr=127.0.0.1"]
+        launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    command = [sys.executable, *launcher, str(SCRIPT), str(encoder), str(folder), *options]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"})
+
+
+def train_killed_and_resumed(encoder: Path, folder: Path, *options: str) -> None:
+    """Run `training_script.py`, kill it after the checkpoint of step 3, and go on from there."""
+    killed = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(encoder), str(folder), *options, "--save_steps=3", "--slow"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    # The state is what a checkpoint ends with.
+    state = folder / "checkpoint-3" / "trainer_state.json"
+    deadline = time.time() + 120
+    while not state.exists() and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (folder / "result.json").exists()
+    train_in_processes(encoder, folder, *options, "--save_steps=3", "--resume")
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """What `training_script.py` has written."""
+    return json.loads((folder / "result.json").read_text())
+
+
+def parameters_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The parameters that `training_script.py` has written."""
+    return torch.load(folder / "parameters.pt")

@@ -43,6 +43,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pretraining", action="store_true")
     parser.add_argument("--mask_probability", type=float, default=0.1)
     parser.add_argument("--text_augmentation")
+    parser.add_argument("--teacher")
+    parser.add_argument("--soft_labels")
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--resume", action="store_true")
@@ -66,6 +68,8 @@ def train(options: argparse.Namespace) -> None:
         gradient_accumulation_steps=options.accumulate,
         normalise=options.normalise,
         text_augmentation=options.text_augmentation,
+        teacher=options.teacher,
+        soft_labels=options.soft_labels,
         era_max_facts=7,
         optim="sgd" if not options.dropout else "adamw_torch",
         ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
