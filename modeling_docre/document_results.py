@@ -117,11 +117,11 @@ def choose_threshold(documents: Sequence[Document], results: Sequence[DocumentRe
     scores: list[float] = []
     correct: list[bool] = []
     for result in results:
-        gold = {_fact(relation) for relation in documents[result.index].relations or ()}
+        gold = {fact_of(relation) for relation in documents[result.index].relations or ()}
         for candidate in result.candidates or ():
             scores.append(candidate.score or 0.0)
-            correct.append(_fact(candidate) in gold)
-    num_gold = sum(len({_fact(relation) for relation in document.relations or ()}) for document in documents)
+            correct.append(fact_of(candidate) in gold)
+    num_gold = sum(len({fact_of(relation) for relation in document.relations or ()}) for document in documents)
     threshold, f1 = best_threshold(
         torch.tensor(scores, dtype=torch.float64), torch.tensor(correct, dtype=torch.bool), num_gold
     )
@@ -146,11 +146,11 @@ def tune_evidence(documents: Sequence[Document], results: Sequence[DocumentResul
     attention: list[tuple[float, ...]] = []
     gold: list[tuple[int, ...]] = []
     for result in results:
-        evidence = {_fact(relation): relation.evidence for relation in documents[result.index].relations or ()}
+        evidence = {fact_of(relation): relation.evidence for relation in documents[result.index].relations or ()}
         for relation, row in zip(result.relations, result.sentence_attention or (), strict=True):
-            if _fact(relation) in evidence:
+            if fact_of(relation) in evidence:
                 attention.append(row)
-                gold.append(evidence[_fact(relation)])
+                gold.append(evidence[fact_of(relation)])
     return choose_evidence_threshold(attention, gold)
 
 
@@ -200,7 +200,8 @@ def score_documents(
     return {**metrics, "gold_not_scored": missed} if missed else metrics
 
 
-def _fact(relation: Relation) -> tuple[int, int, str]:
+def fact_of(relation: Relation) -> tuple[int, int, str]:
+    """What is compared of a relation: head, tail and its id."""
     return relation.head, relation.tail, relation.relation
 
 
@@ -237,6 +238,7 @@ __all__ = [
     "DocumentResult",
     "choose_threshold",
     "document_results",
+    "fact_of",
     "has_evidence",
     "reference",
     "score_documents",

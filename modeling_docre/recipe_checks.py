@@ -10,6 +10,7 @@ from typing import Any
 
 from .configuration_docre import DocREConfig
 from .names import nearest_name, suggest_name
+from .self_training import SelfTraining
 from .training import DocRETrainer
 from .training_arguments import DocRETrainingArguments
 
@@ -20,7 +21,7 @@ _TITLES_KEYS = ("path", "documents")
 
 OBJECTIVES = ("relations", "contrastive")
 
-_TOP = (*SECTIONS, "output_dir", "after")
+_TOP = (*SECTIONS, "self_training", "output_dir", "after")
 # What a value is checked against, by the name of its type; of other types anything goes.
 _TYPES: dict[str, tuple[Any, str]] = {
     "bool": (bool, "true or false"),
@@ -66,6 +67,8 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
             for part in entry if isinstance(entry, list) else [entry]:
                 _check_entry(part, f"{path}: data.{name}")
     _check_model(tree["model"], path)
+    if tree.get("self_training") is not None:
+        _check_self_training(tree, path)
 
 
 def _check_names(names: Iterable[Any], known: Sequence[str], problem: str) -> None:
@@ -129,6 +132,43 @@ def _check_model(model: Mapping[str, Any], path: str) -> None:
         raise RecipeError(f"{path}: model.encoder is {encoder!r}; write a folder, a Hub id, or {{package, folder}}.")
 
 
+def _check_self_training(tree: Mapping[str, Any], path: str) -> None:
+    given, place = tree["self_training"], f"{path}: self_training"
+    if not isinstance(given, dict):
+        raise RecipeError(f"{place} is {given!r}; write its settings, as in self_training: {{folds: 5, alpha: 0.5}}.")
+    known = {item.name: _types(item.type) for item in dataclasses.fields(SelfTraining)}
+    _check_names(given, tuple(known), f"{place} has no setting")
+    for name, value in given.items():
+        _check_type(value, known[name], f"{place}.{name}")
+    try:
+        read_self_training(given)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
+    # Each fold needs a model that knows nothing of the documents that are held out.
+    remedies = {
+        "after": "Train that by itself, on other documents, and name its folder as model.encoder",
+        "model.checkpoint": "Write model.encoder: each fold starts a new model",
+        "training.teacher": "Leave the teacher out",
+        "training.soft_labels": "Leave them out",
+    }
+    for name, remedy in remedies.items():
+        section, _, key = name.rpartition(".")
+        if (tree[section] if section else tree).get(key):
+            raise RecipeError(
+                f"{place} does not go with {name}, which may come from documents that a fold's model must not have "
+                f"seen. {remedy}."
+            )
+    if tree["model"].get("objective", OBJECTIVES[0]) != OBJECTIVES[0]:
+        raise RecipeError(
+            f"{place} needs a model that predicts relations: take out model.objective, or self_training."
+        )
+
+
+def read_self_training(settings: Mapping[str, Any]) -> SelfTraining:
+    """The settings of a recipe's section; what is null there is left out."""
+    return SelfTraining(**{name: value for name, value in settings.items() if value is not None})
+
+
 def _known_names() -> dict[str, dict[str, set[str]]]:
     """The names that each section knows, with the names of the types that their annotations allow."""
     training = {item.name: _types(item.type) for item in dataclasses.fields(DocRETrainingArguments) if item.init}
@@ -174,4 +214,4 @@ def find_setting(name: str) -> list[str]:
     raise RecipeError(f"Unknown setting {name!r}.{suggest_name(parts[0], everything)}")
 
 
-__all__ = ["ENTRY_KEYS", "OBJECTIVES", "SECTIONS", "RecipeError", "check_recipe", "find_setting"]
+__all__ = ["ENTRY_KEYS", "OBJECTIVES", "SECTIONS", "RecipeError", "check_recipe", "find_setting", "read_self_training"]

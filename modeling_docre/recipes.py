@@ -25,10 +25,12 @@ from .encoders import open_encoder
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
+from .processes import Processes
 from .processing_docre import DocREProcessor
-from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
+from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting, read_self_training
 from .recipe_data import expand_path, find_file, read_entry
 from .remote_code import check_name
+from .self_training import SelfTrainingRun
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import SECRETS, DocRETrainingArguments
 
@@ -62,6 +64,8 @@ class Recipe:
         after (`list[str]`, *optional*):
             Recipes that come before, paths seen from this one's file: each is trained where its `output_dir` does not
             hold what it makes yet.
+        self_training (`dict`, *optional*):
+            Fields of [`SelfTraining`]: models of folds find more labels for the training documents first.
     """
 
     model: dict[str, Any]
@@ -70,6 +74,7 @@ class Recipe:
     output_dir: str
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
     after: list[str] = dataclasses.field(default_factory=list)
+    self_training: dict[str, Any] | None = None
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
@@ -97,7 +102,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
     check_recipe(tree, str(path))
     expand_path(tree["output_dir"], "output_dir")
     after = [str(Path(path).parent / name) for name in tree.get("after") or []]
-    return Recipe(tree["model"], tree["data"], tree["training"], tree["output_dir"], tree["card"], after)
+    said = {item.name: tree.get(item.name) for item in dataclasses.fields(Recipe)}
+    return Recipe(**{**said, "after": after})  # type: ignore[arg-type]
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -124,7 +130,10 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     found = _read_tree(extended, (*below, path.resolve()))
     # What comes before the other recipe does not come before this one.
     found.pop("after", None)
-    return {**found, **tree, **{section: {**found[section], **tree[section]} for section in SECTIONS}}
+    joined = [*SECTIONS]
+    if all(isinstance(part.get("self_training"), dict) for part in (found, tree)):
+        joined.append("self_training")
+    return {**found, **tree, **{section: {**found[section], **tree[section]} for section in joined}}
 
 
 def train_from_recipe(
@@ -133,7 +142,7 @@ def train_from_recipe(
     """
     Trains a model as a recipe says, and saves it with its processor, its card and its scores in the recipe's
     `output_dir`. Recipes that it comes `after` are trained first; what is done of them is kept, and what was
-    interrupted goes on.
+    interrupted goes on. So does a recipe with `self_training`.
 
     Args:
         path (`str` or `os.PathLike`):
@@ -149,6 +158,7 @@ def train_from_recipe(
     Raises:
         RecipeError: If the recipe isn't right, `output_dir` holds checkpoints and `resume` is off, or a recipe before
             it changed since it was trained.
+        ValueError: If `self_training` finds the work of other settings, or its documents are not right.
     """
     recipe = load_recipe(path, overrides)
     _train_before(recipe, (Path(path).resolve(),))
@@ -179,7 +189,9 @@ def _check_trained(recipe: Recipe, folder: Path, name: str) -> None:
         return
     said, now = _read_yaml(made.read_text(encoding="utf-8"), str(made)), _as_written(recipe)
     changed = [
-        section for section in (*SECTIONS, "output_dir") if section != "card" and said.get(section) != now[section]
+        section
+        for section in (*SECTIONS, "self_training", "output_dir")
+        if section != "card" and said.get(section) != now.get(section)
     ]
     if changed:
         raise RecipeError(
@@ -191,6 +203,9 @@ def _check_trained(recipe: Recipe, folder: Path, name: str) -> None:
 def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
     folder = expand_path(recipe.output_dir, "output_dir")
     checkpoint = last_checkpoint(folder)
+    if recipe.self_training is not None:
+        # What is there is of the same settings, or refused below.
+        resume = checkpoint is not None
     if checkpoint is not None and not resume:
         raise RecipeError(
             f"{folder} holds checkpoints of an earlier run. Go on from the last one with --resume, or choose another "
@@ -198,7 +213,11 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         )
     if checkpoint is None and resume:
         logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
-    trainer = build_trainer(recipe)
+    train, evaluation = _read_data(recipe)
+    learnt = train if recipe.self_training is None else _self_train(recipe, folder, train, evaluation)
+    trainer = _build_trainer(recipe, learnt, evaluation, known=train)
+    if learnt is not train:
+        trainer.set_annotated(train)
     if trainer.is_world_process_zero():
         _write_recipe(recipe, Path(folder))
     output = trainer.train(resume_from_checkpoint=checkpoint)
@@ -229,12 +248,31 @@ def _upload(trainer: DocRETrainer, folder: str) -> None:
     )
 
 
+def _self_train(
+    recipe: Recipe, folder: str, train: list[Document], evaluation: list[Document] | None
+) -> list[Document]:
+    def build(place: Path, part: list[Document]) -> DocRETrainer:
+        own = {**recipe.training, "push_to_hub": False}
+        return _build_trainer(
+            dataclasses.replace(recipe, output_dir=str(place), training=own), part, evaluation, known=train
+        )
+
+    settings = read_self_training(recipe.self_training or {})
+    about = {
+        section: part for section, part in _as_written(recipe).items() if section in ("model", "data", "training")
+    }
+    # Made before the first trainer, since its device is what joins several processes.
+    arguments = _arguments(recipe)
+    processes = Processes(arguments.process_index, arguments.world_size)
+    return SelfTrainingRun(settings, train, evaluation, Path(folder), build, about, processes).go()
+
+
 def build_trainer(recipe: Recipe) -> DocRETrainer:
     """
     Makes everything that a recipe names: documents, model, processor, trainer.
 
     Args:
-        recipe (`Recipe`): The recipe.
+        recipe (`Recipe`): The recipe. Of its `self_training` nothing is done: [`train_from_recipe`] does it.
 
     Returns:
         `DocRETrainer`: Ready for `train()`.
@@ -242,6 +280,31 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
+    train, evaluation = _read_data(recipe)
+    return _build_trainer(recipe, train, evaluation, known=train)
+
+
+def _read_data(recipe: Recipe) -> tuple[list[Document], list[Document] | None]:
+    evaluation = recipe.data.get("eval")
+    return read_entry(recipe.data["train"], "data.train"), read_entry(evaluation, "data.eval") if evaluation else None
+
+
+def _build_trainer(
+    recipe: Recipe, train: list[Document], evaluation: list[Document] | None, known: list[Document]
+) -> DocRETrainer:
+    """Makes a trainer for documents, of a model with the relations and entity types of those that are `known`."""
+    arguments = _arguments(recipe)
+    # The new head draws its random numbers here, before the trainer sets the seed.
+    transformers.set_seed(arguments.seed)
+    model, processor = _build_model(recipe.model, known)
+    pretraining = isinstance(model, DocREForContrastivePreTraining)
+    trainer_class: Any = ContrastivePreTrainer if pretraining else DocRETrainer
+    return trainer_class(
+        model=model, args=arguments, train_dataset=train, eval_dataset=evaluation, processing_class=processor
+    )
+
+
+def _arguments(recipe: Recipe) -> DocRETrainingArguments:
     training = dict(recipe.training)
     for name in ("teacher", "soft_labels"):
         given, place = training.get(name), f"training.{name}"
@@ -249,17 +312,7 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
             training[name] = expand_path(given, place)
         elif given is not None:
             training[name] = [expand_path(part, f"{place}[{i}]") for i, part in enumerate(given)]
-    arguments = DocRETrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **training)
-    train = read_entry(recipe.data["train"], "data.train")
-    evaluation = read_entry(recipe.data["eval"], "data.eval") if recipe.data.get("eval") else None
-    # The new head draws its random numbers here, before the trainer sets the seed.
-    transformers.set_seed(arguments.seed)
-    model, processor = _build_model(recipe.model, train)
-    pretraining = isinstance(model, DocREForContrastivePreTraining)
-    trainer_class: Any = ContrastivePreTrainer if pretraining else DocRETrainer
-    return trainer_class(
-        model=model, args=arguments, train_dataset=train, eval_dataset=evaluation, processing_class=processor
-    )
+    return DocRETrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **training)
 
 
 def _build_model(settings: Mapping[str, Any], train: list[Document]) -> tuple[Any, DocREProcessor]:
@@ -402,6 +455,8 @@ def _as_written(recipe: Recipe) -> dict[str, Any]:
     content = dataclasses.asdict(dataclasses.replace(recipe, training=training))
     # A path seen from the recipe's own place, which this copy has not. They are done.
     del content["after"]
+    if recipe.self_training is None:
+        del content["self_training"]
     return content
 
 

@@ -33,7 +33,7 @@ def choose_fraction(documents: Sequence[Document], fraction: float, seed: int = 
     if not 0.0 < fraction <= 1.0:
         raise ValueError(f"`fraction` is a part, above 0 and at most 1, got {fraction}. Write 0.05 for 5%.")
     number = max(1, round(fraction * len(documents)))
-    ranked = sorted(range(len(documents)), key=lambda place: _lot(seed, _key(documents[place])))
+    ranked = sorted(range(len(documents)), key=lambda place: lot(seed, document_key(documents[place])))
     return [documents[place] for place in sorted(ranked[:number])]
 
 
@@ -61,17 +61,21 @@ def drop_labels(document: Document, rate: float, seed: int = SEED) -> Document:
         )
     if document.relations is None:
         return document
-    key = _key(document)
-    kept = tuple(fact for fact in document.relations if _lot(seed, key, fact.head, fact.tail, fact.relation) >= rate)
+    key = document_key(document)
+    kept = tuple(fact for fact in document.relations if lot(seed, key, fact.head, fact.tail, fact.relation) >= rate)
     return replace(document, relations=kept)
 
 
-def _key(document: Document) -> str:
+def document_key(document: Document) -> str:
+    """What a document is known by when lots are drawn: its title and text, and not its labels."""
     return _digest([document.title, document.text]).hex()
 
 
-def _lot(*parts: object) -> float:
-    """Return a number in [0, 1) that the parts decide, and that is as good as random."""
+def lot(*parts: object) -> float:
+    """
+    Return a number in [0, 1) that the parts decide, and that is as good as random. What is drawn for another purpose
+    needs a part that says so: equal parts are equal lots.
+    """
     return int.from_bytes(_digest(parts)[:6], "big") / (1 << 48)
 
 
@@ -79,4 +83,4 @@ def _digest(parts: Sequence[object]) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
-__all__ = ["SEED", "choose_fraction", "drop_labels"]
+__all__ = ["SEED", "choose_fraction", "document_key", "drop_labels", "lot"]

@@ -65,6 +65,8 @@ class RecordingTrainer(EvaluatingTrainer):
     pipeline_tag: str | None = PIPELINE_TAG
 
     _resumed = False
+    pseudo_labels = 0
+    """Labels of the training documents that models have found."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._evaluations: list[Evaluation] = []
@@ -91,6 +93,19 @@ class RecordingTrainer(EvaluatingTrainer):
             with self.args.main_process_first(local=False, desc="reading the checkpoint"):
                 _change_best_checkpoint(Path(resume_from_checkpoint), str(Path(resume_from_checkpoint).parent))
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def set_annotated(self, documents: Sequence[Document]) -> None:
+        """
+        Says which labels the training documents had before models found more: those that Ign F1 and the card count.
+
+        Args:
+            documents (`Sequence[Document]`): The training documents, with these labels alone.
+        """
+        self._train_facts = [reference(document, str(number)) for number, document in enumerate(documents)]
+        learnt = self.train_dataset.documents if self.train_dataset is not None else []
+        self.pseudo_labels = sum(len(document.relations or ()) for document in learnt) - sum(
+            len(document.relations or ()) for document in documents
+        )
 
     # What is evaluated, and what thresholds were tuned on
 
