@@ -1,12 +1,12 @@
-"""Recipes: one YAML file that says everything about a training run."""
+"""Training as recipes say: one YAML file says everything about a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import os
-import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,113 +27,15 @@ from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
 from .processes import Processes
 from .processing_docre import DocREProcessor
-from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting, read_self_training
+from .recipe_checks import RecipeError, read_self_training
 from .recipe_data import expand_path, find_file, read_entry
+from .recipe_files import Recipe, as_written, check_made, load_recipe, write_recipe
 from .remote_code import check_name
 from .self_training import SelfTrainingRun
 from .training import DocRETrainer, last_checkpoint
-from .training_arguments import SECRETS, DocRETrainingArguments
+from .training_arguments import DocRETrainingArguments
 
 logger = logging.get_logger(__name__)
-
-_RECIPE_NAME = "recipe.yaml"
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """
-    A training run, as read from a YAML file.
-
-    Args:
-        model (`dict`):
-            `encoder` (a folder, a Hub id, or `{package, folder}` for one that a Python package ships) or `checkpoint`
-            (a trained model to go on from); with `encoder` also `encoder_settings` (fields of its own config, such as
-            a dropout), `method`, `relations` (a list, a dict of ids to words, or a JSON file of ids to words or of ids
-            to numbers), and any field of [`DocREConfig`]. `objective` is `relations`, or `contrastive` for
-            [`DocREForContrastivePreTraining`], whose folder may be the `encoder` of the next recipe.
-        data (`dict`):
-            `train` and `eval`: a path, or `{path, documents, titles, fraction, drop_labels, seed}`, of which all but
-            the path may be left out, or a list of such; see [`read_entry`]. Environment variables in paths are
-            expanded, relative paths start at the working directory.
-        training (`dict`):
-            Any field of [`DocRETrainingArguments`].
-        output_dir (`str`):
-            Folder of checkpoints, the final model, its card and its scores; environment variables are expanded.
-        card (`dict`, *optional*):
-            What the model card can't know by itself: any argument of [`DocRETrainer.create_model_card`].
-        after (`list[str]`, *optional*):
-            Recipes that come before, paths seen from this one's file: each is trained where its `output_dir` does not
-            hold what it makes yet.
-        self_training (`dict`, *optional*):
-            Fields of [`SelfTraining`]: models of folds find more labels for the training documents first.
-    """
-
-    model: dict[str, Any]
-    data: dict[str, Any]
-    training: dict[str, Any]
-    output_dir: str
-    card: dict[str, Any] = dataclasses.field(default_factory=dict)
-    after: list[str] = dataclasses.field(default_factory=list)
-    self_training: dict[str, Any] | None = None
-
-
-def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
-    """
-    Reads a recipe, changes what `overrides` say, and checks every name in it.
-
-    Args:
-        path (`str` or `os.PathLike`):
-            The YAML file. It may begin with `extends: OTHER.yaml`, a path seen from this file: settings that it does
-            not name are those of the other.
-        overrides (`Sequence[str]` or `Mapping[str, Any]`, *optional*):
-            Changes such as `"--training.learning_rate=3e-4"`, or `{"training.learning_rate": 3e-4}`. The section may
-            be left out where only one has the name: `"--learning_rate=3e-4"`.
-
-    Returns:
-        `Recipe`: The recipe.
-
-    Raises:
-        RecipeError: If a name isn't known (the message has the nearest one), or a value has the wrong type.
-        FileNotFoundError: If there is no such file.
-    """
-    tree = _read_tree(Path(path))
-    for name, value in _read_overrides(overrides):
-        _set(tree, find_setting(name), value)
-    check_recipe(tree, str(path))
-    expand_path(tree["output_dir"], "output_dir")
-    after = [str(Path(path).parent / name) for name in tree.get("after") or []]
-    said = {item.name: tree.get(item.name) for item in dataclasses.fields(Recipe)}
-    return Recipe(**{**said, "after": after})  # type: ignore[arg-type]
-
-
-def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a recipe, and what it extends."""
-    content = _read_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path} isn't a recipe: it needs the sections model, data and training, and output_dir.")
-    tree: dict[str, Any] = {**content}
-    for section in SECTIONS:
-        value = tree.get(section, {})
-        if not isinstance(value, dict):
-            raise RecipeError(f"{path}: {section!r} must be a section with one setting per line, not {value!r}.")
-        tree[section] = {**value}
-    base = tree.pop("extends", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise RecipeError(f"{path}: extends is {base!r}; write the path of another recipe, seen from this one.")
-    extended = path.parent / base
-    if extended.resolve() in (*below, path.resolve()):
-        raise RecipeError(f"{path}: extends {base}, which extends this recipe in turn.")
-    if not extended.is_file():
-        raise RecipeError(f"{path}: extends {base}, but there is no file {extended}.")
-    found = _read_tree(extended, (*below, path.resolve()))
-    # What comes before the other recipe does not come before this one.
-    found.pop("after", None)
-    joined = [*SECTIONS]
-    if all(isinstance(part.get("self_training"), dict) for part in (found, tree)):
-        joined.append("self_training")
-    return {**found, **tree, **{section: {**found[section], **tree[section]} for section in joined}}
 
 
 def train_from_recipe(
@@ -174,30 +76,22 @@ def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
             raise RecipeError(f"{chain[-1]}: it comes after {name}, which comes after itself.")
         before = load_recipe(path)
         _train_before(before, (*chain, path))
-        folder = expand_path(before.output_dir, "output_dir")
-        if (Path(folder) / TRAINER_STATE_NAME).is_file():
-            _check_trained(before, Path(folder), name)
-            logger.warning(f"{name} is done: {folder} holds what it makes.")
-        else:
+        folder = Path(expand_path(before.output_dir, "output_dir"))
+        # One process looks, and the others wait: what it finds may be changing under their eyes.
+        processes = _processes(before)
+        if not processes.first(partial(_is_trained, before, folder, name)):
             _train(before, resume=last_checkpoint(folder) is not None)
+            processes.collect(None)
 
 
-def _check_trained(recipe: Recipe, folder: Path, name: str) -> None:
-    """What stands in its folder must be what the recipe makes."""
-    made = folder / _RECIPE_NAME
-    if not made.is_file():
-        return
-    said, now = _read_yaml(made.read_text(encoding="utf-8"), str(made)), _as_written(recipe)
-    changed = [
-        section
-        for section in (*SECTIONS, "self_training", "output_dir")
-        if section != "card" and said.get(section) != now.get(section)
-    ]
-    if changed:
-        raise RecipeError(
-            f"{folder} holds what {name} made with other settings: compare {', '.join(changed)} in {made}. Remove the "
-            "folder to train it again, or give the recipe another output_dir."
-        )
+def _is_trained(recipe: Recipe, folder: Path, name: str) -> bool:
+    """Whether a stage is done; what stands in its folder, done or not, must be what the recipe makes."""
+    done = (folder / TRAINER_STATE_NAME).is_file()
+    if done or last_checkpoint(folder) is not None:
+        check_made(recipe, folder, name)
+    if done:
+        logger.warning(f"{name} is done: {folder} holds what it makes.")
+    return done
 
 
 def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
@@ -219,7 +113,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
     if learnt is not train:
         trainer.set_annotated(train)
     if trainer.is_world_process_zero():
-        _write_recipe(recipe, Path(folder))
+        write_recipe(recipe, Path(folder))
     output = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = dict(output.metrics)
     trainer.save_metrics("train", output.metrics)
@@ -258,13 +152,8 @@ def _self_train(
         )
 
     settings = read_self_training(recipe.self_training or {})
-    about = {
-        section: part for section, part in _as_written(recipe).items() if section in ("model", "data", "training")
-    }
-    # Made before the first trainer, since its device is what joins several processes.
-    arguments = _arguments(recipe)
-    processes = Processes(arguments.process_index, arguments.world_size)
-    return SelfTrainingRun(settings, train, evaluation, Path(folder), build, about, processes).go()
+    about = {section: part for section, part in as_written(recipe).items() if section in ("model", "data", "training")}
+    return SelfTrainingRun(settings, train, evaluation, Path(folder), build, about, _processes(recipe)).go()
 
 
 def build_trainer(recipe: Recipe) -> DocRETrainer:
@@ -302,6 +191,13 @@ def _build_trainer(
     return trainer_class(
         model=model, args=arguments, train_dataset=train, eval_dataset=evaluation, processing_class=processor
     )
+
+
+def _processes(recipe: Recipe) -> Processes:
+    """The processes that train as a recipe says, which may speak to each other from here on."""
+    # The device of the arguments is what joins them.
+    arguments = _arguments(recipe)
+    return Processes(arguments.process_index, arguments.world_size)
 
 
 def _arguments(recipe: Recipe) -> DocRETrainingArguments:
@@ -376,95 +272,6 @@ def _read_relations(relations: Any, names: Any, train: list[Document]) -> dict[s
     if isinstance(relations, Mapping):
         return dict(relations)
     return {name: names.get(name, name) for name in relations} if names else list(relations)
-
-
-# Reading and writing
-
-
-def _read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
-    if isinstance(overrides, Mapping):
-        return list(overrides.items())
-    pairs = []
-    for text in overrides:
-        name, equals, value = text.removeprefix("--").partition("=")
-        if not equals:
-            raise RecipeError(
-                f"{text!r} is not a change of the recipe: write --NAME=VALUE, as in --learning_rate=3e-4."
-            )
-        parsed = _read_yaml(value, text)
-        # `40:` is a slice of documents here; only braces write a mapping.
-        is_slice = isinstance(parsed, dict) and not value.lstrip().startswith("{")
-        pairs.append((name.replace("-", "_"), value if is_slice else parsed))
-    return pairs
-
-
-def _set(tree: dict[str, Any], parts: list[str], value: Any) -> None:
-    for part in parts[:-1]:
-        child = tree.get(part)
-        if isinstance(child, str) and parts[-1] in ENTRY_KEYS:
-            child = {"path": child}
-        child = {**child} if isinstance(child, dict) else {}
-        tree[part] = child
-        tree = child
-    tree[parts[-1]] = value
-
-
-def _read_yaml(text: str, place: str) -> Any:
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("Recipes need PyYAML: pip install 'modeling-docre[train]'.", name="yaml") from None
-
-    class Loader(yaml.SafeLoader):
-        """YAML 1.2's plain values: in 1.1, 3e-4 is a string, 0:400 a number, and `no` a boolean."""
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":bool"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-    Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))
-    number = re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    try:
-        return yaml.load(text, Loader=Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{place} is not valid YAML: {error}") from None
-
-
-def _write_recipe(recipe: Recipe, folder: Path) -> None:
-    """Writes `recipe.yaml` as the user wrote it, without tokens; nothing where an upload would tell absolute paths."""
-    import yaml
-
-    content = _as_written(recipe)
-    path = folder / _RECIPE_NAME
-    places = _absolute_paths(content) if recipe.training.get("push_to_hub") else []
-    if places:
-        path.unlink(missing_ok=True)
-        logger.warning(
-            f"No recipe.yaml is written, since it would go to the Hub and tell of {', '.join(places)}. Write paths "
-            "from the working directory, or with an environment variable."
-        )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _as_written(recipe: Recipe) -> dict[str, Any]:
-    training = {name: value for name, value in recipe.training.items() if name not in SECRETS}
-    content = dataclasses.asdict(dataclasses.replace(recipe, training=training))
-    # A path seen from the recipe's own place, which this copy has not. They are done.
-    del content["after"]
-    if recipe.self_training is None:
-        del content["self_training"]
-    return content
-
-
-def _absolute_paths(value: Any) -> list[str]:
-    if isinstance(value, dict | list):
-        parts = value.values() if isinstance(value, dict) else value
-        return [path for part in parts for path in _absolute_paths(part)]
-    return [value] if isinstance(value, str) and os.path.isabs(value) else []
 
 
 __all__ = ["Recipe", "RecipeError", "build_trainer", "load_recipe", "train_from_recipe"]

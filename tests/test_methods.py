@@ -17,7 +17,7 @@ from modeling_docre import METHODS, DocREConfig, DocREForRelationExtraction, Doc
 from modeling_docre.method_loss import LOSS_FUNCTIONS
 from modeling_docre.methods import HEADS, LOSSES, find_method, methods_table
 from modeling_docre.modeling_docre import HEAD_CLASSES
-from modeling_docre.recipes import _read_yaml
+from modeling_docre.recipe_files import read_yaml
 
 SIZES = {"emb_size": 16, "block_size": 4, "axial_layers": 2, "axial_heads": 4, "unet_width": 8, "unet_outputs": 8}
 NAMES = [row.name for row in METHODS]
@@ -250,7 +250,7 @@ def test_the_settings_of_rows_are_in_the_docs(repository):
     found = {}
     for line in table.splitlines()[1:]:
         names, settings = (re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split(" | "))
-        read = {key: value for one in settings for key, value in _read_yaml(one, "").items()}
+        read = {key: value for one in settings for key, value in read_yaml(one, "").items()}
         found |= {name: read for name in names}
     assert found == {row.name: dict(row.settings) for row in METHODS if row.settings}
 

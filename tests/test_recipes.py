@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 
 import pytest
 import torch
 import yaml
-from training_helpers import RELATIONS, fictional
+from training_helpers import LAUNCHER, RELATIONS, fictional
 
 from modeling_docre import (
     DocREConfig,
@@ -455,6 +457,55 @@ def test_what_was_made_with_other_settings_is_refused(chain, tmp_path):
     before.write_text(before.read_text().replace("moco_size: 8", "moco_size: 4"))
     with pytest.raises(RecipeError, match=r"before\.yaml made with other settings: compare model in .*recipe\.yaml"):
         train_from_recipe(chain)
+
+
+def test_what_was_interrupted_goes_on_with_its_own_settings_alone(chain, tmp_path):
+    train_from_recipe(tmp_path / "before.yaml")
+    (tmp_path / "before" / "trainer_state.json").unlink()
+    before = tmp_path / "before.yaml"
+    before.write_text(before.read_text().replace("num_train_epochs: 2", "num_train_epochs: 3"))
+    with pytest.raises(RecipeError, match=r"before\.yaml made with other settings: compare training in"):
+        train_from_recipe(chain)
+
+
+SLOW_TO_SAVE = """
+import os, sys, time
+from modeling_docre.processes import leave_processes
+from modeling_docre.recipes import train_from_recipe
+from modeling_docre.training import DocRETrainer
+
+save = DocRETrainer.save_model
+
+def save_slowly(self, *arguments, **options):
+    time.sleep(3 if os.environ["RANK"] == "0" else 0)
+    save(self, *arguments, **options)
+
+DocRETrainer.save_model = save_slowly
+train_from_recipe(sys.argv[1], ["--training.ddp_backend=gloo"])
+leave_processes()
+"""
+
+
+@pytest.mark.slow
+def test_processes_agree_on_what_is_done_before(chain, tmp_path):
+    # A stage that two others come after, with files that are there long after the other process is through.
+    for name in ("before", "second"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(path.read_text().replace("training:\n", "training:\n  ddp_backend: gloo\n"))
+    third = yaml.safe_load(chain.read_text())
+    third |= {"after": ["before.yaml", "second.yaml"], "output_dir": str(tmp_path / "third")}
+    (tmp_path / "third.yaml").write_text(yaml.safe_dump(third))
+    (tmp_path / "script.py").write_text(SLOW_TO_SAVE)
+    ran = subprocess.run(
+        [*LAUNCHER, str(tmp_path / "script.py"), str(tmp_path / "third.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("before.yaml is done") == 1  # before the second
+    DocREForRelationExtraction.from_pretrained(tmp_path / "third")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ from modeling_docre import DocREForContrastivePreTraining, DocREForRelationExtra
 from modeling_docre.training import DocRETrainer, DocRETrainingArguments
 
 SCRIPT = Path(__file__).with_name("training_script.py")
+# Python, in two processes.
+LAUNCHER = [
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"),
+    *("--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"),
+]
 RELATIONS = ["born_in", "part_of", "rules"]
 PEOPLE = ["Ada", "Bo", "Cleo", "Dag", "Eva", "Finn", "Gil", "Hal", "Ina"]
 PLACES = ["Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn", "Umber", "Vale", "Wick"]
@@ -101,12 +106,8 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 
 def train_in_processes(encoder: Path, folder: Path, *options: str, processes: int = 1) -> None:
-    """Run `training_script.py` to its end, in one process or several."""
-    launcher = []
-    if processes > 1:
-        launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_addr=127.0.0.1"]
-        launcher += ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
-    command = [sys.executable, *launcher, str(SCRIPT), str(encoder), str(folder), *options]
+    """Run `training_script.py` to its end, in one process or two."""
+    command = [*LAUNCHER[: None if processes == 2 else 1], str(SCRIPT), str(encoder), str(folder), *options]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"})
 
 
