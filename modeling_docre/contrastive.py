@@ -119,10 +119,10 @@ def info_nce_loss(
     reduction: str = "mean",
 ) -> Tensor:
     r"""
-    InfoNCE of anchors that have several positive keys (ERACL, equation 15). With \(s_{ij}\) the cosine of an anchor
-    and a key divided by the temperature, and \(N(i)\) the anchor's negative keys, each positive key \(j\) costs
+    InfoNCE of anchors that have several positive keys (ERACL, equation 15). With \\(s_{ij}\\) the cosine of an anchor
+    and a key divided by the temperature, and \\(N(i)\\) the anchor's negative keys, each positive key \\(j\\) costs
 
-    $$-\log rac{e^{s_{ij}}}{e^{s_{ij}} + \sum_{k \in N(i)} e^{s_{ik}}}$$
+    $$-\log \frac{e^{s_{ij}}}{e^{s_{ij}} + \sum_{k \in N(i)} e^{s_{ik}}}$$
 
     so that positive keys do not compete with each other. A key that is neither is not read.
 

@@ -7,16 +7,21 @@ from typing import Any, cast
 import torch
 
 from .method_loss import count_anchors, count_augmented
-from .modeling_contrastive import DocREForContrastivePreTraining
+from .modeling_contrastive import DocREForContrastivePreTraining, refuse_code
 from .training import DocRETrainer
 
+_PREDICTS_NOTHING = (
+    "Contrastive pre-training predicts no relations, which could be scored: evaluate the model that "
+    "DocREForRelationExtraction.from_encoder makes of this one, when it is trained."
+)
 _UNUSED = ("tune_threshold", "prior_bias", "teacher", "soft_labels", "text_augmentation")
 
 
 class ContrastivePreTrainer(DocRETrainer):
     """
     [`DocRETrainer`] for [`DocREForContrastivePreTraining`]. Its loss is a mean over anchors, the pairs with a
-    relation; the momentum copy follows once a step; and several processes fill the same queues.
+    relation; the momentum copy follows once a step; and several processes fill the same queues. The copy runs all of
+    its layers, with dropout, also where lower layers of the encoder are frozen or their outputs kept.
 
     Args:
         model ([`DocREForContrastivePreTraining`]): The model to train.
@@ -31,15 +36,11 @@ class ContrastivePreTrainer(DocRETrainer):
             relations, or text to alter.
     """
 
+    model_class: Any = DocREForContrastivePreTraining
     card_template = "model_card_pretraining.md"
     pipeline_tag = None
 
     def __init__(self, model: DocREForContrastivePreTraining | None = None, args: Any = None, **kwargs: Any) -> None:
-        if model is not None and not isinstance(model, DocREForContrastivePreTraining):
-            raise TypeError(
-                f"`model` is a {type(model).__name__}; pass DocREForContrastivePreTraining.from_encoder(...), or "
-                "train this one with DocRETrainer."
-            )
         unused = [name for name in _UNUSED if getattr(args, name, False)]
         unused += [name for name in ("eval_dataset", "teacher") if kwargs.get(name) is not None]
         if unused:
@@ -52,6 +53,34 @@ class ContrastivePreTrainer(DocRETrainer):
         # Every process has the same queues: they are filled with the keys of all, in one order.
         if self.args.ddp_broadcast_buffers is None:
             self.args.ddp_broadcast_buffers = False
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(_PREDICTS_NOTHING)
+
+    def predict(self, *_: Any, **__: Any) -> Any:
+        """
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(_PREDICTS_NOTHING)
+
+    def save_model(
+        self, output_dir: str | None = None, _internal_call: bool = False, *, include_code: bool = False
+    ) -> None:
+        """
+        Saves model and processor, and the model card; as [`DocRETrainer.save_model`], but without code.
+
+        Args:
+            output_dir (`str`, *optional*): The folder. Defaults to `args.output_dir`.
+            _internal_call (`bool`, *optional*, defaults to `False`): Set by Trainer when it saves a checkpoint.
+            include_code (`bool`, *optional*, defaults to `False`): Refused.
+        """
+        refuse_code(include_code)
+        super().save_model(output_dir, _internal_call)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         for number, batch in enumerate(batch_samples):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -60,6 +60,7 @@ def method_losses(
     *,
     training: bool,
     num_items_in_batch: Tensor | int | None = None,
+    num_augmented_in_batch: Tensor | int | None = None,
     num_anchors_in_batch: Tensor | int | None = None,
     gather_rows: RowGatherer | None = None,
     augmented: tuple[Tensor, Tensor] | None = None,
@@ -69,13 +70,13 @@ def method_losses(
 
     The main loss is a mean over rows. PEMSCL adds two sums over the same batch (equations 7, 10 and 11), so that its
     contrastive loss is divided by as many rows; that of VaeDiff-DocRE is a mean over anchors. Distillation is a mean
-    over the rows of the main loss: those of the diagonal, where teacher and student have zeros, add nothing. Where
+    over these rows as well: those of the diagonal, where teacher and student have zeros, add nothing. Where
     several micro-batches make one step, their parts add up to the loss of one large batch if each gets the step's
     numbers. Of the contrastive loss that holds as far as it can: an anchor counts as much in any micro-batch, but is
     compared with the pairs of its own alone, or with those of all processes where `gather_rows` joins them.
 
-    Augmented rows (ERA, section 3.4) are further rows of the main loss and of what it is a mean over. The contrastive
-    loss compares the pairs themselves, and a teacher knows no other.
+    Augmented rows (ERA, section 3.4) are further rows of the main loss and of what it is a mean over, and of no other:
+    the contrastive loss compares the pairs themselves, and a teacher knows them alone.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -86,8 +87,11 @@ def method_losses(
         num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
         training (`bool`): Whether `negative_label_rate` counts.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] and [`count_augmented`] count them;
-            those given here when left out.
+            Rows of all micro-batches and processes of a step, as [`rows_in_mean`] counts them; those given here when
+            left out.
+        num_augmented_in_batch (`int` or `torch.Tensor`, *optional*):
+            Their augmented rows, as [`count_augmented`] counts them; not read without `num_items_in_batch`. Without
+            it, they are taken to be as many for each row as here.
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
             Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
             over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
@@ -115,15 +119,13 @@ def method_losses(
         arguments.pop("negative_label_rate", None)
     rows = rows_in_mean(config, pairs, num_entities)
     losses = {}
-    num_augmented = 0 if augmented is None else len(augmented[0])
-    all_rows = rows + num_augmented
     if config.contrastive_weight:
-        divisor = _contrastive_divisor(config, labels, all_rows, num_items_in_batch, num_anchors_in_batch)
+        divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
         contrastive = contrastive_sum(config, embeddings, labels, gather_rows)
         losses["contrastive"] = config.contrastive_weight * contrastive / divisor
     if teacher_logits is not None and config.distillation_weight:
         apart = DISTILLATION_FUNCTIONS[config.distillation_loss](logits, teacher_logits, reduction="sum")
-        divisor = max(all_rows, 1) if num_items_in_batch is None else num_items_in_batch
+        divisor = max(rows, 1) if num_items_in_batch is None else num_items_in_batch
         losses["distillation"] = config.distillation_weight * apart / divisor
     if rows > len(pairs):
         logits = torch.cat([logits, logits.new_zeros(rows - len(pairs), logits.shape[1])])
@@ -133,8 +135,11 @@ def method_losses(
     function = LOSS_FUNCTIONS[config.loss]
     if num_items_in_batch is None:
         return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
+    all_rows = num_items_in_batch * (len(logits) / rows) if rows else num_items_in_batch
+    if num_augmented_in_batch is not None:
+        all_rows = num_items_in_batch + num_augmented_in_batch
     total = function(logits, labels, reduction="sum", **arguments)
-    return {config.loss: total / num_items_in_batch, **losses}
+    return {config.loss: total / all_rows, **losses}
 
 
 def contrastive_sum(
@@ -252,6 +257,8 @@ def check_loss_arguments(config: DocREConfig) -> None:
         ("contrastive_arguments", supervised_contrastive_loss, "'contrastive'"),
     ):
         given = getattr(config, field)
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{field}={given!r} is not a dict.")
         if not given:
             continue
         defaults = _defaults(function)

@@ -41,6 +41,19 @@ class ContrastivePreTrainingOutput(ModelOutput):
     pairs: Tensor | None = None
 
 
+def refuse_code(include_code: bool) -> None:
+    """Refuse to save the code of a model that answers nothing by itself.
+
+    Raises:
+        ValueError: when it is asked for.
+    """
+    if include_code:
+        raise ValueError(
+            "include_code=True is for models that extract relations. Leave it out, and pass it where the model is "
+            "saved that DocREForRelationExtraction.from_encoder makes of this one."
+        )
+
+
 class _Fusion(BilinearHead):
     """What the bilinear head does before it classifies."""
 
@@ -116,6 +129,15 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
         model.momentum.load_state_dict(model._followed())
         return model
 
+    def save_pretrained(self, save_directory: Any, *args: Any, include_code: bool = False, **kwargs: Any) -> None:
+        """Save as every model does.
+
+        Raises:
+            ValueError: when code is to go with it.
+        """
+        refuse_code(include_code)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     def _followed(self) -> dict[str, Tensor]:
         """What the copy follows, by its names there."""
         parts = {"docre": self.docre, "head": self.head, "projection": self.projection}
@@ -123,7 +145,16 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
 
     @torch.no_grad()
     def update_momentum(self) -> None:
-        """Let the copy follow by one step (equation 14)."""
+        """Let the copy follow by one step (equation 14).
+
+        Raises:
+            ValueError: when weights are in half precision, which cannot hold such small steps.
+        """
+        if self.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"The weights are {self.dtype}, in which the steps of the momentum copy are rounded away: keep them "
+                "in float32, model.float(), and compute in half precision by DocRETrainingArguments(bf16=True)."
+            )
         followed, rate = self._followed(), 1 - self.config.moco_momentum
         for name, value in self.momentum.state_dict().items():
             if value.is_floating_point():
@@ -200,8 +231,11 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
                         self.update_momentum()
                     followed = self.momentum.docre(**documents)
                     keys, of_keys = self._represent(self.momentum, followed, pairs, augmented), relations
+                    # Copies arrive with their pairs: in the same order however documents are dealt out to processes.
+                    arrival = torch.cat([torch.arange(len(pairs), device=copied.device), copied]).argsort(stable=True)
+                    keys, of_keys = keys[arrival], of_keys[arrival]
                     if gather_rows is not None:
-                        (keys, of_keys), _ = gather_rows(keys, relations)
+                        (keys, of_keys), _ = gather_rows(keys, of_keys)
                     self.queues.push(unit_vectors(keys.float()), of_keys)
             keys, positives, negatives = self.queues.compare(relations)
             total = info_nce_loss(
@@ -234,4 +268,4 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
         return branch.projection(torch.cat(represented))
 
 
-__all__ = ["ContrastivePreTrainingOutput", "DocREForContrastivePreTraining"]
+__all__ = ["ContrastivePreTrainingOutput", "DocREForContrastivePreTraining", "refuse_code"]

@@ -64,7 +64,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             encoder (`str`, `os.PathLike` or `PreTrainedModel`):
                 Folder or Hub id of the encoder, or the encoder itself, which is copied. Of a model with a head, one of
                 this library included, what is below the head is taken; of one that [`DocREForContrastivePreTraining`]
-                trained, the layers too that join entities with their context.
+                trained, the layers too that join entities with their context. Embeddings of entity types start anew.
             method (`str`, *optional*, defaults to `"atlop"`): Row of the table of methods.
             relations (`Sequence[str]` or `Mapping[str, str]`):
                 Relation ids, or ids with the words for them (`{"P17": "country"}`).
@@ -144,6 +144,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         entity_types: Tensor | None = None,
         sentence_ids: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        num_augmented_in_batch: Tensor | int | None = None,
         num_anchors_in_batch: Tensor | int | None = None,
         gather_rows: RowGatherer | None = None,
         teacher_logits: Tensor | None = None,
@@ -172,8 +173,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*):
                 Sentence of each token, -1 outside; read for `sentence_attention`.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Pairs over all micro-batches and processes that make one step, with those that augmentation adds: the
-                sum of the loss over them is divided by it. The mean over those of this call when left out.
+                Pairs over all micro-batches and processes that make one step: the sum of the loss over them is
+                divided by it. The mean over those of this call when left out.
+            num_augmented_in_batch (`int` or `torch.Tensor`, *optional*):
+                Rows that augmentation adds to them, as [`count_augmented`] counts them. Not read without
+                `num_items_in_batch`. See [`method_losses`].
             num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
                 Those of them with a relation, as [`count_anchors`] counts them: what a contrastive loss of form
                 `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
@@ -228,6 +232,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 states.num_entities,
                 training=self.training,
                 num_items_in_batch=num_items_in_batch,
+                num_augmented_in_batch=num_augmented_in_batch,
                 num_anchors_in_batch=num_anchors_in_batch,
                 gather_rows=gather_rows,
                 augmented=self._augment(states, pairs, labels, entity_types),

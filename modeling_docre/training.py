@@ -27,7 +27,7 @@ from .remote_code import finish_folder
 from .soft_labels import DocumentSoftLabels, SoftLabelStore
 from .training_arguments import DocRETrainingArguments
 from .training_augmentation import altered_texts, relations_to_augment
-from .training_checks import check_model, check_trainer, check_training_relations
+from .training_checks import check_class, check_model, check_teacher, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
 from .training_loss import LossTrainer
 
@@ -80,11 +80,14 @@ class DocRETrainer(LossTrainer):
             Further arguments of `transformers.Trainer`.
 
     Raises:
-        TypeError: If the documents come in a form that isn't one, such as a `DatasetDict`.
+        TypeError: If the model is of another class, or the documents come in a form that isn't one, such as a
+            `DatasetDict`.
         ValueError: If the processor is missing or is another model's, a document has no labels, a training document
             has a relation that the model does not know, there are several GPUs but only one process, an argument would
             not be used, a teacher does not go with the model, or the store in `args.soft_labels` lacks documents.
     """
+
+    model_class: Any = DocREForRelationExtraction
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class DocRETrainer(LossTrainer):
         # Trainer's own __init__ sets these only after it has called `model_init`.
         self.args, self.processing_class = args, processing_class
         self._teacher = find_teacher(args, teacher)
+        check_teacher(args, self._teacher)
         if model is not None:
             self._adopt(model)
         evaluation = self._evaluation_documents(eval_dataset)
@@ -171,6 +175,7 @@ class DocRETrainer(LossTrainer):
 
     def _adopt(self, model: DocREForRelationExtraction) -> None:
         """Checks a model and makes it the processor's, then freezes what the arguments say."""
+        check_class(model, self.model_class)
         check_model(model, self.processing_class, self.args)
         if self._teacher is not None:
             self._teacher.check_student(model.config)

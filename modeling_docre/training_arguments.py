@@ -141,11 +141,6 @@ class DocRETrainingArguments(TrainingArguments):
         self._check_augmentation()
         if self.teacher and self.soft_labels:
             raise ValueError(f"{TWO_TEACHERS}: pass teacher or soft_labels, not both.")
-        if self.text_augmentation and (self.teacher or self.soft_labels):
-            raise ValueError(
-                "text_augmentation alters documents that a teacher has not read: leave it out, or learn without "
-                f"{'teacher' if self.teacher else 'soft_labels'}."
-            )
         for name in ("max_pairs_per_batch", "early_stopping_patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -188,6 +183,12 @@ class DocRETrainingArguments(TrainingArguments):
             raise ValueError(
                 f"text_augmentation_probability={self.text_augmentation_probability} and text_augmentation_copies="
                 f"{self.text_augmentation_copies}: pass a probability between 0 and 1, and 1 copy or more."
+            )
+        given = (self.text_augmentation_probability, self.text_augmentation_copies)
+        if self.text_augmentation is None and given != (0.1, 1):
+            raise ValueError(
+                f"text_augmentation_probability={given[0]} and text_augmentation_copies={given[1]} alter nothing: "
+                "pass text_augmentation, 'deletion' or 'mask', or leave them out."
             )
 
     def _refuse_unused(self) -> None:

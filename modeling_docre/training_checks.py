@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from transformers.utils import logging
+
 from .configuration_docre import DocREConfig
 from .documents import Document, DocumentError
 from .method_loss import check_loss_arguments
+from .modeling_base import DocREPreTrainedModel
+from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
 from .training_data import DocumentCollator
+
+logger = logging.get_logger(__name__)
 
 # Arguments of Trainer that assume rows of logits, with what to do instead.
 REFUSED = {
@@ -65,6 +71,43 @@ def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
         )
 
 
+def check_class(model: Any, model_class: type) -> None:
+    """
+    Checks that a model of this library is one for the trainer.
+
+    Args:
+        model: The model.
+        model_class (`type`): What the trainer trains.
+
+    Raises:
+        TypeError: If it is for another one.
+    """
+    if isinstance(model, DocREPreTrainedModel) and not isinstance(model, model_class):
+        trainer = "ContrastivePreTrainer" if isinstance(model, DocREForContrastivePreTraining) else "DocRETrainer"
+        raise TypeError(
+            f"`model` is a {type(model).__name__}; pass {model_class.__name__}.from_encoder(...), or train this one "
+            f"with {trainer}."
+        )
+
+
+def check_teacher(args: DocRETrainingArguments, teacher: Any) -> None:
+    """
+    Checks that a teacher can answer for all that the student reads.
+
+    Args:
+        args ([`DocRETrainingArguments`]): The settings.
+        teacher ([`Teacher`], *optional*): The teacher, if there is one.
+
+    Raises:
+        ValueError: If it can't.
+    """
+    if args.text_augmentation and (teacher is not None or args.soft_labels):
+        raise ValueError(
+            "text_augmentation alters documents that a teacher has not read: leave it out, or learn without "
+            f"{'soft_labels' if args.soft_labels else 'teacher'}."
+        )
+
+
 def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, args: DocRETrainingArguments) -> None:
     """
     Checks that a model goes with its processor, and its loss with the settings.
@@ -87,6 +130,11 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
                 "something else to each. Build the processor from the model's config: "
                 "DocREProcessor.from_encoder(ENCODER, config=model.config)."
             )
+    if (args.era_max_facts is not None or args.era_scale_facts) and not (config.era_copies or args.text_augmentation):
+        logger.warning(
+            "era_max_facts and era_scale_facts choose relations to augment, and nothing is augmented: the config has "
+            "era_copies=0, and there is no text_augmentation."
+        )
     config.check_decision()
     check_loss_arguments(config)
     if config.loss_arguments.get("reference_broadcast") and args.normalise != "micro-batch":
@@ -127,4 +175,4 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-__all__ = ["check_model", "check_trainer", "check_training_relations"]
+__all__ = ["check_class", "check_model", "check_teacher", "check_trainer", "check_training_relations"]

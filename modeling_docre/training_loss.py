@@ -38,22 +38,23 @@ class LossTrainer(RecordingTrainer):
         counts = torch.tensor([list(counted.values())], device=device)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts)
-        # A step of documents without any pair has nothing to divide.
-        numbers = dict(zip(counted, counts.sum(0).clamp(min=1), strict=True))
+        numbers = dict(zip(counted, counts.sum(0), strict=True))
         num_items = numbers.pop("num_items_in_batch")
         for batch in batch_samples:
             batch.update(numbers)
-        return num_items
+        # A step of documents without any pair has nothing to divide.
+        return num_items.clamp(min=1)
 
     def _count_items(self, batches: list[Any]) -> dict[str, int]:
         """What the parts of the loss are means over, by the name under which the model takes it."""
         config = self.model.config
         rows = sum(rows_in_mean(config, batch["pairs"], batch["num_entities"]) for batch in batches)
-        rows += sum(count_augmented(config, batch["labels"]) for batch in batches)
-        if not config.contrastive_weight:
-            return {"num_items_in_batch": rows}
-        anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
-        return {"num_items_in_batch": rows, "num_anchors_in_batch": anchors}
+        counted = {"num_items_in_batch": rows}
+        if config.era_copies:
+            counted["num_augmented_in_batch"] = sum(count_augmented(config, batch["labels"]) for batch in batches)
+        if config.contrastive_weight:
+            counted["num_anchors_in_batch"] = sum(int(count_anchors(batch["labels"])) for batch in batches)
+        return counted
 
     def _joins_rows(self, num_items_in_batch: torch.Tensor | int | None) -> bool:
         """Whether the model compares the pairs of all processes."""

@@ -218,9 +218,13 @@ def test_loss_and_gradients_of_augmented_rows_by_loops(tiny_bert_dir):
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-11, rtol=1e-9)
     # Counted in a step of two such batches, it is half.
     torch.manual_seed(11)
-    rows = len(batch["pairs"]) + copies
-    half = model(**batch, num_items_in_batch=2 * rows)
+    pairs = len(batch["pairs"])
+    half = model(**batch, num_items_in_batch=2 * pairs)
     torch.testing.assert_close(half.loss, expected / 2, atol=1e-12, rtol=1e-12)
+    # Beside a batch with as many pairs and no copies.
+    torch.manual_seed(11)
+    part = model(**batch, num_items_in_batch=2 * pairs, num_augmented_in_batch=copies)
+    torch.testing.assert_close(part.loss, expected * (pairs + copies) / (2 * pairs + copies), atol=1e-12, rtol=1e-12)
 
 
 def test_logits_are_those_of_the_pairs(tiny_bert_dir):
@@ -251,12 +255,21 @@ def test_the_contrastive_loss_compares_the_pairs_themselves(tiny_bert_dir, form)
     model, processor = make(tiny_bert_dir, **ERA, **settings)
     plain, _ = make(tiny_bert_dir, **ERA, era_copies=0, **settings)
     batch = batch_for(processor, [2, 1, 0, 5])
-    pairs, rows = len(batch["pairs"]), len(batch["pairs"]) + count_augmented(model.config, batch["labels"])
     expected = plain(**batch).losses["contrastive"]
-    # PEMSCL's is divided as the main loss is.
-    expected = expected * pairs / rows if form == "pemscl" else expected
     torch.testing.assert_close(model(**batch).losses["contrastive"], expected)
-    torch.testing.assert_close(model(**batch, num_items_in_batch=rows).losses["contrastive"], expected)
+    pairs = len(batch["pairs"])
+    torch.testing.assert_close(model(**batch, num_items_in_batch=pairs).losses["contrastive"], expected)
+
+
+def test_a_teacher_is_asked_about_the_pairs_themselves(tiny_bert_dir):
+    model, processor = make(tiny_bert_dir, **ERA)
+    plain, _ = make(tiny_bert_dir, **ERA, era_copies=0)
+    batch = batch_for(processor, [2, 1])
+    batch["teacher_logits"] = torch.randn(len(batch["pairs"]), model.config.num_classes)
+    expected = plain(**batch).losses["distillation"]
+    torch.testing.assert_close(model(**batch).losses["distillation"], expected)
+    pairs = len(batch["pairs"])
+    torch.testing.assert_close(model(**batch, num_items_in_batch=pairs).losses["distillation"], expected)
 
 
 def test_evidence_is_where_the_averaged_heads_look(tiny_bert_dir):
@@ -328,9 +341,9 @@ def test_the_trainer_counts_the_rows_of_a_step(tiny_bert_dir, tmp_path, probabil
     trainer = trainer_for(tiny_bert_dir, tmp_path, model_settings=settings)
     groups = [[0], [1, 2], [3]]
     batches = [trainer.data_collator([trainer.train_dataset[number] for number in group]) for group in groups]
-    number = trainer._get_num_items_in_batch(batches, torch.device("cpu"))
-    # Pairs, and two copies of each with one of the two relations.
-    assert number == 2 + 6 + 12 + 2 + 2 * (1 + 2)
+    assert trainer._get_num_items_in_batch(batches, torch.device("cpu")) == 2 + 6 + 12 + 2
+    # Two copies of each pair with one of the two relations.
+    assert {int(batch["num_augmented_in_batch"]) for batch in batches} == {2 * (1 + 2)}
 
 
 def one_step(encoder, folder, probability, **settings):

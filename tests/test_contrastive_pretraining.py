@@ -33,6 +33,7 @@ from modeling_docre import (
 from modeling_docre.contrastive import info_nce_loss
 from modeling_docre.contrastive_pretraining import ContrastivePreTrainer
 from modeling_docre.relation_queues import RelationQueues
+from modeling_docre.training import DocRETrainer
 
 # The loss
 
@@ -223,8 +224,15 @@ def test_masked_copies_are_anchors_and_keys(tiny_bert_dir, probability):
     assert torch.equal(output.pairs[6:], output.pairs[copied])
     distances = (output.embeddings[6:] - output.embeddings[copied]).abs().amax(1)
     assert (distances < 1e-6).all() if probability == 0 else distances.max() > 1e-6
+    # Copies come into the queues right behind their pairs.
+    arrival = [row for pair in range(6) for row in [pair] + [pair] * (2 if pair in born else 0)]
     relations = batch["labels"][:, 1:][(batch["labels"][:, 1:] > 0).any(1)] > 0
-    assert torch.equal(model.queues.labels[:12], torch.cat([relations, relations[copied]]))
+    assert torch.equal(model.queues.labels[:12], relations[arrival])
+    if probability == 0:
+        alone, _ = make(tiny_bert_dir, pretraining=True, moco_queue_size=50, **settings, method="atlop")
+        alone.config.era_copies = 0
+        alone.train()(**batch)
+        torch.testing.assert_close(model.queues.embeddings[:12], alone.queues.embeddings[:6][arrival])
     halved = model(**batch, num_items_in_batch=24, update=False)
     assert halved.loss < output.loss
     assert len(model.eval()(**batch).embeddings) == 6
@@ -370,6 +378,26 @@ def test_what_would_not_be_used_is_refused(tiny_bert_dir, tmp_path):
             )
     with pytest.raises(TypeError, match=r"DocREForContrastivePreTraining\.from_encoder"):
         ContrastivePreTrainer(make(tiny_bert_dir)[0], arguments(tmp_path), processing_class=processor)
+    with pytest.raises(TypeError, match=r"DocREForContrastivePreTraining\.from_encoder"):
+        ContrastivePreTrainer(
+            args=arguments(tmp_path), processing_class=processor, model_init=lambda: make(tiny_bert_dir)[0]
+        )
+    with pytest.raises(TypeError, match=r"train this one with ContrastivePreTrainer"):
+        DocRETrainer(model, arguments(tmp_path), processing_class=processor)
+
+
+def test_what_predicts_nothing_is_not_asked(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path)
+    for ask in (trainer.evaluate, trainer.predict):
+        with pytest.raises(ValueError, match="evaluate the model that"):
+            ask([fictional(1)])
+    for save in (trainer.save_model, trainer.model.save_pretrained):
+        with pytest.raises(ValueError, match="include_code=True is for models that extract relations"):
+            save(str(tmp_path / "saved"), include_code=True)
+    assert not (tmp_path / "saved").exists()
+    batch = trainer.data_collator([trainer.train_dataset[1]])
+    with pytest.raises(ValueError, match=r"torch\.bfloat16, in which the steps"):
+        trainer.model.to(torch.bfloat16).train()(**{name: batch[name] for name in ("input_ids", "mentions", "labels")})
 
 
 def test_its_card_shows_how_to_go_on(tiny_bert_dir, tmp_path):
@@ -401,8 +429,10 @@ def test_a_killed_run_resumes_with_its_queues(tiny_bert_dir, tmp_path):
 @pytest.mark.slow
 def test_two_processes_fill_the_queues_of_one(tiny_bert_dir, tmp_path):
     # Nine documents: in the last step one process has a filler, whose keys are in no queue.
-    train_in_processes(tiny_bert_dir, tmp_path / "one", "--pretraining", "--batch=2")
-    train_in_processes(tiny_bert_dir, tmp_path / "two", "--pretraining", "--batch=1", processes=2)
+    # Copies without a mask, in queues that are full: processes draw from generators of their own.
+    options = ["--pretraining", "--copies=2", "--mask_probability=0"]
+    train_in_processes(tiny_bert_dir, tmp_path / "one", *options, "--batch=2")
+    train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=1", processes=2)
     single, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("one.0", "two.0", "two.1"))
     assert_close(first, second, 0.0)
     assert_close(single, first, 1e-5)

@@ -294,6 +294,13 @@ def test_a_run_that_was_killed_goes_on_to_the_same_store(saved, files, tmp_path)
         assert (output / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
+def test_a_teacher_reads_no_altered_text(tiny_bert_dir, member, tmp_path):
+    with pytest.raises(ValueError, match="learn without teacher"):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"teacher": Teacher([member])}, text_augmentation="deletion")
+    with pytest.raises(ValueError, match="learn without soft_labels"):
+        trainer_for(tiny_bert_dir, tmp_path, soft_labels=str(tmp_path / "store"), text_augmentation="deletion")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--method=era", "--mask_probability=0"]])
 def test_students_learn_alike_in_two_processes_and_in_one(saved, tiny_bert_dir, tmp_path, options):

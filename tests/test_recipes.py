@@ -354,7 +354,7 @@ def test_ablations_are_overrides_of_any_recipe_of_the_method(repository, monkeyp
 def test_a_recipe_extends_another(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(
-        "output_dir: runs/base\nmodel: {encoder: e, method: atlop, emb_size: 8}\n"
+        "output_dir: runs/base\nafter: [first.yaml]\nmodel: {encoder: e, method: atlop, emb_size: 8}\n"
         "data: {train: a.json, eval: b.json}\ntraining: {seed: 1, num_train_epochs: 3}\n"
     )
     (tmp_path / "sub" / "middle.yaml").write_text("extends: ../base.yaml\nmodel: {method: kd-docre}\n")
@@ -365,7 +365,8 @@ def test_a_recipe_extends_another(tmp_path, monkeypatch):
     assert recipe.model == {"encoder": "e", "method": "kd-docre", "emb_size": 8}
     assert recipe.data == {"train": "c.json", "eval": "b.json"}
     assert recipe.training == {"seed": 2, "num_train_epochs": 5}
-    assert recipe.output_dir == "runs/top"
+    assert recipe.output_dir == "runs/top" and recipe.after == []
+    assert load_recipe(tmp_path / "base.yaml").after == [str(tmp_path / "first.yaml")]
     assert load_recipe(tmp_path / "sub" / "middle.yaml").output_dir == "runs/base"
 
 

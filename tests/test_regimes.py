@@ -81,6 +81,18 @@ def test_dropped_labels_depend_on_seed_document_and_fact_alone():
     assert again == drop_labels(DOCUMENTS[5], 0.7, 3)
 
 
+def test_facts_of_one_relation_in_one_document_go_one_by_one():
+    people = [f"Ada {number}" for number in range(40)]
+    entities = [
+        [{"name": name, "sent_id": 0, "pos": [place, place + 1], "type": "PER"}]
+        for place, name in enumerate([*people, "Orle"])
+    ]
+    labels = [{"h": number, "t": 40, "r": "born_in", "evidence": []} for number in range(40)]
+    sentence = [name.replace(" ", "") for name in [*people, "Orle"]]
+    document = Document.from_dict({"title": "Many", "sents": [sentence], "vertexSet": entities, "labels": labels})
+    assert 10 <= len(drop_labels(document, 0.5, 3).relations) <= 30
+
+
 def test_a_dropped_fact_takes_its_evidence_and_leaves_all_else():
     for document in DOCUMENTS[:20]:
         less = drop_labels(document, 0.5)

@@ -41,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--normalise", default="global")
     parser.add_argument("--method", default="atlop")
     parser.add_argument("--pretraining", action="store_true")
+    parser.add_argument("--copies", type=int)
     parser.add_argument("--mask_probability", type=float, default=0.1)
     parser.add_argument("--text_augmentation")
     parser.add_argument("--teacher")
@@ -58,6 +59,7 @@ def train(options: argparse.Namespace) -> None:
         pretraining=options.pretraining,
         method=options.method,
         era_mask_probability=options.mask_probability,
+        **({} if options.copies is None else {"era_copies": options.copies}),
     )
     documents = [fictional(number) for number in range(9)]
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
