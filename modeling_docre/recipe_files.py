@@ -44,7 +44,7 @@ class Recipe:
             What the model card can't know by itself: any argument of [`DocRETrainer.create_model_card`].
         after (`list[str]`, *optional*):
             Recipes that come before, paths seen from this one's file: each is trained where its `output_dir` does not
-            hold what it makes yet.
+            hold what it makes yet, and left out where nothing in this recipe names that folder.
         self_training (`dict`, *optional*):
             Fields of [`SelfTraining`]: models of folds find more labels for the training documents first.
     """

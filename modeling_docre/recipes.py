@@ -75,13 +75,27 @@ def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
         if path in chain:
             raise RecipeError(f"{chain[-1]}: it comes after {name}, which comes after itself.")
         before = load_recipe(path)
-        _train_before(before, (*chain, path))
         folder = Path(expand_path(before.output_dir, "output_dir"))
+        if not any(Path(place).is_relative_to(folder) for place in _places(recipe)):
+            logger.warning(f"{name} is left out: with these settings, nothing reads what it leaves in {folder}.")
+            continue
+        _train_before(before, (*chain, path))
         # One process looks, and the others wait: what it finds may be changing under their eyes.
         processes = _processes(before)
         if not processes.first(partial(_is_trained, before, folder, name)):
             _train(before, resume=last_checkpoint(folder) is not None)
             processes.collect(None)
+
+
+def _places(recipe: Recipe) -> list[str]:
+    """Where a recipe looks for models and data."""
+    entries = [recipe.data.get("train"), recipe.data.get("eval")]
+    parts = [part for entry in entries for part in (entry if isinstance(entry, list) else [entry])]
+    found = [recipe.model.get("encoder"), recipe.model.get("checkpoint"), recipe.training.get("soft_labels")]
+    found += [part.get("path") if isinstance(part, dict) else part for part in parts]
+    teacher = recipe.training.get("teacher")
+    found += teacher if isinstance(teacher, list) else [teacher]
+    return [expand_path(place, "a path") for place in found if isinstance(place, str)]
 
 
 def _is_trained(recipe: Recipe, folder: Path, name: str) -> bool:

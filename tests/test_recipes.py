@@ -429,6 +429,11 @@ def test_what_comes_before_is_trained_first_and_once(chain, tmp_path, monkeypatc
     assert (tmp_path / "before" / "model.safetensors").stat().st_mtime_ns == weights
 
 
+def test_what_nothing_reads_is_left_out(chain, tiny_bert_dir, tmp_path):
+    train_from_recipe(chain, {"model.encoder": str(tiny_bert_dir)})
+    assert (tmp_path / "second" / "model.safetensors").is_file() and not (tmp_path / "before").exists()
+
+
 def test_what_comes_before_goes_on_where_it_was_interrupted(chain, tmp_path, monkeypatch):
     before = tmp_path / "before.yaml"
     before.write_text(before.read_text().replace("save_strategy: epoch", "save_strategy: steps\n  save_steps: 1"))
