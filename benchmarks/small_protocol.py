@@ -60,6 +60,7 @@ ROWS = (
     method("atlop"),
     method("atlop-bce", "--training.tune_threshold=true"),
     method("ncrl"),
+    Row("ncrl-shift", ("--model.method=ncrl", "--model.loss_arguments={shift: 0.05}"), "ncrl"),
     method(
         "pemscl",
         "--model.contrastive_weight=0.1",

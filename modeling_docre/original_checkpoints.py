@@ -169,11 +169,15 @@ def import_checkpoint(
 
     Raises:
         OriginalCheckpointError: when the file cannot be read, is of another method, lacks a tensor or has one of
-            another shape; tensors are called as in the file.
+            another shape, tensors being called as in the file; or something is in the output folder.
         ValueError: for an unknown method, or one string for `relations`.
         OSError: when there is no such encoder.
     """
     row = find_method(method)
+    if output is not None and os.path.isdir(output) and os.listdir(output):
+        raise OriginalCheckpointError(
+            f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
+        )
     if not isinstance(encoder, PreTrainedConfig):
         check_name(encoder)
     config = encoder if isinstance(encoder, PreTrainedConfig) else AutoConfig.from_pretrained(os.fspath(encoder))
@@ -191,7 +195,7 @@ def import_checkpoint(
         # A folder of this machine means nothing to whoever loads the checkpoint.
         config._name_or_path = ""
     names = _relations(file, relations, classes)
-    reference = _reference_settings(method, config)
+    reference = _reference_settings(method, config, settings.get("loss", row.loss))
     for name in ("loss_arguments", "contrastive_arguments"):
         if name in reference and name in settings:
             settings[name] = {**reference[name], **settings[name]}
@@ -283,7 +287,7 @@ def _read_widths(head: str, file: TensorFile) -> dict[str, Any]:
     return fields
 
 
-def _reference_settings(method: str, encoder: PreTrainedConfig) -> dict[str, Any]:
+def _reference_settings(method: str, encoder: PreTrainedConfig, loss: str) -> dict[str, Any]:
     """What the published code does and we do by request alone."""
     row = find_method(method)
     bert = encoder.model_type == "bert"
@@ -300,7 +304,7 @@ def _reference_settings(method: str, encoder: PreTrainedConfig) -> dict[str, Any
         settings["include_diagonal_in_mean"] = True
     if row.head == "unet" and bert:
         settings |= {"marker_style": "unused", "entity_types": _DOCUNET_TYPES}
-    if row.loss == "pmt":
+    if loss == "pmt":
         settings["loss_arguments"] = {"reference_broadcast": True}
     if "contrastive_arguments" in row.settings:
         settings["contrastive_arguments"] = {**row.settings["contrastive_arguments"], "reference": True}

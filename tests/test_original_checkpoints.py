@@ -562,6 +562,14 @@ class Dangerous:
         return print, ("code ran",)
 
 
+def test_another_loss_has_none_of_the_arithmetic_of_the_published_one(tmp_path, bert):
+    _, state = published("pemscl", bert)
+    torch.save(state, tmp_path / "file.pt")
+    for loss, expected in (("pmt", {"reference_broadcast": True}), ("atl", {})):
+        model, _ = import_checkpoint(tmp_path / "file.pt", "pemscl", bert, relations=["r1", "r2", "r3"], loss=loss)
+        assert model.config.loss_arguments == expected
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, bert, capsys):
     torch.save({"state_dict": Dangerous()}, tmp_path / "weights.pt")
     with pytest.raises(OriginalCheckpointError, match="more than tensors"):
@@ -602,7 +610,9 @@ def test_command(tmp_path, tiny_bert_dir, bert, capsys):
     assert "The tokenizer was not found" in said
     model = DocREForRelationExtraction.from_pretrained(tmp_path / "out")
     assert model.config.relations == ["r1", "r2", "r3"]
-    arguments[3] = "atlop"
+    assert main(arguments) == 1
+    assert "is there already, and not empty" in capsys.readouterr().err
+    arguments[3], arguments[7] = "atlop", str(tmp_path / "other")
     assert main(arguments) == 1
     assert "Pass --method kd-docre|vaediff" in capsys.readouterr().err
     result = subprocess.run(
