@@ -32,13 +32,14 @@ from common import (
 )
 from torch import Tensor, nn
 
+import modeling_docre.modeling_base as states
 import modeling_docre.modeling_docre as assembly
 from modeling_docre import attention, head_axial, head_bilinear, head_unet
 from modeling_docre.encoding import run_again
 
 PARTS: dict[str, tuple[Any, str]] = {
     "attention rows": (attention, "attention_rows"),
-    "entity pooling": (assembly, "pool_entities"),
+    "entity pooling": (states, "pool_entities"),
     "localized context": (head_bilinear, "localized_context"),
     "projections": (head_bilinear, "_project"),
     "bilinear": (head_bilinear.GroupedBilinear, "forward"),

@@ -171,7 +171,9 @@ class Sweep:
 
     def digest(self, point: Point) -> str:
         """Return the SHA-256 of what the recipe of a point says, but for its folder, and of what is scored."""
-        said = {**dataclasses.asdict(self.recipe(point)), "output_dir": None, "scored": self.regime.scored}
+        from modeling_docre.recipe_files import as_written
+
+        said = {**as_written(self.recipe(point)), "output_dir": None, "scored": self.regime.scored}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def score(self, point: Point) -> dict[str, dict[str, float]]:

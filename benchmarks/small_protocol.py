@@ -4,7 +4,9 @@
     DOCRE_DATA=data python benchmarks/small_protocol.py --output runs/small
 
 DOCRE_DATA holds docred/ and re-docred/. A method is four runs and an ablation three, one after the other: of some
-seven minutes of one core with the bilinear head, 20 to 30 with tables of entities, and 3 GB of memory.
+seven minutes of one core with the bilinear head, 15 to 25 with tables of entities, and 3 GB of memory. Rows with a
+stage before them, or with folds, take that for each. Distant labels are those that the facts of the training documents
+give to the 1,000 documents of DocRED's test split, which come without labels.
 
 Every method has the same two trials, the learning rates of its head in `TRIALS`, with the first seed; the better one
 runs with the other seeds. An ablation takes over the rate of its method. Which trial is better, and the one
@@ -17,7 +19,6 @@ its trials are done in `--output`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import hashlib
 import json
@@ -43,12 +44,32 @@ TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
 FEW_FACTS = ("--training.era_max_facts=500", "--training.era_scale_facts=true")
 
 
+# In overrides: the folder of the stage before, and the file of distant labels.
+STAGE, DISTANT = "{stage}", "{distant}"
+ON_DISTANT = (f"--data.train={DISTANT}", "--training.num_train_epochs=3")
+PRETRAINING = (
+    *("--model.method=eracl", "--model.objective=contrastive", *ON_DISTANT, "--data.eval=null"),
+    *("--training.learning_rate=5e-5", "--training.prior_bias=false"),
+)
+TAUGHT = f"--training.teacher=[{STAGE}]"
+CONTINUED = (f"--model={{checkpoint: {STAGE}}}", "--training.learning_rate=5e-5", "--training.prior_bias=false")
+INCOMPLETE = ("--data.train.drop_labels=0.7", "--data.train.seed=13")
+SAMPLING = "--model.loss_arguments={negative_label_rate: 0.1}"
+PEMSCL = (
+    *("--model.method=pemscl", "--model.contrastive_weight=0.1"),
+    "--model.contrastive_arguments={temperature: 0.2}",
+)
+
+
 class Row(NamedTuple):
-    """A row of the table: overrides of the recipe, and the row whose learning rate it takes over."""
+    """A row of the table: overrides of the recipe, the row whose learning rate it takes over, and what is trained
+    before it, with the same rate and seed.
+    """
 
     name: str
     overrides: tuple[str, ...]
     rate_of: str = ""
+    stage: str = ""
 
 
 def method(name: str, *overrides: str) -> Row:
@@ -56,42 +77,60 @@ def method(name: str, *overrides: str) -> Row:
     return Row(name, (f"--model.method={name}", *overrides))
 
 
+def variant(name: str, of: str, *overrides: str, stage: str = "") -> Row:
+    """Make the row of a method with other settings."""
+    return Row(name, (f"--model.method={of}", *overrides), of, stage)
+
+
+# What comes before rows, and is in no table itself.
+STAGES = (
+    Row("teacher", ("--model.method=atlop",), "atlop"),
+    Row("eracl-pretraining", (*PRETRAINING, *FEW_FACTS), "era"),
+    Row("eracl-pretraining-no-augmentation", (*PRETRAINING, "--model.era_copies=0"), "era"),
+)
 ROWS = (
     method("atlop"),
     method("atlop-bce", "--training.tune_threshold=true"),
     method("ncrl"),
-    Row("ncrl-shift", ("--model.method=ncrl", "--model.loss_arguments={shift: 0.05}"), "ncrl"),
-    method(
-        "pemscl",
-        "--model.contrastive_weight=0.1",
-        "--model.contrastive_arguments={temperature: 0.2}",
-    ),
-    Row(
-        "pemscl-no-entropy",
-        (
-            "--model.method=pemscl",
-            "--model.contrastive_weight=0.1",
-            "--model.contrastive_arguments={temperature: 0.2}",
-            "--model.loss_arguments={entropy: false}",
-        ),
-        "pemscl",
-    ),
-    Row("pemscl-no-contrastive-loss", ("--model.method=pemscl", "--model.contrastive_weight=0.0"), "pemscl"),
-    Row(
-        "pemscl-neither",
-        ("--model.method=pemscl", "--model.contrastive_weight=0.0", "--model.loss_arguments={entropy: false}"),
-        "pemscl",
-    ),
+    variant("ncrl-shift", "ncrl", "--model.loss_arguments={shift: 0.05}"),
+    Row("pemscl", PEMSCL),
+    Row("pemscl-no-entropy", (*PEMSCL, "--model.loss_arguments={entropy: false}"), "pemscl"),
+    variant("pemscl-no-contrastive-loss", "pemscl", "--model.contrastive_weight=0.0"),
+    variant("pemscl-neither", "pemscl", "--model.contrastive_weight=0.0", "--model.loss_arguments={entropy: false}"),
     method("kd-docre"),
-    Row("kd-docre-no-axial-attention", ("--model.method=kd-docre", "--model.axial_layers=0"), "kd-docre"),
-    Row("kd-docre-atl-for-afl", ("--model.method=kd-docre", "--model.loss=atl"), "kd-docre"),
+    variant("kd-docre-no-axial-attention", "kd-docre", "--model.axial_layers=0"),
+    variant("kd-docre-atl-for-afl", "kd-docre", "--model.loss=atl"),
     method("docunet"),
     method("era", *FEW_FACTS),
-    Row("era-no-augmentation", ("--model.method=era", "--model.era_copies=0"), "era"),
-    Row("atlop-deletion", ("--model.method=atlop", "--training.text_augmentation=deletion", *FEW_FACTS), "atlop"),
-    Row("atlop-mask", ("--model.method=atlop", "--training.text_augmentation=mask", *FEW_FACTS), "atlop"),
-    Row("atlop-afl", ("--model.method=atlop", "--model.loss=afl"), "atlop"),
+    variant("era-no-augmentation", "era", "--model.era_copies=0"),
+    variant("atlop-deletion", "atlop", "--training.text_augmentation=deletion", *FEW_FACTS),
+    variant("atlop-mask", "atlop", "--training.text_augmentation=mask", *FEW_FACTS),
+    variant("atlop-afl", "atlop", "--model.loss=afl"),
+    Row(
+        "eracl",
+        ("--model.method=eracl", f"--model.encoder={STAGE}", *FEW_FACTS),
+        "era",
+        "eracl-pretraining",
+    ),
+    Row(
+        "eracl-no-augmentation",
+        ("--model.method=eracl", f"--model.encoder={STAGE}", "--model.era_copies=0"),
+        "era",
+        "eracl-pretraining-no-augmentation",
+    ),
+    variant("atlop-incomplete", "atlop", *INCOMPLETE),
+    variant("atlop-incomplete-sampling", "atlop", *INCOMPLETE, SAMPLING),
+    variant("atlop-incomplete-cast", "atlop", *INCOMPLETE, "--self_training={folds: 5, alpha: 0.5}"),
+    Row("pemscl-incomplete", (*PEMSCL, *INCOMPLETE), "pemscl"),
+    Row("pemscl-incomplete-sampling", (*PEMSCL, *INCOMPLETE, SAMPLING), "pemscl"),
+    variant("student", "atlop", *ON_DISTANT, TAUGHT, stage="teacher"),
+    Row("student-continued", CONTINUED, "atlop", "student"),
+    variant("student-kl", "atlop", *ON_DISTANT, TAUGHT, "--model.distillation_loss=kl", stage="teacher"),
+    Row("student-kl-continued", CONTINUED, "atlop", "student-kl"),
+    variant("student-naive", "atlop", *ON_DISTANT),
+    Row("student-naive-continued", CONTINUED, "atlop", "student-naive"),
 )
+KEPT = frozenset(row.stage for row in ROWS)
 
 
 class Folders(NamedTuple):
@@ -106,6 +145,10 @@ def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]:
     folder = run_folder(folders, row, rate, seed)
     done = finished(folders, row, rate, seed)
     if done is None:
+        if row.stage:
+            run(folders, stage_of(row), rate, seed)
+        if any(DISTANT in override for override in row.overrides):
+            label_distant(folders)
         began = processor_seconds()
         command = [sys.executable, "-m", "modeling_docre.cli", *training(folders, row, rate, seed)]
         log = folders.output / f"{folder.name}.log"
@@ -118,12 +161,38 @@ def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]:
                 time.sleep(0.5)
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed; see {log}.")
-        done = {"seconds": processor_seconds() - began, "peak_mib": peak / 2**20, **score(folders, folder, SCORED)}
-        done["validation_f1"] = score(folders, folder, VALIDATION)["f1"]
-        done |= made_with(row, rate, seed)
+        done = {"seconds": processor_seconds() - began, "peak_mib": peak / 2**20, **made_with(row, rate, seed)}
+        if "--model.objective=contrastive" not in row.overrides:
+            done |= score(folders, folder, SCORED)
+            done["validation_f1"] = score(folders, folder, VALIDATION)["f1"]
         (folder / "figures.json").write_text(json.dumps(done, indent=1))
-        (folder / "model.safetensors").unlink()
+        if row.name not in KEPT:
+            (folder / "model.safetensors").unlink()
     return done
+
+
+def stage_of(row: Row) -> Row:
+    """Return what is trained before a row."""
+    return next(other for other in (*STAGES, *ROWS) if other.name == row.stage)
+
+
+def stages_of(row: Row) -> list[Row]:
+    """Return all that is trained before a row, the first one first."""
+    return [*stages_of(stage_of(row)), stage_of(row)] if row.stage else []
+
+
+def label_distant(folders: Folders) -> Path:
+    """Give labels to documents by the facts of the training documents, unless that is done; return the file."""
+    target = folders.output / "distant.jsonl"
+    if not target.is_file():
+        annotated, facts = folders.output / "annotated.json", folders.output / "facts.jsonl"
+        documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
+        annotated.write_text(json.dumps(documents[TRAINING]), encoding="utf-8")
+        docre = [sys.executable, "-m", "modeling_docre.cli"]
+        subprocess.run([*docre, "facts", str(annotated), "-o", str(facts)], check=True)
+        unlabelled = str(folders.data / "docred" / "test.json")
+        subprocess.run([*docre, "label-distant", unlabelled, "--facts", str(facts), "-o", str(target)], check=True)
+    return target
 
 
 def finished(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any] | None:
@@ -151,11 +220,9 @@ def made_with(row: Row, rate: str, seed: int) -> dict[str, Any]:
 @functools.cache
 def recipe_digest() -> str:
     """Return the SHA-256 of what the recipe says, its comments apart."""
-    from modeling_docre.recipes import load_recipe
+    from modeling_docre.recipe_files import as_written, load_recipe
 
-    recipe = dataclasses.asdict(load_recipe(RECIPE))
-    del recipe["after"]
-    said = json.dumps(recipe, sort_keys=True)
+    said = json.dumps(as_written(load_recipe(RECIPE)), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -169,10 +236,16 @@ def training(folders: Folders, row: Row, rate: str, seed: int) -> list[str]:
     return [
         "train",
         os.path.relpath(RECIPE),
-        *overrides(row, rate, seed),
+        *(fill(folders, row, rate, seed, override) for override in overrides(row, rate, seed)),
         f"--output_dir={run_folder(folders, row, rate, seed)}",
         f"--training.frozen_cache_dir={folders.output / 'frozen'}",
     ]
+
+
+def fill(folders: Folders, row: Row, rate: str, seed: int, override: str) -> str:
+    """Put the places of this run into an override."""
+    override = override.replace(DISTANT, str(folders.output / "distant.jsonl"))
+    return override.replace(STAGE, str(run_folder(folders, stage_of(row), rate, seed)) if row.stage else STAGE)
 
 
 def overrides(row: Row, rate: str, seed: int) -> list[str]:
@@ -212,7 +285,7 @@ def method_of(row: Row) -> Row:
 def commands(folders: Folders, rows: list[Row], seeds: list[int]) -> list[str]:
     """Return the commands that train the runs of each row, below its name."""
     lines: list[str] = []
-    for row in rows:
+    for row in dict.fromkeys(one for wanted in rows for one in (*stages_of(wanted), wanted)):
         trials = {rate: finished(folders, method_of(row), rate, seeds[0]) for rate in TRIALS}
         done = {rate: figures["validation_f1"] for rate, figures in trials.items() if figures is not None}
         rates = [max(done, key=lambda rate: done[rate])] if len(done) == len(TRIALS) else TRIALS

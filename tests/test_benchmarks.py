@@ -142,14 +142,22 @@ def finish(protocol, folders, name, rate, seed, f1, validation_f1=0.0):
     return folder / "figures.json"
 
 
+def stage_of_row(protocol, name):
+    return next(row.stage for row in (*protocol.ROWS, *protocol.STAGES) if row.name == name)
+
+
 def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["small_protocol.py", "--commands", "--output", str(tmp_path)])
     protocol.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line[2:] for line in lines if line.startswith("# ")] == [row.name for row in protocol.ROWS]
+    names = [line[2:] for line in lines if line.startswith("# ")]
+    assert set(names) == {row.name for row in (*protocol.ROWS, *protocol.STAGES)} and len(names) == len(set(names))
+    for row in protocol.ROWS:
+        assert not row.stage or names.index(row.stage) < names.index(row.name)
     folders = set()
     for line in lines:
         if line.startswith("# "):
+            name = line[2:]
             continue
         _, docre, train, recipe, *changes = shlex.split(line)
         assert (docre, train) == ("docre", "train")
@@ -158,7 +166,11 @@ def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, m
         assert read.output_dir.endswith(f"-{read.training['seed']}")
         assert str(read.training["head_learning_rate"]) in ("0.001", "0.0003")
         folders.add(read.output_dir)
-    assert len(folders) == len(protocol.ROWS) * 2 * 3
+        places = [read.model.get("checkpoint"), read.model.get("encoder"), *(read.training.get("teacher") or [])]
+        before = [place for place in places if isinstance(place, str)]
+        assert before == [read.output_dir.replace(name, stage_of_row(protocol, name))] * len(before)
+        assert len(before) == bool(stage_of_row(protocol, name))
+    assert len(folders) == len(names) * 2 * 3
 
 
 def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol):
