@@ -197,7 +197,7 @@ def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol,
     columns = ("ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1", "seconds", "peak_mib")
     figures = finish(protocol, folders, rows[0].name, "3e-4", 13, 0.4)
     figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys(columns, 0.5)))
-    protocol.compare(folders, rows, [13])
+    protocol.compare(folders, rows, [13], protocol.COLUMNS)
     assert "| kd-docre-atl-for-afl | 3e-4 | 40.0 |" in capsys.readouterr().out
 
 
