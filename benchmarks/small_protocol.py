@@ -10,10 +10,10 @@ give to the 1,000 documents of DocRED's test split, which come without labels.
 
 Every method has the same two trials, the learning rates of its head in `TRIALS`, with the first seed; the better one
 runs with the other seeds. An ablation takes over the rate of its method. Which trial is better, and the one
-probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation documents; the figures are those of 100 others. Runs
-that are done are kept: called again, it goes on with those that are missing, and refuses those that were done with
-other overrides or another recipe. `--commands` prints what trains each run instead, with the better rate alone where
-its trials are done in `--output`.
+probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation documents; the figures are those of
+100 others. Runs that are done are kept: called again, it goes on with those that are missing, and refuses those that
+were done with other overrides or another recipe. `--commands` prints what trains each run instead, with the better
+rate alone where its trials are done in `--output`.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class CorpusParts:
         others = sorted(name for name in names if not _OURS.fullmatch(name))
         if others:
             raise DataFileError(
-                f"{self.folder} holds what is not of an extraction ({', '.join(others[:3])}), but the answers go "
+                f"{self.folder} holds what is not of such a run ({', '.join(others[:3])}), but the answers go "
                 f"there until all are done. {_AWAY}"
             )
 

@@ -65,16 +65,16 @@ def _apply_regime(documents: list[Document], entry: Mapping[str, Any], place: st
     if fraction is not None:
         total = len(documents)
         documents = choose_fraction(documents, fraction, seed)
-        _say(f"{place}: {len(documents):,} of {total:,} documents are taken (fraction {fraction}, seed {seed}).")
+        say_once(f"{place}: {len(documents):,} of {total:,} documents are taken (fraction {fraction}, seed {seed}).")
     if rate is not None:
         facts = sum(len(document.relations or ()) for document in documents)
         documents = [drop_labels(document, rate, seed) for document in documents]
         dropped = facts - sum(len(document.relations or ()) for document in documents)
-        _say(f"{place}: {dropped:,} of {facts:,} facts are dropped (drop_labels {rate}, seed {seed}).")
+        say_once(f"{place}: {dropped:,} of {facts:,} facts are dropped (drop_labels {rate}, seed {seed}).")
     return documents
 
 
-def _say(message: str) -> None:
+def say_once(message: str) -> None:
     """Say what was done, in one process of several."""
     if os.environ.get("RANK", "0") == "0":
         logger.warning(message)
@@ -120,4 +120,4 @@ def expand_path(text: str, place: str) -> str:
     return expanded
 
 
-__all__ = ["expand_path", "find_file", "read_entry"]
+__all__ = ["expand_path", "find_file", "read_entry", "say_once"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from .output_files import open_output
 from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
 from .recipe_data import expand_path
 from .training_arguments import SECRETS
@@ -194,7 +195,8 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
         )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with open_output(path) as stream:
+        yaml.safe_dump(content, stream, sort_keys=False, allow_unicode=True)
 
 
 def as_written(recipe: Recipe) -> dict[str, Any]:
@@ -228,9 +230,10 @@ def check_made(recipe: Recipe, folder: Path, name: str) -> None:
         RecipeError: If the folder's own recipe has other settings.
     """
     made = folder / _RECIPE_NAME
-    if not made.is_file():
+    said = read_yaml(made.read_text(encoding="utf-8"), str(made)) if made.is_file() else None
+    if not isinstance(said, dict):
         return
-    said, now = read_yaml(made.read_text(encoding="utf-8"), str(made)), as_written(recipe)
+    now = as_written(recipe)
     changed = [
         section
         for section in (*SECTIONS, "self_training", "output_dir")
@@ -238,8 +241,9 @@ def check_made(recipe: Recipe, folder: Path, name: str) -> None:
     ]
     if changed:
         raise RecipeError(
-            f"{folder} holds what {name} made with other settings: compare {', '.join(changed)} in {made}. Remove the "
-            "folder to train it again, or give the recipe another output_dir."
+            f"{folder} holds what {name} made with other settings: compare {', '.join(changed)} in {made}. To go on "
+            "from what is there, pass --after=null; to train it again, remove the folder, or give the recipe another "
+            "output_dir."
         )
 
 

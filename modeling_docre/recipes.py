@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from .names import suggest_name
 from .processes import Processes
 from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
-from .recipe_data import expand_path, find_file, read_entry
+from .recipe_data import expand_path, find_file, read_entry, say_once
 from .recipe_files import Recipe, as_written, check_made, load_recipe, write_recipe
 from .remote_code import check_name
 from .self_training import SelfTrainingRun
@@ -68,18 +68,13 @@ def train_from_recipe(
 
 
 def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
-    for name in recipe.after:
-        if not os.path.isfile(name):
-            raise RecipeError(f"{chain[-1]}: there is no recipe {name}, which it comes after.")
-        path = Path(name).resolve()
-        if path in chain:
-            raise RecipeError(f"{chain[-1]}: it comes after {name}, which comes after itself.")
-        before = load_recipe(path)
+    stages = _stages(recipe, chain)
+    for name, before, read in stages:
         folder = Path(expand_path(before.output_dir, "output_dir"))
-        if not any(Path(place).is_relative_to(folder) for place in _places(recipe)):
-            logger.warning(f"{name} is left out: with these settings, nothing reads what it leaves in {folder}.")
+        if not read:
+            say_once(f"{name} is left out: with these settings, nothing reads what it leaves in {folder}.")
             continue
-        _train_before(before, (*chain, path))
+        _train_before(before, (*chain, Path(name).resolve()))
         # One process looks, and the others wait: what it finds may be changing under their eyes.
         processes = _processes(before)
         if not processes.first(partial(_is_trained, before, folder, name)):
@@ -87,15 +82,38 @@ def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
             processes.collect(None)
 
 
-def _places(recipe: Recipe) -> list[str]:
-    """Where a recipe looks for models and data."""
-    entries = [recipe.data.get("train"), recipe.data.get("eval")]
-    parts = [part for entry in entries for part in (entry if isinstance(entry, list) else [entry])]
-    found = [recipe.model.get("encoder"), recipe.model.get("checkpoint"), recipe.training.get("soft_labels")]
-    found += [part.get("path") if isinstance(part, dict) else part for part in parts]
-    teacher = recipe.training.get("teacher")
-    found += teacher if isinstance(teacher, list) else [teacher]
-    return [expand_path(place, "a path") for place in found if isinstance(place, str)]
+def _stages(recipe: Recipe, chain: tuple[Path, ...]) -> list[tuple[str, Recipe, bool]]:
+    """What a recipe comes after: the name of each, itself, and whether something reads what it makes."""
+    stages = []
+    for name in recipe.after:
+        if not os.path.isfile(name):
+            raise RecipeError(f"{chain[-1]}: there is no recipe {name}, which it comes after.")
+        path = Path(name).resolve()
+        if path in chain:
+            raise RecipeError(f"{chain[-1]}: it comes after {name}, which comes after itself.")
+        stages.append((name, load_recipe(path), False))
+    places = _places(recipe)
+    # The last first: one may be read by another that comes after it.
+    for number, (name, before, _) in reversed(list(enumerate(stages))):
+        folder = Path(expand_path(before.output_dir, "output_dir")).resolve()
+        if any(place.is_relative_to(folder) for place in places):
+            stages[number] = (name, before, True)
+            places += _places(before)
+    return stages
+
+
+def _places(recipe: Recipe) -> list[Path]:
+    """Where a recipe may look for models and data: all strings that it holds, as paths."""
+
+    def strings(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from strings(part)
+
+    found = strings([recipe.model, recipe.data, recipe.training])
+    return [Path(os.path.expanduser(os.path.expandvars(text))).resolve() for text in found]
 
 
 def _is_trained(recipe: Recipe, folder: Path, name: str) -> bool:
@@ -123,6 +141,9 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
     train, evaluation = _read_data(recipe)
     learnt = train if recipe.self_training is None else _self_train(recipe, folder, train, evaluation)
+    if recipe.self_training is not None and (Path(folder) / TRAINER_STATE_NAME).is_file():
+        say_once(f"{folder} holds what the recipe makes: nothing is left to do.")
+        return dict(read_json(str(Path(folder) / "all_results.json")))
     trainer = _build_trainer(recipe, learnt, evaluation, known=train)
     if learnt is not train:
         trainer.set_annotated(train)

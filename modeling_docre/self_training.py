@@ -259,6 +259,8 @@ class SelfTrainingRun:
             # Before any process may write there.
             checkpoint = self.processes.first(lambda: last_checkpoint(place))
             trainer = self.build(place, others)
+            if others != (annotated := [one for number, one in enumerate(self.documents) if number not in apart]):
+                trainer.set_annotated(annotated)
             trainer.train(resume_from_checkpoint=checkpoint)
             if self.settings.keep_models:
                 trainer.save_model()

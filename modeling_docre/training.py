@@ -137,7 +137,6 @@ class DocRETrainer(LossTrainer):
         # Trainer writes a setting of text generation into every config.
         if "use_cache" in vars(self.model.config):
             del self.model.config.use_cache
-        self._begin_loss_parts()
         # compute_loss scales by the number of pairs itself when it gets one.
         self.model_accepts_loss_kwargs = True
 
@@ -272,8 +271,10 @@ class DocRETrainer(LossTrainer):
                     "start at the beginning."
                 )
         self._start_from_prior = self.args.prior_bias and not resume_from_checkpoint
+        self._resumed_from = resume_from_checkpoint or None
         try:
             output = super().train(resume_from_checkpoint, *args, **kwargs)
+            output = output._replace(training_loss=output.metrics["train_loss"])
             if self.train_dataset is not None:
                 self._report_left_out(self.train_dataset, "training", partly=True)
             if self.args.tune_threshold:
@@ -297,8 +298,6 @@ class DocRETrainer(LossTrainer):
             self._frozen.open_cache(self.args.frozen_cache_dir, process=self.args.process_index)
         if self.model.config.era_copies and self.train_dataset is not None:
             self._choose_relations(self.train_dataset.documents)
-        # A resumed run has its state by now.
-        self._begin_loss_parts()
         return super()._prepare_for_training(*args, **kwargs)
 
     def _choose_relations(self, documents: list[Document]) -> None:

@@ -184,11 +184,12 @@ class DocRETrainingArguments(TrainingArguments):
                 f"text_augmentation_probability={self.text_augmentation_probability} and text_augmentation_copies="
                 f"{self.text_augmentation_copies}: pass a probability between 0 and 1, and 1 copy or more."
             )
-        given = (self.text_augmentation_probability, self.text_augmentation_copies)
-        if self.text_augmentation is None and given != (0.1, 1):
+        names = ("text_augmentation_probability", "text_augmentation_copies")
+        changed = [name for name in names if getattr(self, name) != getattr(type(self), name)]
+        if self.text_augmentation is None and changed:
             raise ValueError(
-                f"text_augmentation_probability={given[0]} and text_augmentation_copies={given[1]} alter nothing: "
-                "pass text_augmentation, 'deletion' or 'mask', or leave them out."
+                f"{' and '.join(f'{name}={getattr(self, name)}' for name in changed)} would alter nothing: pass "
+                "text_augmentation, 'deletion' or 'mask', or leave that out."
             )
 
     def _refuse_unused(self) -> None:

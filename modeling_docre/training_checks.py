@@ -83,11 +83,12 @@ def check_class(model: Any, model_class: type) -> None:
         TypeError: If it is for another one.
     """
     if isinstance(model, DocREPreTrainedModel) and not isinstance(model, model_class):
-        trainer = "ContrastivePreTrainer" if isinstance(model, DocREForContrastivePreTraining) else "DocRETrainer"
-        raise TypeError(
-            f"`model` is a {type(model).__name__}; pass {model_class.__name__}.from_encoder(...), or train this one "
-            f"with {trainer}."
-        )
+        trainers = {
+            DocREForContrastivePreTraining: ", or train this one with ContrastivePreTrainer",
+            DocREForRelationExtraction: ", or train this one with DocRETrainer",
+        }
+        other = trainers.get(type(model), "")
+        raise TypeError(f"`model` is a {type(model).__name__}; pass {model_class.__name__}.from_encoder(...){other}.")
 
 
 def check_teacher(args: DocRETrainingArguments, teacher: Any) -> None:

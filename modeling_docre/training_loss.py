@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from .distillation import Teacher
 from .frozen_layers import FrozenLayers
@@ -16,16 +20,61 @@ from .training_data import DocumentDataset
 from .training_record import RecordingTrainer
 
 
+class _AtTheBeginning(TrainerCallback):
+    """Calls a function when training begins, after the Trainer has set its own sums to 0."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.act()
+
+
 class LossTrainer(RecordingTrainer):
     """A `Trainer` whose losses are means over the pairs of a step, of all its micro-batches and processes."""
 
     _frozen: FrozenLayers | None
     _teacher: Teacher | None
-    _loss_parts: dict[str, torch.Tensor]
-    _steps_logged: int
 
-    def _begin_loss_parts(self) -> None:
-        self._loss_parts, self._steps_logged = {}, self.state.global_step
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._loss_parts: dict[str, torch.Tensor] = {}
+        self._steps_logged = 0
+        self._resumed_from: str | None = None
+        self._loss_before = 0.0
+        super().__init__(*args, **kwargs)
+        self.add_callback(_AtTheBeginning(self._begin_losses))
+
+    # What a checkpoint has of losses that are not logged yet
+
+    def _begin_losses(self) -> None:
+        """Begins to add up; goes on where the checkpoint was written, if there is one."""
+        self._loss_parts, self._steps_logged, self._loss_before = {}, self.state.global_step, 0.0
+        file = None if self._resumed_from is None else self._losses_file(self._resumed_from)
+        if file is None or not file.is_file():
+            return
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        self._tr_loss += kept["sum"]
+        self._loss_before, self._globalstep_last_logged = kept["logged"], kept["last_logged"]
+        self._loss_parts = {
+            name: torch.tensor(value, device=self.args.device) for name, value in kept["parts"].items()
+        }
+        self._steps_logged = kept["last_logged"]
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Each process comes here.
+        super()._save_rng_state(output_dir)
+        content = {
+            "sum": self._tr_loss.item(),
+            "logged": self._loss_before + self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+            "parts": {name: value.item() for name, value in self._loss_parts.items()},
+        }
+        self._losses_file(output_dir).write_text(json.dumps(content), encoding="utf-8")
+
+    def _losses_file(self, folder: str) -> Path:
+        return Path(folder) / f"losses_{self.args.process_index}.json"
+
+    # The loss of a batch
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         if not batch_samples:
@@ -139,12 +188,15 @@ class LossTrainer(RecordingTrainer):
             logs (`dict[str, float]`): The values.
             start_time (`float`, *optional*): The start of training.
         """
+        if "train_loss" in logs:
+            # Of all steps, also those before a resume.
+            logs["train_loss"] = (self._loss_before + self._total_loss_scalar) / max(self.state.global_step, 1)
         if "loss" in logs and "learning_rate" in logs:
             steps = max(self.state.global_step - self._steps_logged, 1)
             parts = {name: value.item() / steps for name, value in self._loss_parts.items()}
             for name, value in self._mean_over_processes(parts).items():
                 logs[f"loss_{name}"] = value
-            self._begin_loss_parts()
+            self._loss_parts, self._steps_logged = {}, self.state.global_step
             if self.train_dataset is not None:
                 self._report_left_out(self.train_dataset, "training")
         super().log(logs, start_time)

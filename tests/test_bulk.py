@@ -489,7 +489,7 @@ def test_a_folder_of_somebody_elses_is_not_touched(pipe, corpus, tmp_path):
     folder = tmp_path / "out.jsonl.partial"
     folder.mkdir()
     (folder / "precious.txt").write_text("mine")
-    with pytest.raises(DataFileError, match=r"holds what is not of an extraction \(precious\.txt\).*Move it away"):
+    with pytest.raises(DataFileError, match=r"holds what is not of such a run \(precious\.txt\).*Move it away"):
         extract_files(pipe, corpus, tmp_path / "out.jsonl", **OPTIONS)
     assert [path.name for path in folder.iterdir()] == ["precious.txt"]
     (tmp_path / "file.jsonl.partial").write_text("mine")

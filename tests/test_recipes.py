@@ -434,6 +434,28 @@ def test_what_nothing_reads_is_left_out(chain, tiny_bert_dir, tmp_path):
     assert (tmp_path / "second" / "model.safetensors").is_file() and not (tmp_path / "before").exists()
 
 
+def test_a_stage_that_another_stage_reads_is_kept(chain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("before", "second"):
+        path = tmp_path / f"{name}.yaml"
+        content = yaml.safe_load(path.read_text()) | {"output_dir": name, "after": []}
+        path.write_text(yaml.safe_dump(content))
+    third = yaml.safe_load(chain.read_text())
+    third |= {"after": ["before.yaml", "second.yaml"], "output_dir": "third"}
+    # Seen from here, or as a whole path: it is the same folder.
+    third["model"]["encoder"] = str(tmp_path / "second")
+    (tmp_path / "third.yaml").write_text(yaml.safe_dump(third))
+    train_from_recipe(tmp_path / "third.yaml")
+    assert all((tmp_path / name / "model.safetensors").is_file() for name in ("before", "second", "third"))
+
+
+def test_a_recipe_that_a_kill_left_empty_is_none(chain, tmp_path):
+    train_from_recipe(tmp_path / "before.yaml")
+    (tmp_path / "before" / "recipe.yaml").write_text("")
+    train_from_recipe(chain)
+    assert (tmp_path / "second" / "model.safetensors").is_file()
+
+
 def test_what_comes_before_goes_on_where_it_was_interrupted(chain, tmp_path, monkeypatch):
     before = tmp_path / "before.yaml"
     before.write_text(before.read_text().replace("save_strategy: epoch", "save_strategy: steps\n  save_steps: 1"))
@@ -500,6 +522,7 @@ def test_processes_agree_on_what_is_done_before(chain, tmp_path):
         path.write_text(path.read_text().replace("training:\n", "training:\n  ddp_backend: gloo\n"))
     third = yaml.safe_load(chain.read_text())
     third |= {"after": ["before.yaml", "second.yaml"], "output_dir": str(tmp_path / "third")}
+    third["model"]["encoder"] = str(tmp_path / "second")
     (tmp_path / "third.yaml").write_text(yaml.safe_dump(third))
     (tmp_path / "script.py").write_text(SLOW_TO_SAVE)
     ran = subprocess.run(

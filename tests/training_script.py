@@ -37,6 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--save_steps", type=int)
     parser.add_argument("--max_pairs", type=int)
+    parser.add_argument("--logging_steps", type=int, default=1)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--normalise", default="global")
     parser.add_argument("--method", default="atlop")
@@ -67,6 +68,7 @@ def train(options: argparse.Namespace) -> None:
         options.folder,
         per_device_train_batch_size=options.batch,
         max_pairs_per_batch=options.max_pairs,
+        logging_steps=options.logging_steps,
         gradient_accumulation_steps=options.accumulate,
         normalise=options.normalise,
         text_augmentation=options.text_augmentation,
@@ -99,6 +101,7 @@ def train(options: argparse.Namespace) -> None:
     result = {
         "world_size": args.world_size,
         "steps": output.global_step,
+        "training_loss": [output.training_loss, output.metrics["train_loss"]],
         "metrics": metrics,
         "losses": [entry["loss"] for entry in history],
         "parts": [entry[f"loss_{part}"] for entry in history],
