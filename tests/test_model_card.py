@@ -18,7 +18,9 @@ from training_helpers import arguments, fictional, make, trainer_for
 from transformers import TrainerCallback
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document, Relation
-from modeling_docre.configuration_docre import DECISIONS, HEADS, LOSSES, DocREConfig
+from modeling_docre.configuration_docre import DocREConfig
+from modeling_docre.decisions import DECISIONS
+from modeling_docre.methods import HEADS, LOSSES
 from modeling_docre.metrics.docred.scoring import score
 from modeling_docre.model_card import DECISIONS as DECISION_WORDS
 from modeling_docre.model_card import TAGS
