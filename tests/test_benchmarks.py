@@ -64,6 +64,14 @@ def test_speed_prints_time_and_memory_of_every_step(bench):
     assert [row["bytes per further pair"] == "-" for row in memory] == [True, False] * 3
 
 
+def test_queues_are_measured_when_they_are_full(bench):
+    (rows,) = tables(bench("queues.py", *SMALL, *GENERATED, "--capacities", "2,3"))
+    # Of 96 relations; keys with several relations are kept once.
+    assert [row["a queue"] for row in rows] == ["2", "3", "2", "3"]
+    assert all(96 < int(row["keys"]) <= 96 * int(row["a queue"]) for row in rows)
+    assert all(float(row["step"]) > float(row["of it the copy"]) > 0 for row in rows)
+
+
 @pytest.mark.skipif(not DEFAULT_MODEL.is_dir(), reason=f"the embedded model is absent: {DEFAULT_MODEL}")
 def test_speed_takes_real_documents(bench, tmp_path):
     path = tmp_path / "stories.json"
