@@ -78,6 +78,7 @@ def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
         # One process looks, and the others wait: what it finds may be changing under their eyes.
         processes = _processes(before)
         if not processes.first(partial(_is_trained, before, folder, name)):
+            say_once(f"{name} is trained first, with its own settings; overrides are of the last recipe alone.")
             _train(before, resume=last_checkpoint(folder) is not None)
             processes.collect(None)
 
