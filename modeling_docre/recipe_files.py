@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,7 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
 
     content = as_written(recipe)
     path = folder / _RECIPE_NAME
-    places = _absolute_paths(content) if recipe.training.get("push_to_hub") else []
+    places = [*filter(os.path.isabs, strings_in(content))] if recipe.training.get("push_to_hub") else []
     if places:
         path.unlink(missing_ok=True)
         logger.warning(
@@ -210,11 +210,13 @@ def as_written(recipe: Recipe) -> dict[str, Any]:
     return content
 
 
-def _absolute_paths(value: Any) -> list[str]:
-    if isinstance(value, dict | list):
-        parts = value.values() if isinstance(value, dict) else value
-        return [path for part in parts for path in _absolute_paths(part)]
-    return [value] if isinstance(value, str) and os.path.isabs(value) else []
+def strings_in(value: Any) -> Iterator[str]:
+    """Find all strings in the values of a recipe, whatever holds them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(part)
 
 
 def check_made(recipe: Recipe, folder: Path, name: str) -> None:
@@ -247,4 +249,4 @@ def check_made(recipe: Recipe, folder: Path, name: str) -> None:
         )
 
 
-__all__ = ["Recipe", "as_written", "check_made", "load_recipe", "read_yaml", "write_recipe"]
+__all__ = ["Recipe", "as_written", "check_made", "load_recipe", "read_yaml", "strings_in", "write_recipe"]

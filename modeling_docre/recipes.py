@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from .processes import Processes
 from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
 from .recipe_data import expand_path, find_file, read_entry, say_once
-from .recipe_files import Recipe, as_written, check_made, load_recipe, write_recipe
+from .recipe_files import Recipe, as_written, check_made, load_recipe, strings_in, write_recipe
 from .remote_code import check_name
 from .self_training import SelfTrainingRun
 from .training import DocRETrainer, last_checkpoint
@@ -68,8 +68,7 @@ def train_from_recipe(
 
 
 def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
-    stages = _stages(recipe, chain)
-    for name, before, read in stages:
+    for name, before, read in _stages(recipe, chain):
         folder = Path(expand_path(before.output_dir, "output_dir"))
         if not read:
             say_once(f"{name} is left out: with these settings, nothing reads what it leaves in {folder}.")
@@ -105,15 +104,7 @@ def _stages(recipe: Recipe, chain: tuple[Path, ...]) -> list[tuple[str, Recipe, 
 
 def _places(recipe: Recipe) -> list[Path]:
     """Where a recipe may look for models and data: all strings that it holds, as paths."""
-
-    def strings(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict | list):
-            for part in value.values() if isinstance(value, dict) else value:
-                yield from strings(part)
-
-    found = strings([recipe.model, recipe.data, recipe.training])
+    found = strings_in([recipe.model, recipe.data, recipe.training])
     return [Path(os.path.expanduser(os.path.expandvars(text))).resolve() for text in found]
 
 
