@@ -16,15 +16,15 @@ from typing import Any, BinaryIO
 
 from transformers.utils import logging
 
+from .corpus_journal import JOURNAL, journal_of, read_journal
 from .output_files import DataFileError, lock_file
 
 logger = logging.get_logger(__name__)
 
 _RUN = "run.json"
 _PART = "part-"
-_JOURNAL = ".journal"
 _LOCK = ".lock"
-_OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+(-\d+)?({re.escape(_JOURNAL)})?|{re.escape(_LOCK)}")
+_OURS = re.compile(rf"\.?{re.escape(_RUN)}|{_PART}\d+(-\d+)?({re.escape(JOURNAL)})?|{re.escape(_LOCK)}")
 _AWAY = "Move it away, or choose another name for the output."
 # Numbers that are known of a chunk: its part, start and end of its answers in there, files read so far, documents.
 _FIELDS = 5
@@ -211,7 +211,7 @@ class CorpusParts:
             self.folder.rename(target)
         except OSError as error:
             raise DataFileError(f"{target} cannot be made ({error.strerror}).") from None
-        for path in (target / _RUN, target / _LOCK, *target.glob(f"{_PART}*{_JOURNAL}")):
+        for path in (target / _RUN, target / _LOCK, *target.glob(f"{_PART}*{JOURNAL}")):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         self.release()
@@ -246,7 +246,7 @@ class CorpusParts:
         self._part = part
         self._answers = self._part.open("ab")
         lock_file(self._answers, self._part)
-        self._journal = _journal_of(self._part).open("ab")
+        self._journal = journal_of(self._part).open("ab")
         self._read_all()
         self._answers.truncate(self._size)
         self._journal.truncate(self._valid)
@@ -368,25 +368,10 @@ class CorpusParts:
         if self.run() is None:
             return 0
         for part in self._find_parts():
-            journal = _journal_of(part)
-            if not journal.is_file():
-                continue
-            size = part.stat().st_size
-            with open(journal, "rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    entry = _parse(line)
-                    if entry is not None and not _is_entry(entry):
-                        found = line[:60].decode(errors="replace").strip()
-                        raise DataFileError(
-                            f"{journal}, line {number}: {found!r} is not what a run writes there. Remove "
-                            f"{self.folder} to begin anew."
-                        )
-                    if entry is None or entry["end"] > size:
-                        break
-                    self._note(part, entry)
-                    if part == self._part:
-                        self._valid += len(line)
-                        self._size = entry["end"]
+            for entry, end in read_journal(part):
+                self._note(part, entry)
+                if part == self._part:
+                    self._valid, self._size = end, entry["end"]
         return self._counts["documents"]
 
     def _note(self, part: Path, entry: Mapping[str, Any]) -> None:
@@ -401,7 +386,7 @@ class CorpusParts:
         self._counts.update(counts)
 
     def _find_parts(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob(f"{_PART}*") if path.suffix != _JOURNAL)
+        return sorted(path for path in self.folder.glob(f"{_PART}*") if path.suffix != JOURNAL)
 
 
 def partial_folder(output: Path) -> Path:
@@ -414,33 +399,9 @@ def is_partial_folder(path: str | os.PathLike[str]) -> bool:
     return str(path).endswith(".partial") and os.path.isfile(os.path.join(path, _RUN))
 
 
-def _journal_of(part: Path) -> Path:
-    return part.with_name(part.name + _JOURNAL)
-
-
 def _flush(stream: BinaryIO) -> None:
     stream.flush()
     os.fsync(stream.fileno())
-
-
-def _parse(line: bytes) -> Any:
-    """Read a line of a journal; `None` for what a process that was killed, or a failing disk, has left."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("counts"), dict):
-        return False
-    counts = entry["counts"]
-    numbers = [*(entry.get(name) for name in ("chunk", "start", "end", "read")), counts.get("documents")]
-    numbers += counts.values()
-    # What an array of numbers can hold.
-    return all(type(number) is int and 0 <= number < 1 << 63 for number in numbers) and entry["start"] <= entry["end"]
 
 
 def _compare(known: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
