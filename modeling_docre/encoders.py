@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrai
 
 from .configuration_docre import DocREConfig
 from .head_bilinear import BilinearHead, PairHead
-from .remote_code import check_name
+from .remote_code import looking_up
 
 PRE_TRAINING = "DocREForContrastivePreTraining"
 
@@ -33,6 +33,19 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
 
 
+def load_encoder_config(name: str) -> Any:
+    """Load the config of an encoder, or of one of this library's models.
+
+    Args:
+        name (`str`): Folder or Hub id.
+
+    Raises:
+        OSError: when there is none.
+    """
+    with looking_up(name):
+        return AutoConfig.from_pretrained(name)
+
+
 def open_encoder(name: str, config: PreTrainedConfig | None = None) -> Any:
     """Load the model that an encoder is taken out of.
 
@@ -40,8 +53,7 @@ def open_encoder(name: str, config: PreTrainedConfig | None = None) -> Any:
         name (`str`): Folder or Hub id, of one of this library's models too.
         config (`PreTrainedConfig`, *optional*): Its config, if it is to be another than the one that is there.
     """
-    check_name(name)
-    config = AutoConfig.from_pretrained(name) if config is None else config
+    config = load_encoder_config(name) if config is None else config
     model_class = AutoModelForPreTraining if PRE_TRAINING in (config.architectures or []) else AutoModel
     return model_class.from_pretrained(name, config=config, dtype=torch.float32)
 
@@ -94,4 +106,4 @@ def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
         raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
 
 
-__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder", "open_encoder"]
+__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder", "load_encoder_config", "open_encoder"]

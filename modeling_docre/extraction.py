@@ -29,7 +29,7 @@ from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError, open_output, output_file, redirected_output
 from .processes import Processes, check_device, join_processes, own_device
 from .processing_docre import DocREProcessor
-from .remote_code import check_name
+from .remote_code import looking_up
 
 logger = logging.get_logger(__name__)
 
@@ -69,7 +69,8 @@ def load_config(model: str | None = None) -> DocREConfig:
     """
     name = str(DEFAULT_MODEL) if model is None else model
     _check_checkpoint(name, embedded=model is None)
-    config = AutoConfig.from_pretrained(name)
+    with looking_up(name):
+        config = AutoConfig.from_pretrained(name)
     if not isinstance(config, DocREConfig):
         raise ValueError(
             f"{name} is a {config.model_type!r} checkpoint, not a relation extraction model of this library."
@@ -93,7 +94,6 @@ def _check_checkpoint(name: str, *, embedded: bool) -> None:
         )
     if folder.exists():
         raise NotADirectoryError(f"{name} is a file. Name the folder of the checkpoint.")
-    check_name(name)
 
 
 def extract_rows(

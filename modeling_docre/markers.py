@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 
 from .configuration_docre import DocREConfig
-from .remote_code import check_name
+from .remote_code import looking_up
 
 
 def marker_of(entity_type: str | None, config: DocREConfig, *, closing: bool) -> str:
@@ -56,8 +56,8 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Load an encoder's tokenizer, or take a loaded one, and add the marker tokens that it lacks."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        check_name(tokenizer)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        with looking_up(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     missing = missing_markers(tokenizer, config)
     if missing:
         tokenizer.add_tokens(missing, special_tokens=config.marker_style != "asterisk")

@@ -18,7 +18,7 @@ from .encoders import build_encoder
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
 from .model_outputs import DocREModelOutput
-from .remote_code import Shareable, check_name
+from .remote_code import Shareable, looking_up
 
 
 class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
@@ -58,11 +58,12 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
-        check_name(name)
         config = kwargs.get("config")
         if not isinstance(config, PreTrainedConfig):
             known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            found, _ = PreTrainedConfig.get_config_dict(name, **{key: kwargs[key] for key in known if key in kwargs})
+            place = {key: kwargs[key] for key in known if key in kwargs}
+            with looking_up(name):
+                found, _ = PreTrainedConfig.get_config_dict(name, **place)
             model_type = found.get("model_type")
         else:
             model_type = config.model_type

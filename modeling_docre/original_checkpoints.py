@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
+from .encoders import load_encoder_config
 from .markers import missing_markers
 from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
-from .remote_code import check_name
 from .tensor_files import OriginalCheckpointError, TensorFile, read_tensors
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
@@ -178,9 +178,7 @@ def import_checkpoint(
         raise OriginalCheckpointError(
             f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
         )
-    if not isinstance(encoder, PreTrainedConfig):
-        check_name(encoder)
-    config = encoder if isinstance(encoder, PreTrainedConfig) else AutoConfig.from_pretrained(os.fspath(encoder))
+    config = encoder if isinstance(encoder, PreTrainedConfig) else load_encoder_config(os.fspath(encoder))
     config = config.encoder if isinstance(config, DocREConfig) else config
     if isinstance(relations, str):
         raise ValueError(

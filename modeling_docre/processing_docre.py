@@ -18,7 +18,7 @@ from .documents import Document, DocumentError, Mention, Relation
 from .entity_filters import check_entity, is_entity
 from .evidence import evidence_sentences
 from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
-from .remote_code import Shareable, check_name, has_code
+from .remote_code import Shareable, has_code, looking_up
 
 
 class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
@@ -60,11 +60,11 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> DocREProcessor:
         """Load tokenizer and configuration from a checkpoint of this library."""
-        check_name(pretrained_model_name_or_path)
         kwargs.pop("trust_remote_code", None)
         known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
         kwargs = {key: value for key, value in kwargs.items() if key in known}
-        found, _ = DocREConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        with looking_up(pretrained_model_name_or_path):
+            found, _ = DocREConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
         if found.get("model_type") != DocREConfig.model_type:
             raise ValueError(
                 f"{pretrained_model_name_or_path} is a {found.get('model_type')!r} checkpoint, not a relation "

@@ -12,7 +12,7 @@ from typing import Any
 
 import transformers
 from huggingface_hub import HfApi
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -21,7 +21,7 @@ from .configuration_docre import DocREConfig
 from .contrastive_pretraining import ContrastivePreTrainer
 from .data_files import read_json, read_relations
 from .documents import Document
-from .encoders import open_encoder
+from .encoders import load_encoder_config, open_encoder
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
@@ -30,7 +30,6 @@ from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
 from .recipe_data import expand_path, find_file, read_entry, say_once
 from .recipe_files import Recipe, as_written, check_made, load_recipe, strings_in, write_recipe
-from .remote_code import check_name
 from .self_training import SelfTrainingRun
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import DocRETrainingArguments
@@ -257,8 +256,7 @@ def _build_model(settings: Mapping[str, Any], train: list[Document]) -> tuple[An
 
 
 def _encoder_config(encoder: str, changes: Mapping[str, Any]) -> PreTrainedConfig:
-    check_name(encoder)
-    config = AutoConfig.from_pretrained(encoder)
+    config = load_encoder_config(encoder)
     own = config.encoder if isinstance(config, DocREConfig) else config
     for name, value in changes.items():
         if not hasattr(own, name):

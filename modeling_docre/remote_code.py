@@ -11,7 +11,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,20 +99,29 @@ def without_code_keys(config: dict[str, Any]) -> dict[str, Any]:
     return config if IS_COPY else {key: config[key] for key in config if key not in CODE_KEYS[CONFIG_NAME]}
 
 
-def check_name(name: str | os.PathLike[str]) -> None:
-    """Refuse a folder that is missing, before it is taken for the id of a repository.
+@contextmanager
+def looking_up(name: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of a folder that is missing that it is, also where it can be taken for the id of a repository.
 
     Args:
-        name (`str` or `os.PathLike`): What `from_pretrained` was given.
+        name (`str` or `os.PathLike`): What `from_pretrained` was given, which is read inside.
 
     Raises:
         FileNotFoundError: when there is no such folder, and no repository can have this name.
+        OSError: when there is no such folder, and what came of looking for a repository of this name.
     """
     name = os.fspath(name)
-    if os.path.exists(name) or (re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not name.startswith(".")):
+    if os.path.exists(name):
+        yield
         return
-    home = f" Python does not expand ~: write {os.path.expanduser(name)}." if name.startswith("~") else ""
-    raise FileNotFoundError(f"There is no folder {name} (working directory: {os.getcwd()}).{home}")
+    missing = f"There is no folder {name} (working directory: {os.getcwd()})"
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        home = f" Python does not expand ~: write {os.path.expanduser(name)}." if name.startswith("~") else ""
+        raise FileNotFoundError(f"{missing}.{home}")
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{missing}, and no repository of this name was found on the Hub: {error}") from error
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str]:
@@ -334,7 +344,6 @@ __all__ = [
     "PIPELINE_TAG",
     "Shareable",
     "as_list",
-    "check_name",
     "finish_folder",
     "has_code",
     "without_code_keys",

@@ -136,6 +136,24 @@ def test_a_folder_that_is_missing_is_not_taken_for_a_repository(name):
         assert ("write /" in str(raised.value)) == name.startswith("~")
 
 
+def test_a_missing_folder_that_could_be_a_repository_is_told_from_the_network(monkeypatch, tmp_path):
+    from modeling_docre.distillation import Teacher
+    from modeling_docre.encoders import load_encoder_config
+    from modeling_docre.extraction import load_config
+
+    monkeypatch.chdir(tmp_path)
+    for load in (
+        DocREForRelationExtraction.from_pretrained,
+        DocREProcessor.from_pretrained,
+        Teacher.from_pretrained,
+        load_config,
+        load_encoder_config,
+    ):
+        with pytest.raises(OSError, match="There is no folder runs/teacher") as raised:
+            load("runs/teacher")
+        assert str(tmp_path) in str(raised.value) and "on the Hub: " in str(raised.value)
+
+
 def test_from_encoder_takes_the_encoder_of_another_of_our_models(tiny_bert_dir, tmp_path):
     first = make(tiny_bert_dir)
     first.save_pretrained(tmp_path)
