@@ -25,6 +25,7 @@ def convert(
     *,
     split: str | None = None,
     strict: bool = True,
+    documents: str | None = None,
     drop_labels: float | None = None,
     seed: int = regimes.SEED,
     name: str | None = None,
@@ -48,6 +49,7 @@ def convert(
         output (`str` or `os.PathLike`): A file, which is replaced, or a folder, which must be new or empty.
         split (`str`, *optional*): The split to convert; needed for a file if the source has several.
         strict (`bool`, *optional*, defaults to `True`): As for [`load_docre`].
+        documents (`str`, *optional*): Which documents to take, such as `"0:400"`. From a file into another alone.
         drop_labels (`float`, *optional*):
             Part of the facts to leave out, for training on incomplete labels; see [`regimes.drop_labels`]. Into files
             alone.
@@ -65,7 +67,8 @@ def convert(
 
     Raises:
         ValueError: If the output is a file and the source has several splits, or a licence is given, or it is none and
-            facts are to be dropped; otherwise as for [`iter_documents`] and [`load_docre`].
+            facts are to be dropped; if `documents` are chosen on another way than from file to file, or are no slice;
+            otherwise as for [`iter_documents`] and [`load_docre`].
         FileExistsError: If the output is a folder that is not empty.
 
     Example:
@@ -90,7 +93,12 @@ def convert(
         )
     path = Path(source).expanduser()
     if is_file and is_document_file(path):
-        return {split or split_name(path): _convert_file(path, output, strict, drop_labels, seed)}
+        chosen = regimes.read_slice(documents or ":")
+        return {split or split_name(path): _convert_file(path, output, strict, chosen, drop_labels, seed)}
+    if documents is not None:
+        raise ValueError(
+            f"Documents are chosen from a file into another: {path if is_file else output} is none. Convert it first."
+        )
     loaded = load_docre(source, split, strict=strict)
     splits = {str(loaded.split): loaded} if isinstance(loaded, Dataset) else dict(loaded)
     if is_file:
@@ -114,12 +122,14 @@ def convert(
     return {key: reading_report(part) for key, part in splits.items()}
 
 
-def _convert_file(source: Path, output: Path, strict: bool, rate: float | None, seed: int) -> dict[str, Any]:
+def _convert_file(
+    source: Path, output: Path, strict: bool, chosen: slice, rate: float | None, seed: int
+) -> dict[str, Any]:
     counts = Counter({"documents": 0, "unlabelled": 0, "facts": 0})
     repairs: Counter[str] = Counter()
 
     def readable() -> Iterator[Document]:
-        for document in iter_documents(source, strict=strict):
+        for document in regimes.choose_slice(iter_documents(source, strict=strict), chosen):
             repairs.update(dict(document.repairs))
             if document.text:
                 counts["documents"] += 1

@@ -197,8 +197,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
     from .datasets_scripts import convert
 
-    given = {"license": options.license, "drop_labels": options.drop_labels, "seed": options.seed}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    names = ("license", "documents", "drop_labels", "seed")
+    chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
     reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **chosen)
     for split, report in reports.items():
         _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
@@ -208,7 +208,14 @@ def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
     from .distant import label_files
 
     strict = not options.skip_invalid
-    _report(label_files(options.sources, options.facts, options.output, aliases=options.aliases, strict=strict))
+    counts = label_files(options.sources, options.facts, options.output, aliases=options.aliases, strict=strict)
+    _report(counts)
+    if not counts["facts used"]:
+        print(
+            "No fact is of two entities of one document: a fact names its ends as a document names its entities, or "
+            "by their ids, or --aliases joins the two.",
+            file=sys.stderr,
+        )
 
 
 def _facts(options: argparse.Namespace, _: list[str]) -> None:

@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands, "train", "train a model from a recipe",
         "docre train recipes/default-minilm.yaml --training.num_train_epochs=3",
     )  # fmt: skip
-    train.add_argument("recipe", metavar="RECIPE.yaml", help="what to train; --name=value overrides a setting")
+    train.add_argument("recipe", metavar="RECIPE.yaml", help="what to train; --section.name=value overrides a setting")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of output_dir")
 
     distill = _command(
@@ -111,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--split", help="the only split to read of a folder or dataset repository")
     convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
+    convert.add_argument("--documents", metavar="SLICE", help="which documents of a file to take, such as 0:400")
     convert.add_argument(
         "--drop-labels", type=float, metavar="PART", help="leave out this part of the facts, drawn by --seed"
     )

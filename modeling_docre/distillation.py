@@ -237,7 +237,10 @@ def distill_files(
 
         def describe() -> dict[str, Any]:
             if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-                raise DataFileError(f"{target} is there already. Remove it, or choose another name for the store.")
+                whole = ", and whole: training.soft_labels may read it" if (target / MANIFEST).is_file() else ""
+                raise DataFileError(
+                    f"{target} is there already{whole}. Remove it, or choose another name for the store."
+                )
             settings = {"strict": strict, "documents in a chunk": size, "documents in a batch": batch_size}
             return {**about, "input": corpus.describe(), **settings}
 

@@ -16,6 +16,9 @@ from .output_files import DataFileError, open_output, write_lines, write_list
 
 COLUMNS = ("head", "relation", "tail")
 
+# What other tables call their columns.
+_OTHER_COLUMNS = frozenset({"subject", "predicate", "object", "property", "source", "target", "rel", "h", "r", "t"})
+
 _SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
 _ARTICLE = "the "
 _ROW = '{"head": "Ada Lovelace", "relation": "P19", "tail": "London"}, or the three in this order'
@@ -306,6 +309,8 @@ def _fact_columns(path: str | os.PathLike[str]) -> Iterator[tuple[str, Callable[
         if number == 0 and set(COLUMNS) <= set(cells):
             names = cells
             continue
+        if number == 0 and _OTHER_COLUMNS.union(COLUMNS).issuperset(cells):
+            raise DataFileError(f"{place}: call the columns {', '.join(COLUMNS)} instead of {', '.join(row)}.")
         fact: Any = row
         if names is not None:
             # A tuple is no fact: cells may have moved to another column.

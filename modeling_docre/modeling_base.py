@@ -14,7 +14,7 @@ from transformers import initialization as init
 from .attention import AttentionRows
 from .augmentation import keep_masks
 from .configuration_docre import DocREConfig
-from .encoders import build_encoder
+from .encoders import PRE_TRAINING, build_encoder
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
 from .model_outputs import DocREModelOutput
@@ -78,9 +78,15 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         model: Any
         model, info = loaded
         if info["missing_keys"] and not kwargs.get("ignore_mismatched_sizes"):
+            only_pretrained = ""
+            if PRE_TRAINING in (model.config.architectures or []):
+                only_pretrained = (
+                    " These weights are pre-trained, to start a model from: "
+                    f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...]), and train that.'
+                )
             raise ValueError(
                 f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}. A model with "
-                "random parts would answer at random."
+                f"random parts would answer at random.{only_pretrained}"
             )
         return loaded if wants_info else model
 

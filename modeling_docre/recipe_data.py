@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from transformers.utils import logging
 from .data_files import iter_documents
 from .documents import Document
 from .recipe_checks import RecipeError
-from .regimes import SEED, choose_fraction, drop_labels
+from .regimes import SEED, choose_fraction, choose_slice, drop_labels, read_slice
 
 logger = logging.get_logger(__name__)
 
@@ -50,10 +49,11 @@ def read_entry(entry: Any, place: str) -> list[Document]:
 
 def _read_slice(entry: Mapping[str, Any], place: str) -> list[Document]:
     path = find_file(entry["path"], f"{place}.path")
-    chosen = _slice(entry["documents"], f"{place}.documents") if "documents" in entry else slice(None)
-    # Documents behind the last wanted one needn't be read.
-    stop = chosen.stop if chosen.stop is not None and chosen.stop >= 0 else None
-    documents = list(itertools.islice(iter_documents(path), stop))[chosen]
+    try:
+        chosen = read_slice(str(entry.get("documents", ":")))
+    except ValueError as error:
+        raise RecipeError(f"{place}.documents: {error}") from None
+    documents = list(choose_slice(iter_documents(path), chosen))
     if not documents:
         raise RecipeError(f"{place}: there are no documents left of {path} (documents: {entry.get('documents')}).")
     return documents
@@ -78,14 +78,6 @@ def say_once(message: str) -> None:
     """Say what was done, in one process of several."""
     if os.environ.get("RANK", "0") == "0":
         logger.warning(message)
-
-
-def _slice(text: Any, place: str) -> slice:
-    match = re.fullmatch(r"(-?\d*):(-?\d*)", str(text).strip())
-    if match is None:
-        raise RecipeError(f"{place} is {text!r}; write which documents to take as '0:400' (from 0, up to 399).")
-    start, stop = (int(part) if part else None for part in match.groups())
-    return slice(start, stop)
 
 
 def find_file(text: str, place: str) -> str:

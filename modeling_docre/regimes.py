@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from .documents import Document
 
 SEED = 13
+
+
+def read_slice(text: str) -> slice:
+    """
+    Read which documents to take.
+
+    Args:
+        text (`str`): As in Python, such as `"0:400"`, `"400:"` or `"-100:"`.
+
+    Raises:
+        ValueError: If the text is no slice.
+    """
+    match = re.fullmatch(r"(-?\d+)?:(-?\d+)?", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no slice; write which documents to take as '0:400' (from 0, up to 399).")
+    return slice(*(None if part is None else int(part) for part in match.groups()))
+
+
+def choose_slice(documents: Iterable[Document], chosen: slice) -> Iterator[Document]:
+    """Choose the documents of a slice; those behind the last wanted one are not read, where that can be known."""
+    if (chosen.start or 0) < 0 or (chosen.stop or 0) < 0:
+        return iter(list(documents)[chosen])
+    return itertools.islice(documents, chosen.start, chosen.stop)
 
 
 def choose_fraction(documents: Sequence[Document], fraction: float, seed: int = SEED) -> list[Document]:
@@ -83,4 +108,4 @@ def _digest(parts: Sequence[object]) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
-__all__ = ["SEED", "choose_fraction", "document_key", "drop_labels", "lot"]
+__all__ = ["SEED", "choose_fraction", "choose_slice", "document_key", "drop_labels", "lot", "read_slice"]

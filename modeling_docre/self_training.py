@@ -171,6 +171,8 @@ class SelfTrainingRun:
         if not file.is_file():
             if last_checkpoint(self.output_dir) is not None:
                 raise ValueError(f"{self.output_dir} holds checkpoints of a training without these rounds. {mend}")
+            if any(file.parent.glob("round-*")):
+                raise ValueError(f"{file.parent} holds rounds, and no settings.json that says of what. {mend}")
             _write_json(made_with, file)
             return
         before, now = dict(_settings(read_json(file))), dict(_settings(made_with))
@@ -253,7 +255,8 @@ class SelfTrainingRun:
             others = [document for number, document in enumerate(documents) if number not in apart]
             if self.processes.rank == 0:
                 logger.warning(
-                    f"Self-training, {folder.parent.name}/{folder.name}: {len(others):,} documents to train on, "
+                    f"Self-training, {folder.parent.name}/{folder.name} of {self.settings.folds}: {len(others):,} "
+                    "documents to train on, "
                     f"{len(held_out):,} to find labels in."
                 )
             # Before any process may write there.

@@ -234,6 +234,8 @@ def test_a_wrong_row_is_an_error_with_its_place_or_is_counted(tmp_path, name, co
         ("kb.tsv", "Ada\tP735\tada\n", "there is no fact to use .*1 facts of an entity with itself"),
         ("kb.json", "[[1", "line 1"),
         ("kb.csv", 'a,r,b\n"a" x,r,b\n', "line 2: not a row of CSV"),
+        ("kb.csv", "Subject,Predicate,Object\nAda,P19,London\n", "line 1: call the columns head, relation, tail"),
+        ("kb.tsv", "head\trel\ttail\nAda\tP19\tLondon\n", "line 1: call the columns head, relation, tail"),
         ("kb.xlsx", "a", r"facts are in files that end in \.json"),
     ],
 )
@@ -318,7 +320,7 @@ def test_the_commands_on_folders_files_and_streams(docre, corpus, tmp_path):
         ran = docre("label-distant", corpus, "--facts", corpus / "facts.jsonl", "-o", out)
         assert ran.code == 0, ran.err
         assert ran.err.startswith("documents: 3, documents with a relation: 3, relations: 3, pairs: 6, ")
-        assert "facts read: 3, different facts: 3, facts used: 2" in ran.err
+        assert "facts read: 3, different facts: 3, facts used: 2" in ran.err and "No fact" not in ran.err
     assert [(row["title"], row["labels"]) for row in json.loads(out.read_text())] == [
         (title, [{"h": 0, "t": 1, "r": "P19", "evidence": []}]) for title in ("1", "three.txt", "2")
     ]
@@ -334,6 +336,12 @@ def test_the_commands_on_folders_files_and_streams(docre, corpus, tmp_path):
 def test_the_command_reads_the_standard_input(corpus, docre):
     ran = docre("label-distant", "-", "--facts", corpus / "facts.jsonl", stdin=(corpus / "one.jsonl").read_text())
     assert ran.code == 0 and json.loads(ran.out)["relations"][0]["relation"] == "P19"
+
+
+def test_the_command_says_that_no_fact_fits(docre, corpus, tmp_path):
+    (tmp_path / "kb.tsv").write_text("Q7259\tP19\tQ84\n")
+    ran = docre("label-distant", corpus / "one.jsonl", "--facts", tmp_path / "kb.tsv", "-o", tmp_path / "out.jsonl")
+    assert ran.code == 0 and "facts used: 0" in ran.err and "No fact is of two entities of one document" in ran.err
 
 
 def test_the_command_refuses_or_skips_and_counts(docre, corpus, tmp_path):

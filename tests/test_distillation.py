@@ -353,7 +353,7 @@ def test_a_run_goes_on_only_as_what_it_was(saved, member, files, tmp_path, tiny_
     report = distill_files(Teacher([member]), files, tmp_path / "store", resume=True, **OPTIONS)
     assert report.documents == 0 and report.counts["documents"] == COUNT
     assert len(SoftLabelStore(tmp_path / "store")) == COUNT
-    with pytest.raises(DataFileError, match="is there already"):
+    with pytest.raises(DataFileError, match=r"is there already, and whole: training\.soft_labels may read it"):
         distill_files(Teacher([member]), files, tmp_path / "store", **OPTIONS)
 
 

@@ -159,6 +159,7 @@ def test_values_are_read_as_written(recipe):
         ("--data.eval.path=", "data.eval"),
         ("--bf16=maybe", "must be true or false"),
         ("--data.train.documents=first", "'0:400'"),
+        ("--data.train.documents=-:3", "data.train.documents: '-:3' is no slice"),
         ("--data.train.documents=40:", "no documents left"),
         ("--data.train.path=nowhere.json", "no file nowhere.json"),
         ("--data.train.path=${NOT_SET_ANYWHERE}/x.json", "export NOT_SET_ANYWHERE=FOLDER"),

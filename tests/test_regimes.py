@@ -228,6 +228,31 @@ def test_convert_drops_labels_into_files(docre, stories, tmp_path):
     assert list(iter_documents(out)) == expected
 
 
+@pytest.mark.parametrize("chosen", ["2:5", "3:", ":4", "-3:", "1:-2", ":"])
+def test_convert_takes_a_slice_of_a_file(docre, stories, tmp_path, chosen):
+    start, stop = (int(part) if part else None for part in chosen.split(":"))
+    out = tmp_path / "some.jsonl"
+    ran = docre("convert", stories, out, f"--documents={chosen}")
+    expected = list(iter_documents(stories))[start:stop]
+    assert ran.code == 0 and f"documents: {len(expected)}," in ran.err
+    assert list(iter_documents(out)) == expected
+
+
+def test_a_slice_reads_no_document_behind_it_and_is_one_of_files(docre, stories, tmp_path):
+    rows = json.loads(stories.read_text())
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text(f"{json.dumps(rows[0])}\n{json.dumps(rows[1])}\nno JSON\n")
+    out = tmp_path / "some.json"
+    assert docre("convert", lines, out, "--documents", "0:2").code == 0 and len(list(iter_documents(out))) == 2
+    for target, chosen, message in (
+        (out, "first", "'first' is no slice"),
+        (tmp_path / "repository", "0:2", "from a file into another"),
+    ):
+        ran = docre("convert", stories, target, "--documents", chosen)
+        assert ran.code == 1 and message in ran.err
+    assert not (tmp_path / "repository").exists() and len(list(iter_documents(out))) == 2
+
+
 def test_the_real_regimes(data_dir, repository, monkeypatch):
     monkeypatch.setenv("DOCRE_DATA", str(data_dir))
     monkeypatch.chdir(repository)

@@ -600,6 +600,14 @@ def test_a_folder_of_other_documents_is_refused(straight, monkeypatch):
         stories.write_text(text)
 
 
+def test_rounds_that_do_not_say_of_what_are_refused(recipe):
+    rounds = Path(load_recipe(recipe).output_dir) / "_self_training"
+    (rounds / "round-0" / "fold-0").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds rounds, and no settings\.json.*--output_dir=FOLDER"):
+        train_from_recipe(recipe)
+    assert not (rounds / "settings.json").exists()
+
+
 def test_a_folder_of_plain_training_is_refused(recipe, tmp_path):
     train_from_recipe(recipe, {"self_training": None, "num_train_epochs": 1})
     with pytest.raises(ValueError, match=r"holds checkpoints of a training without these rounds.*--output_dir=FOLDER"):
