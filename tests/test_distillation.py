@@ -302,11 +302,14 @@ def test_a_teacher_reads_no_altered_text(tiny_bert_dir, member, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--method=era", "--mask_probability=0"]])
-def test_students_learn_alike_in_two_processes_and_in_one(saved, tiny_bert_dir, tmp_path, options):
+@pytest.mark.parametrize(
+    ("options", "source"),
+    [([], "teacher"), ([], "soft_labels"), (["--method=era", "--mask_probability=0"], "teacher")],
+)
+def test_students_learn_alike_in_two_processes_and_in_one(saved, store, tiny_bert_dir, tmp_path, options, source):
     # Nine documents, one a batch: in the last step, one process has a filler. No token is left out of contexts, since
     # processes draw from generators of their own.
-    options = [*options, f"--teacher={saved}"]
+    options = [*options, f"--{source}={saved if source == 'teacher' else store.folder}"]
     train_in_processes(tiny_bert_dir, tmp_path / "one", *options, "--batch=2")
     train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=1", processes=2)
     first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
