@@ -60,7 +60,8 @@ class SelfTraining:
             Draws the folds, and the pseudo-labels that are kept. It is not that of the training.
         measured_on (`str`, *optional*, defaults to `"folds"`):
             Precision and recall are those of all predictions on held-out documents, against the labels that these
-            have at that time; or, with `"validation"`, of the models of all folds on the evaluation documents.
+            have at that time; or, with `"validation"`, of the models of all folds on the evaluation documents, whose
+            labels count once for each fold.
         keep_models (`bool`, *optional*, defaults to `False`):
             Whether the model of each fold stays on the disk, as a checkpoint like any other.
 

@@ -21,7 +21,7 @@ import torch
 import yaml
 from training_helpers import fictional
 
-from modeling_docre import DocREForRelationExtraction, Document, Relation, self_training
+from modeling_docre import DocREForRelationExtraction, Document, Relation, recipes, self_training
 from modeling_docre.document_results import fact_of
 from modeling_docre.extraction import load_pipeline
 from modeling_docre.metrics.docred.scoring import score
@@ -598,6 +598,20 @@ def test_a_folder_of_other_documents_is_refused(straight, monkeypatch):
             train_from_recipe(straight.recipe)
     finally:
         stories.write_text(text)
+
+
+def test_the_model_of_a_fold_knows_all_relations_and_is_not_uploaded(recipe, monkeypatch):
+    built = []
+
+    def build(recipe, train, evaluation, *, known):
+        built.append((recipe.training["push_to_hub"], len(train), known))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "_build_trainer", build)
+    with pytest.raises(KeyboardInterrupt):
+        train_from_recipe(recipe, {"push_to_hub": True})
+    ((uploaded, size, known),) = built
+    assert uploaded is False and size < len(known) == len(recipes._read_data(load_recipe(recipe))[0])
 
 
 def test_rounds_that_do_not_say_of_what_are_refused(recipe):
