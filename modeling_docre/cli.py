@@ -226,9 +226,14 @@ def _facts(options: argparse.Namespace, _: list[str]) -> None:
 
 def _import(options: argparse.Namespace, _: list[str]) -> None:
     from .data_files import read_relations
-    from .original_checkpoints import import_checkpoint
+    from .original_checkpoints import OriginalCheckpointError, import_checkpoint
 
     relations = None if options.relations is None else read_relations(options.relations)
+    if isinstance(relations, dict):
+        raise OriginalCheckpointError(
+            f"{options.relations} has words for its relations, and not the order of the checkpoint's classes: pass "
+            "rel2id.json, or a list of ids in this order."
+        )
     model, report = import_checkpoint(
         options.file, options.method, options.encoder, options.output, relations=relations
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .decisions import DECISIONS
@@ -182,4 +182,23 @@ def _check_numbers(config: DocREConfig) -> None:
         raise ValueError(f"window_overlap={config.window_overlap} is negative.")
 
 
-__all__ = ["THRESHOLD_CLASS", "check_settings"]
+def check_relations(relations: object) -> None:
+    """Check what a caller passes as the relations of a new model: ids in class order, or ids with words for them.
+
+    Raises:
+        ValueError: when it is one string, or has something else than words.
+        TypeError: when it is neither.
+    """
+    read = "what modeling_docre.data_files.read_relations(FILE) returns."
+    instead = f"pass a list of ids in class order, or {read}"
+    if isinstance(relations, str):
+        raise ValueError(f"relations={relations!r} is one string; pass a list, relations=[{relations!r}], or {read}")
+    if not isinstance(relations, Iterable):
+        raise TypeError(f"relations={relations!r} has no ids; {instead}")
+    if isinstance(relations, Mapping):
+        for name, words in relations.items():
+            if not isinstance(words, str):
+                raise ValueError(f"relations has {words!r} for {name!r}, where words for people belong; {instead}")
+
+
+__all__ = ["THRESHOLD_CLASS", "check_relations", "check_settings"]

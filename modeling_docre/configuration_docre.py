@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .configuration_checks import THRESHOLD_CLASS, check_settings
+from .configuration_checks import THRESHOLD_CLASS, check_relations, check_settings
 from .methods import LOSSES, find_method
 from .names import closest_relations, fold_name, nearest_name
 from .remote_code import without_code_keys
@@ -65,7 +65,8 @@ class DocREConfig(PreTrainedConfig):
         encoder_config (`PreTrainedConfig` or `dict`, *optional*, defaults to a `BertConfig`):
             The configuration of the encoder, of any family that `AutoModel` builds.
         method (`str`, *optional*, defaults to `"atlop"`):
-            Row of the table of methods that the other settings started from; see [`DocREConfig.for_method`].
+            Row of the table of methods that the other settings started from: a name alone, which changes none of them.
+            [`DocREConfig.for_method`] takes the row's settings.
         head (`str`, *optional*, defaults to `"bilinear"`):
             Pair head: `"bilinear"` scores pairs one by one, `"axial"` (KD-DocRE) and `"unet"` (DocuNet) in view of all
             pairs of the document.
@@ -369,17 +370,10 @@ class DocREConfig(PreTrainedConfig):
         decisions = LOSSES.get(str(settings.get("loss", row.loss)), ())
         # A loss of another kind brings its own decision along.
         fields["decision"] = row.decision if row.decision in decisions or not decisions else decisions[0]
-        if isinstance(relations, str):
-            raise ValueError(f"relations={relations!r} is one string; pass a list, relations=[{relations!r}].")
         if relations is not None:
+            check_relations(relations)
             fields["relations"] = list(relations)
             if isinstance(relations, Mapping):
-                for name, words in relations.items():
-                    if not isinstance(words, str):
-                        raise ValueError(
-                            f"relations has {words!r} for {name!r}, where words for people belong; pass a list of ids "
-                            "in class order, or what modeling_docre.data_files.read_relations(FILE) returns."
-                        )
                 fields["relation_names"] = dict(relations)
         arguments = settings.get("contrastive_arguments")
         if isinstance(arguments, Mapping):

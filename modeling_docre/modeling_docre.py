@@ -100,6 +100,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             tokenizer = tokenizer or encoder
         loaded, fusion = load_encoder(encoder)
         config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
+        config.check_decision()
         check_loss_arguments(config)
         if os.path.isdir(config.encoder.name_or_path or ""):
             # A folder of this machine means nothing to whoever loads the checkpoint.

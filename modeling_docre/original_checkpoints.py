@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from .checkpoints import DEFAULT_MODEL
+from .configuration_checks import check_relations
 from .configuration_docre import DocREConfig
 from .encoders import load_encoder_config
 from .markers import missing_markers
@@ -174,17 +175,19 @@ def import_checkpoint(
         OSError: when there is no such encoder.
     """
     row = find_method(method)
+    if "era_copies" in row.settings:
+        raise OriginalCheckpointError(
+            f"The authors of {method} published no code and no checkpoint. ATLOP's, with which their network shares "
+            "its layout, is imported with --method atlop."
+        )
     if output is not None and os.path.isdir(output) and os.listdir(output):
         raise OriginalCheckpointError(
             f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
         )
     config = encoder if isinstance(encoder, PreTrainedConfig) else load_encoder_config(os.fspath(encoder))
     config = config.encoder if isinstance(config, DocREConfig) else config
-    if isinstance(relations, str):
-        raise ValueError(
-            f"relations={relations!r} is one string; pass a list of ids in class order, relations=[{relations!r}], or "
-            "what modeling_docre.data_files.read_relations(FILE) returns."
-        )
+    if relations is not None:
+        check_relations(relations)
     read = read_tensors(Path(file))
     layout = _check_layout(read, method, row.head)
     fields = _read_widths(row.head, read)
@@ -248,7 +251,6 @@ def _check_layout(file: TensorFile, method: str, head: str) -> _Layout:
             f"{', '.join(layout.sign for layout in _LAYOUTS.values())} (it has {some}, ...)."
         )
     if found != head:
-        # Of augmentation nothing was published; a checkpoint of ATLOP's may be trained further with it.
         fits = [row.name for row in METHODS if row.head == found and "era_copies" not in row.settings]
         raise OriginalCheckpointError(
             f"{file.path} is no {method} checkpoint: its {_LAYOUTS[found].sign}* tensors are those of "
@@ -312,15 +314,16 @@ def _reference_settings(method: str, encoder: PreTrainedConfig, loss: str) -> di
 def _relations(
     file: Any, relations: Sequence[str] | Mapping[str, str] | None, classes: int
 ) -> Sequence[str] | Mapping[str, str]:
-    if relations is None:
-        docred: DocREConfig = DocREConfig.from_pretrained(DEFAULT_MODEL)
-        relations = {name: docred.relation_label(name) for name in docred.relations}
+    docred: DocREConfig = DocREConfig.from_pretrained(DEFAULT_MODEL)
+    relations = docred.relations if relations is None else relations
     if len(relations) + 1 != classes:
         raise OriginalCheckpointError(
             f"{file} has {classes} classes, one of which is the threshold class, but there are {len(relations)} "
             "relations. Pass those it was trained with, in the order of its classes, class 0 left out."
         )
-    return relations
+    if isinstance(relations, Mapping) or not set(relations) & docred.relation_names.keys():
+        return relations
+    return {name: docred.relation_names.get(name, name) for name in relations}
 
 
 def _load(file: TensorFile, model: DocREForRelationExtraction, layout: _Layout) -> ImportReport:

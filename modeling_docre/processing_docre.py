@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .configuration_docre import DocREConfig
 from .decisions import predict, relation_scores
-from .documents import Document, DocumentError, Mention, Relation
+from .documents import Document, DocumentError, Mention, Relation, read_documents
 from .entity_filters import check_entity, is_entity
 from .evidence import evidence_sentences
 from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
@@ -105,12 +105,13 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         ]
 
     def __call__(  # type: ignore[override]
-        self, documents: Document | Iterable[Document], *, strict: bool = True
+        self, documents: Document | Mapping[str, Any] | Iterable[Document | Mapping[str, Any]], *, strict: bool = True
     ) -> list[dict[str, Any]]:
         """Turn documents into features, plain Python and one dict each.
 
         Args:
-            documents ([`Document`] or iterable of them): Documents, of any length.
+            documents ([`Document`] or `dict`, or iterable of them):
+                Documents, of any length; dicts as [`Document.from_dict`] takes them.
             strict (`bool`, *optional*, defaults to `True`):
                 Raise for a gold relation that the model does not know; otherwise skip and count it.
 
@@ -121,11 +122,10 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             document is labelled; `coverage`, what a limit or a filter left out.
 
         Raises:
-            DocumentError: for a relation that the model does not know.
+            DocumentError: for a relation that the model does not know, and for nonsense in a dict.
         """
-        if isinstance(documents, Document):
-            documents = [documents]
-        return [self._features(document, index, strict) for index, document in enumerate(documents)]
+        items = [documents] if isinstance(documents, Document | Mapping) else documents
+        return [self._features(document, index, strict) for index, document in enumerate(read_documents(items))]
 
     def _features(self, document: Document, index: int, strict: bool) -> dict[str, Any]:
         config, limit = self.config, self.config.max_length

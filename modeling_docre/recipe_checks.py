@@ -112,7 +112,12 @@ def _check_part(value: Any, place: str, wanted: str, above: float | None = None)
 
 
 def _check_model(model: Mapping[str, Any], path: str) -> None:
-    if ("encoder" in model) == ("checkpoint" in model):
+    if "encoder" in model and "checkpoint" in model:
+        raise RecipeError(
+            f"{path}: model has an encoder to start from and a checkpoint to go on from. Keep one; "
+            "--model='{checkpoint: FOLDER}' puts the checkpoint in the place of the whole section."
+        )
+    if "encoder" not in model and "checkpoint" not in model:
         raise RecipeError(
             f"{path}: model needs either an encoder to start from, as in encoder: google-bert/bert-base-cased, or a "
             "checkpoint to go on from."
@@ -210,6 +215,8 @@ def find_setting(name: str) -> list[str]:
     if sections:
         choices = " or ".join(f"--{section}.{name}" for section in sections)
         raise RecipeError(f"{name!r} is a setting of more than one section: write {choices}.")
+    if len(parts) > 1:
+        raise RecipeError(f"Unknown section {parts[0]!r} of {name!r}.{suggest_name(parts[0], _TOP)}")
     everything = ["output_dir", *(key for names in known.values() for key in names)]
     raise RecipeError(f"Unknown setting {name!r}.{suggest_name(parts[0], everything)}")
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from .methods import find_method
 from .output_files import open_output
 from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
-from .recipe_data import expand_path
+from .recipe_data import expand_path, say_once
 from .training_arguments import SECRETS
 
 logger = logging.get_logger(__name__)
@@ -79,13 +80,27 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
         FileNotFoundError: If there is no such file.
     """
     tree = _read_tree(Path(path))
+    written = dict(tree["model"])
     for name, value in _read_overrides(overrides):
         _set(tree, find_setting(name), value)
     check_recipe(tree, str(path))
+    _say_what_stays(written, tree["model"])
     expand_path(tree["output_dir"], "output_dir")
     after = [str(Path(path).parent / name) for name in tree.get("after") or []]
     said = {item.name: tree.get(item.name) for item in dataclasses.fields(Recipe)}
     return Recipe(**{**said, "after": after})  # type: ignore[arg-type]
+
+
+def _say_what_stays(written: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Say which settings of the method that the file names are left to another method, which an override names."""
+    before, now = written.get("method"), model.get("method")
+    if before is None or now is None or before == now:
+        return
+    # Its size goes with the encoder, which stays too.
+    of_before = {"head", "loss", "decision", "loss_arguments", *find_method(before).settings} - {"emb_size"}
+    left = [f"{name}: {model[name]}" for name in written if name in of_before and model.get(name) == written[name]]
+    if left:
+        say_once(f"The method is {now} instead of the recipe's {before}, whose settings stay: {', '.join(left)}.")
 
 
 def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:

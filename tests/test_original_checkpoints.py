@@ -146,6 +146,9 @@ LAYERS = {
 SIZES = {"emb_size": 16, "block_size": 4, "axial_layers": 3, "axial_heads": 8, "unet_width": 4, "unet_outputs": 6}
 
 
+PUBLISHED = [row.name for row in METHODS if "era_copies" not in row.settings]
+
+
 def published(method, encoder_config, relations=("r1", "r2", "r3")):
     """A random model and its weights under the published names."""
     torch.manual_seed(0)
@@ -174,7 +177,7 @@ def bert(tiny_bert_dir):
     return transformers.AutoConfig.from_pretrained(tiny_bert_dir)
 
 
-@pytest.mark.parametrize("method", [row.name for row in METHODS])
+@pytest.mark.parametrize("method", PUBLISHED)
 @pytest.mark.parametrize("form", ["safetensors", "pt", "checkpoint"])
 def test_every_tensor_finds_its_place(tmp_path, bert, method, form):
     original, state = published(method, bert)
@@ -216,7 +219,7 @@ REFERENCE = {
 }
 
 
-@pytest.mark.parametrize("method", [row.name for row in METHODS])
+@pytest.mark.parametrize("method", PUBLISHED)
 def test_the_config_has_the_reference_settings_and_no_others(tmp_path, bert, method):
     _, state = published(method, bert)
     save_file(state, tmp_path / "weights.safetensors")
@@ -507,8 +510,8 @@ def test_relations_must_be_as_many_as_classes(tmp_path, bert):
     with pytest.raises(OriginalCheckpointError, match=r"has 4 classes.*there are 96 relations.*class 0 left out"):
         import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert)
     # As rel2id.json has them, read with json alone.
-    numbers = {"r1": 1, "r2": 2, "r3": 3}
-    with pytest.raises(ValueError, match=r"relations has 1 for 'r1', .*read_relations"):
+    numbers = {"Na": 0, "r1": 1, "r2": 2, "r3": 3}
+    with pytest.raises(ValueError, match=r"relations has 0 for 'Na', .*read_relations"):
         import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert, relations=numbers)
 
 
@@ -516,7 +519,7 @@ def test_relations_must_be_as_many_as_classes(tmp_path, bert):
 def test_one_string_is_not_read_letter_by_letter(tmp_path, bert, relations):
     _, state = published("atlop", bert)
     save_file(state, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match=rf"relations='{relations}' is one string; pass a list .*read_relations"):
+    with pytest.raises(ValueError, match=rf"relations='{relations}' is one string; pass a list.*read_relations"):
         import_checkpoint(tmp_path / "weights.safetensors", "atlop", bert, relations=relations)
 
 
@@ -592,6 +595,30 @@ def test_our_own_checkpoint_is_not_imported(tmp_path, bert):
 # ---------------------------------------------------------------------------------------------------------------------
 # The command
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_ids_that_docred_has_too_get_its_words_and_words_alone_are_no_order(tmp_path, tiny_bert_dir, bert, capsys):
+    _, state = published("atlop", bert)
+    torch.save(state, tmp_path / "weights.pt")
+    arguments = ["import", str(tmp_path / "weights.pt"), "--method", "atlop", "--encoder", str(tiny_bert_dir)]
+    relations = tmp_path / "relations.json"
+    arguments += ["-o", str(tmp_path / "out"), "--relations", str(relations)]
+    relations.write_text('{"P131": "located in", "P17": "country", "mine": "mine"}')
+    assert main(arguments) == 1 and not (tmp_path / "out").exists()
+    assert "not the order of the checkpoint's classes: pass rel2id.json, or a list" in capsys.readouterr().err
+    relations.write_text('["P131", "mine", "P17"]')
+    assert main(arguments) == 0
+    config = DocREConfig.from_pretrained(tmp_path / "out")
+    assert config.relations == ["P131", "mine", "P17"]
+    assert config.relation_label("P17") == "country" and config.relation_label("mine") == "mine"
+
+
+@pytest.mark.parametrize("method", ["era", "eracl"])
+def test_a_method_of_which_nothing_is_published_is_not_imported(tmp_path, bert, method):
+    _, state = published("atlop", bert)
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(OriginalCheckpointError, match="--method atlop"):
+        import_checkpoint(tmp_path / "weights.safetensors", method, bert, relations=["r1", "r2", "r3"])
 
 
 def test_command(tmp_path, tiny_bert_dir, bert, capsys):

@@ -510,3 +510,12 @@ def test_entities_of_unknown_type_are_counted_where_types_matter(tiny_tokenizer,
     assert "entities of unknown type" not in processor_for(tiny_tokenizer)([story])[0]["coverage"]
     coverage = processor_for(tiny_tokenizer, use_entity_types=True)([story])[0]["coverage"]
     assert coverage["entities of unknown type"] == 1, "WATER"
+
+
+def test_documents_may_be_dicts_of_either_form_and_one_may_stand_alone(processor):
+    document = Document.from_docred(STORY)
+    expected = processor([document])
+    for documents in (document, STORY, [STORY], [document.to_dict()], iter([document])):
+        assert processor(documents) == expected
+    with pytest.raises(DocumentError, match="Pass a list of documents"):
+        processor("A text.")

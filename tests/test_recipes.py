@@ -159,6 +159,7 @@ def test_values_are_read_as_written(recipe):
         ("--data.eval.path=", "data.eval"),
         ("--bf16=maybe", "must be true or false"),
         ("--data.train.documents=first", "'0:400'"),
+        ("--models.emb_size=128", "Did you mean 'model'"),
         ("--data.train.documents=-:3", "data.train.documents: '-:3' is no slice"),
         ("--data.train.documents=40:", "no documents left"),
         ("--data.train.path=nowhere.json", "no file nowhere.json"),
@@ -166,7 +167,8 @@ def test_values_are_read_as_written(recipe):
         ("--model.encoder={package: no_such_package_anywhere}", "pip install no-such-package-anywhere"),
         ("--model.encoder={package: yaml, folder: weights}", "has no folder 'weights'"),
         ("--model.encoder=[a]", "write a folder, a Hub id"),
-        ("--model.checkpoint=x", "either an encoder"),
+        ("--model.checkpoint=x", "--model='{checkpoint: FOLDER}'"),
+        ("--model={}", "either an encoder"),
         ("--model.encoder_settings={dropuot: 0}", "doesn't know"),
         ("--learning_rate=[", "not valid YAML"),
     ],
@@ -556,3 +558,19 @@ def test_what_cannot_come_before(chain, after, message):
 def test_an_unknown_objective(recipe):
     with pytest.raises(RecipeError, match=r"objective is 'contrastiv'.*Did you mean 'contrastive'"):
         load_recipe(recipe, ["--model.objective=contrastiv"])
+
+
+def test_what_another_method_takes_over_is_said(recipe, monkeypatch):
+    content = yaml.safe_load(recipe.read_text())
+    content["model"] |= {"method": "pemscl", "contrastive_weight": 0.1, "use_entity_types": False}
+    recipe.write_text(yaml.safe_dump(content))
+    said = []
+    monkeypatch.setattr("modeling_docre.recipe_files.say_once", said.append)
+    load_recipe(recipe)
+    load_recipe(recipe, ["--model.method=kd-docre", "--model.contrastive_weight=0"])
+    load_recipe(recipe, ["--model.method=pemscl"])
+    assert not said
+    load_recipe(recipe, ["--model.method=kd-docre"])
+    assert said == [
+        "The method is kd-docre instead of the recipe's pemscl, whose settings stay: contrastive_weight: 0.1."
+    ]
