@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import platform
 import random
 import re
@@ -19,7 +19,8 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, PreTrainedModel
 
-from modeling_docre import DEFAULT_MODEL, DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre import DEFAULT_MODEL, DocREConfig, DocREForRelationExtraction, DocREProcessor
+from modeling_docre.data_files import iter_documents
 
 VOCABULARY = 30522
 RELATIONS = [f"R{number}" for number in range(96)]
@@ -179,8 +180,10 @@ def generate_work(entities: int, *, documents: int = 8, tokens: int = 464, seed:
 
 def read_work(path: Path, documents: int = 8) -> Work:
     """Take the first documents of a DocRED file, in tokens of the embedded model's MiniLM."""
+    if not path.is_file():
+        raise SystemExit(f"{path}: there is no such file. Without --documents, documents are generated.")
     processor = DocREProcessor.from_pretrained(DEFAULT_MODEL)
-    found = [Document.from_dict(entry) for entry in json.loads(path.read_text(encoding="utf-8"))[:documents]]
+    found = list(itertools.islice(iter_documents(path), documents))
     batch = processor.collate(processor(found, strict=False))
     if "labels" not in batch:
         raise SystemExit(f"{path}: the documents have no labels, which a training step needs.")
