@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -67,8 +68,8 @@ def convert(
 
     Raises:
         ValueError: If the output is a file and the source has several splits, or a licence is given, or it is none and
-            facts are to be dropped; if `documents` are chosen on another way than from file to file, or are no slice;
-            otherwise as for [`iter_documents`] and [`load_docre`].
+            facts are to be dropped; if `documents` are chosen on another way than from file to file, or are no slice,
+            or none are left; otherwise as for [`iter_documents`] and [`load_docre`].
         FileExistsError: If the output is a folder that is not empty.
 
     Example:
@@ -137,7 +138,13 @@ def _convert_file(
                 counts["facts"] += len(document.relations or ())
                 yield document
 
-    _write_file(_drop(readable(), rate, seed, counts), output)
+    documents = _drop(readable(), rate, seed, counts)
+    first = next(documents, None)
+    if first is None and chosen != slice(None):
+        raise ValueError(
+            f"{source}: there are no documents left (documents: {chosen.start or 0}:{chosen.stop or ''})."
+        )
+    _write_file(documents if first is None else itertools.chain([first], documents), output)
     return {**counts, "repairs": dict(repairs)}
 
 

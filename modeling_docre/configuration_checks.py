@@ -170,8 +170,14 @@ def _check_numbers(config: DocREConfig) -> None:
         )
     if config.max_length is not None and config.max_length < 3:
         raise ValueError(f"max_length={config.max_length} leaves no room between a start and an end token.")
-    if not config.context_eps > 0:
-        raise ValueError(f"context_eps={config.context_eps} is not positive; pairs without attention divide by it.")
+    if not config.context_eps > 1e-37:
+        raise ValueError(
+            f"context_eps={config.context_eps} is not positive, or 0 in float32; pairs without attention divide by it."
+        )
+    if min(config.start_tokens, config.end_tokens) < 0:
+        raise ValueError(
+            f"start_tokens={config.start_tokens} and end_tokens={config.end_tokens} are counts of tokens."
+        )
     room = (config.window_size or 0) - config.start_tokens - config.end_tokens
     if room <= 0:
         raise ValueError(

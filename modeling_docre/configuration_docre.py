@@ -137,7 +137,8 @@ class DocREConfig(PreTrainedConfig):
             Least size of the axial and the U-Net head's entity tables; `None` is the batch's largest document. 42 is
             published.
         mask_padding (`bool`, *optional*, defaults to `True`):
-            Keep the padding of entity tables from having an influence. Published code lets it.
+            Keep the padding of entity tables from having an influence. Published code lets it; then the logits of a
+            document depend on the largest one of its batch where that has more than `pad_to` entities.
         include_diagonal_in_mean (`bool`, *optional*, defaults to `False`):
             Give the pair of an entity with itself logits of 0, and count it in the mean of the loss, as the published
             KD-DocRE and VaeDiff-DocRE do.

@@ -76,16 +76,20 @@ def supervised_contrastive_loss(
     """
     if form not in FORMS:
         raise ValueError(f"`form` is one of {', '.join(map(repr, FORMS))}, got {form!r}.")
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"`temperature` must be positive, got {temperature}.")
+    if labels.dim() != 2:
+        raise ValueError(f"`labels` must be (num_pairs, num_classes), got {tuple(labels.shape)}.")
     cosines = _cosines(embeddings, similarity, labels, anchors)
     if anchors is None:
         anchors = torch.arange(len(labels), device=labels.device)
     itself = anchors[:, None] == torch.arange(len(labels), device=labels.device)
     scores = cosines / temperature
     if reference and form == "pemscl":
-        if reduction != "mean" or len(anchors) != len(labels):
-            raise ValueError('`reference=True` mixes all pairs: it takes all of them, and `reduction="mean"` alone.')
+        if reduction != "mean" or len(anchors) != len(labels) or not bool(itself.diagonal().all()):
+            raise ValueError(
+                '`reference=True` mixes all pairs: it takes all of them, in order, and `reduction="mean"` alone.'
+            )
         return _published_pemscl(scores, labels, itself)
     relations = labels[:, 1:] > 0
     has_relation = relations.any(1)

@@ -157,3 +157,21 @@ def _logit(probability: float) -> float:
     if probability in (0.0, 1.0):
         return -math.inf if probability == 0.0 else math.inf
     return math.log(probability / (1.0 - probability))
+
+
+def evidence_sentences(attention: Tensor, threshold: float) -> list[tuple[int, ...]]:
+    """The sentences that a pair's attention makes evidence: those strictly above the threshold.
+
+    Args:
+        attention (`torch.Tensor` of shape `(num_pairs, sentences)`): From [`sentence_attention`].
+        threshold (`float`): Share of the attention in [0, 1] that a sentence must exceed.
+
+    Returns:
+        `list[tuple[int, ...]]`: Sentence ids of each pair, ascending.
+    """
+    found: list[list[int]] = [[] for _ in range(len(attention))]
+    # In float64, as the threshold was chosen: rounded to float32 it would keep out what it is to let in. Not every
+    # accelerator has that.
+    for row, sentence in (attention.cpu().double() > threshold).nonzero().tolist():
+        found[row].append(sentence)
+    return [tuple(sentences) for sentences in found]

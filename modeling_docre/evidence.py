@@ -47,24 +47,6 @@ def sentence_attention(
     return torch.cat(parts, dim=1)
 
 
-def evidence_sentences(attention: Tensor, threshold: float) -> list[tuple[int, ...]]:
-    """The sentences that a pair's attention makes evidence: those strictly above the threshold.
-
-    Args:
-        attention (`torch.Tensor` of shape `(num_pairs, sentences)`): From [`sentence_attention`].
-        threshold (`float`): Share of the attention in [0, 1] that a sentence must exceed.
-
-    Returns:
-        `list[tuple[int, ...]]`: Sentence ids of each pair, ascending.
-    """
-    found: list[list[int]] = [[] for _ in range(len(attention))]
-    # In float64, as the threshold was chosen: rounded to float32 it would keep out what it is to let in. Not every
-    # accelerator has that.
-    for row, sentence in (attention.cpu().double() > threshold).nonzero().tolist():
-        found[row].append(sentence)
-    return [tuple(sentences) for sentences in found]
-
-
 def choose_evidence_threshold(
     attention: Sequence[Sequence[float]], gold: Sequence[Sequence[int]]
 ) -> tuple[float, float] | None:
@@ -96,4 +78,4 @@ def choose_evidence_threshold(
     return (threshold, f1) if f1 > 0.0 else None
 
 
-__all__ = ["choose_evidence_threshold", "evidence_sentences", "sentence_attention"]
+__all__ = ["choose_evidence_threshold", "sentence_attention"]

@@ -243,7 +243,8 @@ def none_class_ranking_loss(
             Whether to add the term of the threshold class.
         log_floor (`float`, *optional*, defaults to `1e-8`):
             Least probability that is taken the logarithm of. Beyond, a margin costs 18.4 and has no gradient, as
-            published; 0.0 has neither limit, and is exact for all margins.
+            published; for a relation that does not hold, that begins at 17, where float32 rounds \\(1 - p\\) to 0.
+            0.0 has neither limit, and is exact for all margins.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"none"`, `"sum"` or `"mean"` over pairs.
 
@@ -251,11 +252,13 @@ def none_class_ranking_loss(
         `torch.Tensor`: shape `(num_pairs,)` for `"none"`, else a scalar; at least float32.
 
     Raises:
-        ValueError: On shapes that do not fit, an unknown `reduction`, or a `shift` or `log_floor` outside [0, 1).
+        ValueError: On shapes that do not fit, an unknown `reduction`, a `shift` outside [0, 1), or a `log_floor` that
+            is neither 0 nor from 1e-8 to below 1: smaller ones are below what float32 makes of \\(1 - p\\).
     """
-    for name, value in (("shift", shift), ("log_floor", log_floor)):
-        if not 0.0 <= value < 1.0:
-            raise ValueError(f"`{name}` is a probability from 0 to below 1, got {value}.")
+    if not 0.0 <= shift < 1.0:
+        raise ValueError(f"`shift` is a probability from 0 to below 1, got {shift}.")
+    if log_floor != 0.0 and not 1e-8 <= log_floor < 1.0:
+        raise ValueError(f"`log_floor` is 0, for no floor, or a probability from 1e-8 to below 1, got {log_floor}.")
     logits, positives = _check(logits, labels)
     threshold, relations = logits[:, :1], logits[:, 1:]
     margins, holds = relations - threshold, positives

@@ -174,8 +174,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*):
                 Sentence of each token, -1 outside; read for `sentence_attention`.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-                Pairs over all micro-batches and processes that make one step: the sum of the loss over them is
-                divided by it. The mean over those of this call when left out.
+                Pairs over all micro-batches and processes that make one step, and with `include_diagonal_in_mean` one
+                more for each entity: the sum of the loss over them is divided by it. The mean over those of this call
+                when left out.
             num_augmented_in_batch (`int` or `torch.Tensor`, *optional*):
                 Rows that augmentation adds to them, as [`count_augmented`] counts them. Not read without
                 `num_items_in_batch`. See [`method_losses`].

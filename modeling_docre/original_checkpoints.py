@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -184,7 +185,9 @@ def import_checkpoint(
         raise OriginalCheckpointError(
             f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
         )
-    config = encoder if isinstance(encoder, PreTrainedConfig) else load_encoder_config(os.fspath(encoder))
+    config = (
+        copy.deepcopy(encoder) if isinstance(encoder, PreTrainedConfig) else load_encoder_config(os.fspath(encoder))
+    )
     config = config.encoder if isinstance(config, DocREConfig) else config
     if relations is not None:
         check_relations(relations)

@@ -13,10 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .configuration_docre import DocREConfig
-from .decisions import predict, relation_scores
+from .decisions import evidence_sentences, predict, relation_scores
 from .documents import Document, DocumentError, Mention, Relation, read_documents
 from .entity_filters import check_entity, is_entity
-from .evidence import evidence_sentences
 from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
 from .remote_code import Shareable, has_code, looking_up
 

@@ -92,7 +92,8 @@ def read_tensors(path: Path) -> TensorFile:
     beside: dict[str, str] = {}
     for _ in (*_NESTS, None):
         content = found if isinstance(found, Mapping) else {}
-        nest = next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)
+        nests = (key for key in _NESTS if isinstance(content.get(key), Mapping) and _count_tensors(content[key]))
+        nest = next(nests, None)
         for other, value in content.items():
             # What lies directly among the weights is looked at one by one.
             own = other == nest or (nest is None and isinstance(value, Tensor))

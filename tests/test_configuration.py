@@ -216,6 +216,8 @@ def test_window_is_what_the_encoder_can_read(encoder, window):
         ({"max_length": 2}, "max_length=2"),
         ({"max_relations_per_pair": 0}, "max_relations_per_pair=0"),
         ({"context_eps": 0.0}, "context_eps"),
+        ({"context_eps": 1e-50}, "0 in float32"),
+        ({"start_tokens": -1}, "counts of tokens"),
         ({"pair_types": [["PER"]]}, r"pair_types has \['PER'\]"),
         ({"pair_types": ["PER"]}, "pair_types has 'PER'"),
     ],

@@ -117,6 +117,15 @@ def test_similarity_of_outer_products_is_that_of_the_products_themselves():
     assert nothing.similarity(torch.arange(2), BLOCK).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
+def test_similarities_are_not_rounded_to_half_precision():
+    generator = torch.Generator().manual_seed(0)
+    factors = PairFactors(*(torch.randn(7, 12, generator=generator) for _ in range(2)))
+    rows = torch.arange(7)
+    expected = factors.similarity(rows, BLOCK)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(factors.similarity(rows, BLOCK), expected)
+
+
 def test_many_similarities_keep_no_table_per_group(monkeypatch):
     kept, gradients = [], []
     for budget in (10_000, 1):
@@ -181,6 +190,9 @@ def test_pairs_that_share_a_relation_attract_each_other():
         ({"similarity": torch.zeros(10, 10)}, "one of the two"),
         ({"reduction": "median"}, '`reduction` is "none"'),
         ({"reference": True, "reduction": "sum"}, "mixes all pairs"),
+        ({"reference": True, "anchors": torch.tensor([1, 0])}, "all of them, in order"),
+        ({"reference": True, "anchors": torch.tensor([0])}, "all of them, in order"),
+        ({"temperature": math.nan}, "`temperature` must be positive"),
     ],
 )
 def test_wrong_arguments(arguments, message):

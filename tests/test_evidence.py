@@ -21,9 +21,10 @@ from modeling_docre import (
     evidence,
     read_documents,
 )
+from modeling_docre.decisions import evidence_sentences
 from modeling_docre.document_results import document_results, score_documents, tune_evidence
 from modeling_docre.encoding import localized_context
-from modeling_docre.evidence import choose_evidence_threshold, evidence_sentences, sentence_attention
+from modeling_docre.evidence import choose_evidence_threshold, sentence_attention
 
 
 def shares_by_hand(attention, sentence_ids, cells, *, reduce, eps):

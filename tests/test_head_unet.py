@@ -130,6 +130,7 @@ def test_logits_and_gradients_by_loops():
     (got, got_gradients), (expected, expected_gradients) = results
     torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-11)
     for name, gradient in expected_gradients.items():
+        assert gradient.abs().max() > 1e-6, name
         torch.testing.assert_close(
             got_gradients[name], gradient, atol=1e-10, rtol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
         )

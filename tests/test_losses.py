@@ -167,6 +167,7 @@ LOOPS = [
     (none_class_ranking_loss, {"regularizer": False}, none_class_ranking_loop, {"regularizer": False}),
     (none_class_ranking_loss, {"shift": 0.05}, none_class_ranking_loop, {"shift": 0.05}),
     (none_class_ranking_loss, {"log_floor": 0.0}, none_class_ranking_loop, {}),
+    (none_class_ranking_loss, {"shift": 0.05, "log_floor": 0.0}, none_class_ranking_loop, {"shift": 0.05}),
     (balanced_softmax_loss, {}, balanced_softmax_loop, {}),
     (adaptive_thresholding_loss, {}, adaptive_thresholding_loop, {}),
     (binary_cross_entropy_loss, {}, binary_cross_entropy_loop, {}),
@@ -394,12 +395,19 @@ def test_balanced_softmax_depends_on_the_size_of_logits_not_on_their_order_alone
     [
         (adaptive_focal_loss, {"gamma": -1.0}, "`gamma` must not be negative"),
         (none_class_ranking_loss, {"shift": 1.0}, "`shift` is a probability"),
-        (none_class_ranking_loss, {"log_floor": -1e-8}, "`log_floor` is a probability"),
+        (none_class_ranking_loss, {"log_floor": -1e-8}, "`log_floor` is 0, for no floor, or a probability"),
+        (none_class_ranking_loss, {"log_floor": 1e-12}, "`log_floor` is 0, for no floor, or a probability"),
     ],
 )
 def test_arguments_out_of_range(loss, arguments, message):
     with pytest.raises(ValueError, match=message):
         loss(*make_batch(), **arguments)
+
+
+def test_a_model_without_relations_has_no_regularizer():
+    logits = torch.randn(3, 1, dtype=torch.float64, requires_grad=True)
+    none_class_ranking_loss(logits, torch.ones(3, 1)).backward()
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("loss", SAMPLED_LOSSES)

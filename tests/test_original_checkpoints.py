@@ -289,6 +289,10 @@ def test_tensors_beside_the_weights_are_accounted_for(tmp_path, bert):
         "model.optimizer": "tensors beside the weights: 1",
         "n_averaged": "no weight",
     }
+    # What has such a name, and no tensors, holds no weights.
+    torch.save({"checkpoint": {"step": 3}, "state_dict": state, "model": {"epoch": 1}}, tmp_path / "steps.pt")
+    _, report = import_checkpoint(tmp_path / "steps.pt", "atlop", bert, relations=["r1", "r2", "r3"])
+    assert report.wrappers == ["state_dict"]
     torch.save({**state, "history": [torch.ones(1), {"w": torch.ones(2)}], "epoch": 3}, tmp_path / "flat.pt")
     _, report = import_checkpoint(tmp_path / "flat.pt", "atlop", bert, relations=["r1", "r2", "r3"])
     assert report.unused["history"] == "tensors beside the weights: 2" and "epoch" not in report.unused
@@ -571,6 +575,12 @@ def test_another_loss_has_none_of_the_arithmetic_of_the_published_one(tmp_path, 
     for loss, expected in (("pmt", {"reference_broadcast": True}), ("atl", {})):
         model, _ = import_checkpoint(tmp_path / "file.pt", "pemscl", bert, relations=["r1", "r2", "r3"], loss=loss)
         assert model.config.loss_arguments == expected
+        assert model.config.encoder is not bert
+    arguments = {"temperature": 0.2}
+    model, _ = import_checkpoint(
+        tmp_path / "file.pt", "pemscl", bert, relations=["r1", "r2", "r3"], contrastive_arguments=arguments
+    )
+    assert model.config.contrastive_arguments == {"temperature": 0.2, "reference": True}
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, bert, capsys):

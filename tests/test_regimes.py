@@ -246,6 +246,7 @@ def test_a_slice_reads_no_document_behind_it_and_is_one_of_files(docre, stories,
     assert docre("convert", lines, out, "--documents", "0:2").code == 0 and len(list(iter_documents(out))) == 2
     for target, chosen, message in (
         (out, "first", "'first' is no slice"),
+        (out, "900:1000", "there are no documents left (documents: 900:1000)"),
         (tmp_path / "repository", "0:2", "from a file into another"),
     ):
         ran = docre("convert", stories, target, "--documents", chosen)
