@@ -129,12 +129,17 @@ def test_tables_of_names_agree():
     ],
 )
 def test_a_loss_that_does_not_train_the_decision_is_refused(tiny_bert_dir, tmp_path, settings, message):
-    model, processor = make(tiny_bert_dir, method="atlop", **settings, **SIZES)
     with pytest.raises(ValueError, match=message):
-        model(**batch_for(processor, [0, 1]))
+        make(tiny_bert_dir, method="atlop", **settings, **SIZES)
+    # One that is loaded for its answers may have such settings, and answers.
+    model, processor = make(tiny_bert_dir, method="atlop", **SIZES)
+    for name, value in settings.items():
+        setattr(model.config, name, value)
     assert model(**batch_for(processor, [0, 1], labelled=False)).loss is None
     with pytest.raises(ValueError, match=message):
-        trainer_for(tiny_bert_dir, tmp_path, model_settings={"method": "atlop", **settings, **SIZES})
+        model(**batch_for(processor, [0, 1]))
+    with pytest.raises(ValueError, match=message):
+        trainer_for(tiny_bert_dir, tmp_path, trainer={"model": model, "processing_class": processor})
 
 
 def test_a_loss_of_another_kind_brings_its_decision_along():
