@@ -107,7 +107,7 @@ def _check_head(config: DocREConfig) -> None:
     for name in (*_POSITIVE, "pad_to"):
         value = getattr(config, name)
         if value is not None and value < 1:
-            or_none = ", or None for the batch's largest document" if name == "pad_to" else ""
+            or_none = ", or None for no padding of tables" if name == "pad_to" else ""
             raise ValueError(f"{name}={value} is not positive; pass 1 or more{or_none}.")
     if config.emb_size % config.block_size:
         raise ValueError(

@@ -134,11 +134,10 @@ class DocREConfig(PreTrainedConfig):
         unet_width (`int`, *optional*, defaults to `256`): Channels of the U-Net's first level; an even number.
         unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
         pad_to (`int`, *optional*):
-            Least size of the axial and the U-Net head's entity tables; `None` is the batch's largest document. 42 is
-            published.
+            Least size of the axial and the U-Net head's entity tables, a document with more entities having a larger
+            one; `None` is no padding that takes part. 42 is published.
         mask_padding (`bool`, *optional*, defaults to `True`):
-            Keep the padding of entity tables from having an influence. Published code lets it; then the logits of a
-            document depend on the largest one of its batch where that has more than `pad_to` entities.
+            Keep the padding of entity tables from having an influence. Published code lets it.
         include_diagonal_in_mean (`bool`, *optional*, defaults to `False`):
             Give the pair of an entity with itself logits of 0, and count it in the mean of the loss, as the published
             KD-DocRE and VaeDiff-DocRE do.

@@ -7,13 +7,17 @@ import inspect
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
 
-from .configuration_docre import DocREConfig
+from .configuration_docre import DocREConfig, encoder_window
 from .head_bilinear import BilinearHead, PairHead
 from .remote_code import looking_up
 
 PRE_TRAINING = "DocREForContrastivePreTraining"
+
+# What every family calls the layer that holds learned positions.
+_POSITIONS = "position_embeddings"
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -31,6 +35,24 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     model_class: Any = AutoModel._model_mapping[type(config)]
     takes_pooling = isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooling else {}))
+
+
+def check_window(config: DocREConfig, encoder: PreTrainedModel) -> None:
+    """Refuse windows that end beyond the positions that an encoder has learned.
+
+    Raises:
+        ValueError: when `config.window_size` is more than the encoder has positions.
+    """
+    limit = encoder_window(config.encoder)
+    learned = any(
+        isinstance(part, nn.Embedding) for name, part in encoder.named_modules() if name.endswith(_POSITIONS)
+    )
+    if learned and (config.window_size or 0) > limit:
+        raise ValueError(
+            f"window_size={config.window_size} is more than the {limit} positions that the encoder "
+            f"({config.encoder.model_type}) has learned; pass window_size={limit} or less, or leave it out. Longer "
+            "documents are read in windows."
+        )
 
 
 def load_encoder_config(name: str) -> Any:
@@ -106,4 +128,12 @@ def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
         raise ValueError(f"The encoder lacks weights: {', '.join(report.missing_keys)}.")
 
 
-__all__ = ["build_encoder", "copy_fusion", "copy_weights", "load_encoder", "load_encoder_config", "open_encoder"]
+__all__ = [
+    "build_encoder",
+    "check_window",
+    "copy_fusion",
+    "copy_weights",
+    "load_encoder",
+    "load_encoder_config",
+    "open_encoder",
+]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .configuration_docre import DocREConfig
+from .head_bilinear import PairFactors, PairHead
 
 
 def square(real: Tensor) -> Tensor:
@@ -72,4 +75,70 @@ class EntityTable(NamedTuple):
         return keys.repeat_interleave(self.real.shape[1], 0)[:, None, None, :]
 
 
-__all__ = ["EntityTable", "square"]
+class TableHead(PairHead):
+    """What the heads that read tables share: how large a table is.
+
+    With masked padding that makes no difference, and the batch's largest document decides. Padding that takes part is
+    what `pad_to` says, and the documents that have more entities have tables of their own size: what else is in the
+    batch has no influence then either.
+
+    Args:
+        config ([`DocREConfig`]): `pad_to` and `mask_padding` are read, and what [`PairHead`] reads.
+        features (`int`): Width of a pair's features.
+    """
+
+    def __init__(self, config: DocREConfig, features: int) -> None:
+        super().__init__(config, features)
+        self.pad_to, self.mask_padding = config.pad_to or 0, config.mask_padding
+
+    def pair_embeddings(
+        self,
+        hidden_states: Tensor,
+        entity_embeddings: Tensor,
+        entity_attention: Tensor,
+        num_entities: Tensor,
+        pairs: Tensor,
+    ) -> Any:
+        """Represent each pair in view of its document's; see [`PairHead.pair_embeddings`]."""
+        inputs = (hidden_states, entity_embeddings, entity_attention, num_entities, pairs)
+        if self.mask_padding:
+            return self.from_tables(max(entity_embeddings.shape[1], self.pad_to), *inputs)
+        sizes = num_entities.clamp(min=self.pad_to)
+        distinct = sizes.unique().tolist()
+        if len(distinct) == 1:
+            return self.from_tables(distinct[0], *inputs)
+        parts, rows = [], []
+        for size in distinct:
+            documents = (sizes == size).nonzero().flatten()
+            mine = torch.isin(pairs[:, 0], documents).nonzero().flatten()
+            renamed = torch.stack([torch.searchsorted(documents, pairs[mine, 0]), *pairs[mine, 1:].unbind(1)], 1)
+            per_document = (
+                hidden_states[documents],
+                entity_embeddings[documents, :size],
+                entity_attention[documents, :size],
+                num_entities[documents],
+            )
+            parts.append(self.from_tables(size, *per_document, renamed))
+            rows.append(mine)
+        places = torch.cat(rows).argsort()
+        if isinstance(parts[0], PairFactors):
+            return PairFactors(*(torch.cat(one)[places] for one in zip(*parts, strict=True)))
+        return torch.cat(parts)[places]
+
+    def from_tables(
+        self,
+        size: int,
+        hidden_states: Tensor,
+        entity_embeddings: Tensor,
+        entity_attention: Tensor,
+        num_entities: Tensor,
+        pairs: Tensor,
+    ) -> Any:
+        """Represent each pair, from tables of `size` rows or of what the head needs beyond that.
+
+        The other arguments and the result are those of [`PairHead.pair_embeddings`].
+        """
+        raise NotImplementedError
+
+
+__all__ = ["EntityTable", "TableHead", "square"]

@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .configuration_docre import DocREConfig
 from .encoding import run_again
-from .entity_table import EntityTable, square
-from .head_bilinear import GroupedBilinear, PairFactors, PairHead
+from .entity_table import EntityTable, TableHead, square
+from .head_bilinear import GroupedBilinear, PairFactors
 
 # Cells whose layers are in memory at one time on a CPU. An accelerator, with many cores to feed, takes 16 times more.
 _CELL_BUDGET = 512
@@ -113,7 +113,7 @@ def _documents_together(num_entities: Tensor, size: int | None) -> Iterator[Tens
         yield num_entities[first:]
 
 
-class AxialHead(PairHead):
+class AxialHead(TableHead):
     """Pair head of KD-DocRE and VaeDiff-DocRE.
 
     The grouped bilinear of the two entities, each joined with the pair's context, gives a vector for every cell of the
@@ -133,7 +133,6 @@ class AxialHead(PairHead):
     def __init__(self, config: DocREConfig) -> None:
         hidden = config.get_text_config().hidden_size
         super().__init__(config, features=hidden)
-        self.pad_to, self.mask_padding = config.pad_to, config.mask_padding
         self.outer_skip = config.axial_form == "code"
         self.projection = GroupedBilinear(
             config.emb_size, hidden, config.block_size, bias=config.axial_form == "paper"
@@ -141,16 +140,17 @@ class AxialHead(PairHead):
         self.layers = nn.ModuleList([AxialLayer(config) for _ in range(config.axial_layers)])
         self.classifier = nn.Linear(hidden, config.num_classes)
 
-    def pair_embeddings(
+    def from_tables(
         self,
+        size: int,
         hidden_states: Tensor,
         entity_embeddings: Tensor,
         entity_attention: Tensor,
         num_entities: Tensor,
         pairs: Tensor,
     ) -> Tensor:
-        """Represent each pair, `(num_pairs, hidden)`, in view of its document's; see [`PairHead.pair_embeddings`]."""
-        size = max(entity_embeddings.shape[1], self.pad_to or 0, 1)
+        """Represent each pair, `(num_pairs, hidden)`; see [`TableHead.from_tables`]."""
+        size = max(size, 1)
         table = EntityTable.of(num_entities, size, masked=True)
         context = self.context(hidden_states, entity_attention, table.cells)
         first = self.projection(self.join(entity_embeddings, context, table.cells))

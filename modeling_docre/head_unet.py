@@ -9,8 +9,8 @@ from torch.nn import functional
 from .attention import at_least_float32
 from .configuration_docre import DocREConfig
 from .encoding import run_again
-from .entity_table import EntityTable, square
-from .head_bilinear import GroupedBilinear, PairFactors, PairHead
+from .entity_table import EntityTable, TableHead, square
+from .head_bilinear import GroupedBilinear, PairFactors
 
 
 class DoubleConvolution(nn.Module):
@@ -127,7 +127,7 @@ def _join(before: Tensor, below: Tensor, mask: Tensor | None) -> Tensor:
     return torch.cat([before, grown], dim=1)
 
 
-class UNetHead(PairHead):
+class UNetHead(TableHead):
     """Pair head of DocuNet.
 
     The context of every cell of the entity table, the diagonal included, becomes an image of few channels. A U-Net
@@ -144,21 +144,21 @@ class UNetHead(PairHead):
 
     def __init__(self, config: DocREConfig) -> None:
         super().__init__(config, features=config.unet_outputs)
-        self.pad_to, self.mask_padding = config.pad_to, config.mask_padding
         self.channels = nn.Linear(config.get_text_config().hidden_size, config.unet_channels)
         self.unet = UNet(config.unet_channels, config.unet_width, config.unet_outputs)
         self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
 
-    def pair_embeddings(
+    def from_tables(
         self,
+        size: int,
         hidden_states: Tensor,
         entity_embeddings: Tensor,
         entity_attention: Tensor,
         num_entities: Tensor,
         pairs: Tensor,
     ) -> PairFactors:
-        """Represent each pair in view of its document's; see [`PairHead.pair_embeddings`]."""
-        size = max(entity_embeddings.shape[1], self.pad_to or 0, 4)  # the U-Net halves it twice
+        """Represent each pair; see [`TableHead.from_tables`]."""
+        size = max(size, 4)  # the U-Net halves it twice
         if self.mask_padding:
             size = 4 * (-(-size // 4) + 1)
         elif entity_attention.shape[1]:

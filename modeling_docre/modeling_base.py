@@ -14,7 +14,7 @@ from transformers import initialization as init
 from .attention import AttentionRows
 from .augmentation import keep_masks
 from .configuration_docre import DocREConfig
-from .encoders import PRE_TRAINING, build_encoder
+from .encoders import PRE_TRAINING, build_encoder, check_window
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
 from .model_outputs import DocREModelOutput
@@ -103,6 +103,7 @@ class DocREModel(DocREPreTrainedModel):
     def __init__(self, config: DocREConfig) -> None:
         super().__init__(config)
         self.encoder = build_encoder(config.encoder)
+        check_window(config, self.encoder)
         self.type_embeddings: nn.Embedding | None = None
         if config.use_entity_types:
             hidden = config.get_text_config().hidden_size

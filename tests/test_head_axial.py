@@ -185,6 +185,21 @@ def test_documents_together_or_one_by_one(monkeypatch, budget):
             torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-10)
 
 
+def test_a_table_beyond_the_budget_is_computed_in_parts_once_more(monkeypatch):
+    # Otherwise the backward pass of one large table would hold all layers of it.
+    counts = torch.tensor([5])
+    runs = {}
+    for budget in (25, 24):
+        monkeypatch.setattr(head_axial, "_CELL_BUDGET", budget)
+        head, inputs, seen = axial_head(), documents(counts), []
+        head.layers[0].columns.to_q.register_forward_hook(lambda *given, seen=seen: seen.append(len(given[1][0])))
+        head.pair_embeddings(*inputs, counts, all_pairs(counts)).sum().backward()
+        assert set(seen) == {25}
+        runs[budget] = len(seen)
+    # Forward, for the table, for the layer, for the attention.
+    assert runs == {25: 2, 24: 4}
+
+
 def test_half_precision_computes_the_same_attention():
     # On a CPU its training has another kernel than its inference has.
     pairs, found = all_pairs(COUNTS), {}

@@ -589,6 +589,28 @@ def test_training_under_bfloat16_autocast_follows_full_precision(tiny_bert_dir):
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.98
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_windows_end_where_the_learned_positions_do(tiny_encoder, family):
+    config = make(tiny_encoder(family)).config
+    limit = config.window_size
+    config.window_size = limit + 1
+    with pytest.raises(
+        ValueError, match=rf"window_size={limit + 1} is more than the {limit} positions .* \({family}\)"
+    ):
+        DocREForRelationExtraction(config)
+
+
+@pytest.mark.parametrize("family", ["modernbert", "deberta-v2"])
+def test_encoders_of_relative_positions_have_windows_of_any_size(tiny_encoder, family):
+    model = make(tiny_encoder(family))
+    settings = {"window_size": 4 * model.config.window_size}
+    if family == "deberta-v2":
+        model.config.encoder.position_biased_input = False
+    model = DocREForRelationExtraction(DocREConfig(**{**model.config.to_diff_dict(), **settings}))
+    batch = inputs((2,), (2 * model.config.encoder.max_position_embeddings,))
+    assert model(**batch).logits.isfinite().all()
+
+
 @pytest.mark.parametrize("family", ["bert", "modernbert", "deberta-v2"])
 def test_activation_checkpointing_gives_the_same_gradients(tiny_encoder, family):
     model = make(tiny_encoder(family), window_size=16, window_overlap=4)

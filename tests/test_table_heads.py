@@ -22,7 +22,10 @@ def rows_of(head, inputs, counts, pairs):
     return torch.cat([*parts, head.classify(embeddings)], 1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"pad_to": 7}, {"pad_to": 11}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"pad_to": 7}, {"pad_to": 11}, *({"pad_to": size, "mask_padding": False} for size in (None, 2, 4, 7))],
+)
 def test_a_document_alone_has_the_logits_that_it_has_in_a_batch(name, settings):
     head, inputs = MAKERS[name](**settings), documents(COUNTS)
     pairs = all_pairs(COUNTS)
