@@ -123,6 +123,11 @@ class Teacher:
             member.model.to(device)  # type: ignore[arg-type]
         return self
 
+    @property
+    def names(self) -> list[str]:
+        """Where each model was loaded from."""
+        return [member.model.name_or_path or "unnamed" for member in self.members]
+
     def digests(self) -> list[str]:
         """What tells each model from others: settings, tokenizer and weights."""
         return [digest_pipeline(member) for member in self.members]

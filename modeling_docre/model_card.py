@@ -192,7 +192,9 @@ def _content(
         "evaluation_notes": evaluation_notes(trainer, evaluations, data_sets),
         "evaluated_relations": evaluated_relations(config, evaluations),
         "training": training_facts(trainer, sum(counts.values())),
-        "hyper_parameters": table(("Hyper-parameter", "Value"), hyper_parameters(trainer.args)) if trained else "",
+        "hyper_parameters": table(("Hyper-parameter", "Value"), hyper_parameters(trainer.args, trainer.taught_by))
+        if trained
+        else "",
         "curve": training_curve(trainer),
         "versions": versions(),
         "citations": citations(config, __version__),

@@ -114,12 +114,13 @@ _WHERE_CHANGED = (
 )
 
 
-def hyper_parameters(args: DocRETrainingArguments) -> list[tuple[str, str]]:
+def hyper_parameters(args: DocRETrainingArguments, teacher: Sequence[str] = ()) -> list[tuple[str, str]]:
     """
     The settings of a training run that its reader needs.
 
     Args:
         args ([`DocRETrainingArguments`]): All settings.
+        teacher (`Sequence[str]`, *optional*): Names of the models of a teacher that is not one of the settings.
 
     Returns:
         `list[tuple[str, str]]`: Names and values: the common ones, and others where they differ from their defaults.
@@ -128,11 +129,9 @@ def hyper_parameters(args: DocRETrainingArguments) -> list[tuple[str, str]]:
     rows = [("num_train_epochs", args.num_train_epochs)] if args.max_steps <= 0 else []
     rows += [(name, getattr(args, name)) for name in _ALWAYS]
     # Older versions of transformers lack some.
-    changed = [
-        (name, without_folders(getattr(args, name), always=name in FOLDERS))
-        for name in _WHERE_CHANGED
-        if name in defaults
-    ]
+    given = {name: getattr(args, name) for name in _WHERE_CHANGED if name in defaults}
+    given["teacher"] = given["teacher"] or list(teacher) or None
+    changed = [(name, without_folders(value, always=name in FOLDERS)) for name, value in given.items()]
     rows += [(name, value) for name, value in changed if value not in (None, defaults[name])]
     return [
         (name, f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value)))

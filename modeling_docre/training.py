@@ -117,6 +117,7 @@ class DocRETrainer(LossTrainer):
         self.args, self.processing_class = args, processing_class
         self._teacher = find_teacher(args, teacher)
         check_teacher(args, self._teacher)
+        self.taught_by = () if teacher is None else teacher.names
         if model is not None:
             self._adopt(model)
         evaluation = self._evaluation_documents(eval_dataset)

@@ -67,6 +67,8 @@ class RecordingTrainer(EvaluatingTrainer):
     _resumed = False
     pseudo_labels = 0
     """Labels of the training documents that models have found."""
+    taught_by: Sequence[str] = ()
+    """Names of the models of a teacher that was passed as such."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._evaluations: list[Evaluation] = []

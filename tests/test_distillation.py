@@ -30,6 +30,7 @@ from training_helpers import (
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.distillation import Teacher, distill_files
+from modeling_docre.model_card_facts import plain
 from modeling_docre.output_files import DataFileError
 from modeling_docre.recipes import build_trainer, load_recipe
 from modeling_docre.soft_labels import (
@@ -292,6 +293,17 @@ def test_a_run_that_was_killed_goes_on_to_the_same_store(saved, files, tmp_path)
     assert names == sorted(path.name for path in (tmp_path / "straight").iterdir())
     for name in names:
         assert (output / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+@pytest.mark.parametrize("passed", ["object", "argument"])
+def test_the_card_names_the_teacher(tiny_bert_dir, saved, tmp_path, passed):
+    teacher = {"trainer": {"teacher": Teacher.from_pretrained(saved, "cpu")}} if passed == "object" else {}
+    arguments = {} if teacher else {"teacher": [str(saved)]}
+    trainer = trainer_for(tiny_bert_dir, tmp_path / "run", **teacher, **arguments, max_steps=1)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert plain(f"['{saved.name}']") in card and str(saved.parent) not in card
 
 
 def test_a_teacher_reads_no_altered_text(tiny_bert_dir, member, tmp_path):
