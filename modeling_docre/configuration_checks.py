@@ -170,9 +170,10 @@ def _check_numbers(config: DocREConfig) -> None:
         )
     if config.max_length is not None and config.max_length < 3:
         raise ValueError(f"max_length={config.max_length} leaves no room between a start and an end token.")
-    if not config.context_eps > 1e-37:
+    if not 1e-37 < config.context_eps < math.inf:
         raise ValueError(
-            f"context_eps={config.context_eps} is not positive, or 0 in float32; pairs without attention divide by it."
+            f"context_eps={config.context_eps} is not a number above 1e-37; pairs without attention divide by it, in "
+            "float32. 1e-5 and 1e-10 are published."
         )
     if min(config.start_tokens, config.end_tokens) < 0:
         raise ValueError(

@@ -20,9 +20,13 @@ _OFFSET_POSITIONS = frozenset(
     {
         "camembert",
         "data2vec-text",
+        "esm",
         "ibert",
+        "layoutlmv3",
+        "lilt",
         "longformer",
         "luke",
+        "markuplm",
         "mpnet",
         "roberta",
         "roberta-prelayernorm",
@@ -134,8 +138,8 @@ class DocREConfig(PreTrainedConfig):
         unet_width (`int`, *optional*, defaults to `256`): Channels of the U-Net's first level; an even number.
         unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
         pad_to (`int`, *optional*):
-            Least size of the axial and the U-Net head's entity tables, a document with more entities having a larger
-            one; `None` is no padding that takes part. 42 is published.
+            Least size of the axial and the U-Net head's entity tables where padding takes part (`mask_padding=False`),
+            a document with more entities having a larger one; `None` is no padding. 42 is published.
         mask_padding (`bool`, *optional*, defaults to `True`):
             Keep the padding of entity tables from having an influence. Published code lets it.
         include_diagonal_in_mean (`bool`, *optional*, defaults to `False`):

@@ -148,7 +148,7 @@ def info_nce_loss(
     Raises:
         ValueError: On shapes that do not fit, an unknown reduction, or a temperature that is not positive.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"`temperature` must be positive, got {temperature}.")
     if positive_reduction not in ("mean", "sum"):
         raise ValueError(f'`positive_reduction` is "mean" or "sum", got {positive_reduction!r}.')

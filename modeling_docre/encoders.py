@@ -16,8 +16,9 @@ from .remote_code import looking_up
 
 PRE_TRAINING = "DocREForContrastivePreTraining"
 
-# What every family calls the layer that holds learned positions.
+# What families call the layer that holds a position each, and what is such a layer if it is a plain table.
 _POSITIONS = "position_embeddings"
+_PLAIN_POSITIONS = ("embed_positions", "positions_embed", "wpe")
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -38,20 +39,21 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def check_window(config: DocREConfig, encoder: PreTrainedModel) -> None:
-    """Refuse windows that end beyond the positions that an encoder has learned.
+    """Refuse windows that end beyond the positions that an encoder has a table of.
 
     Raises:
         ValueError: when `config.window_size` is more than the encoder has positions.
     """
     limit = encoder_window(config.encoder)
-    learned = any(
-        isinstance(part, nn.Embedding) for name, part in encoder.named_modules() if name.endswith(_POSITIONS)
+    listed = any(
+        name.endswith(_POSITIONS) or (isinstance(part, nn.Embedding) and name.endswith(_PLAIN_POSITIONS))
+        for name, part in encoder.named_modules()
     )
-    if learned and (config.window_size or 0) > limit:
+    if listed and (config.window_size or 0) > limit:
         raise ValueError(
             f"window_size={config.window_size} is more than the {limit} positions that the encoder "
-            f"({config.encoder.model_type}) has learned; pass window_size={limit} or less, or leave it out. Longer "
-            "documents are read in windows."
+            f"({config.encoder.model_type}) has; pass window_size={limit} or less, to `from_pretrained` too where a "
+            "saved model has it. Longer documents are read in windows."
         )
 
 

@@ -79,13 +79,16 @@ class TableHead(PairHead):
     """What the heads that read tables share: how large a table is.
 
     With masked padding that makes no difference, and the batch's largest document decides. Padding that takes part is
-    what `pad_to` says, and the documents that have more entities have tables of their own size: what else is in the
-    batch has no influence then either.
+    what `pad_to` says, and the documents that have more entities have tables of their own size, so that what else is
+    in the batch has no influence. A head with batch norm is different in training: there its whole batch is one, and
+    all tables are as large as the largest.
 
     Args:
         config ([`DocREConfig`]): `pad_to` and `mask_padding` are read, and what [`PairHead`] reads.
         features (`int`): Width of a pair's features.
     """
+
+    has_batch_norm = False
 
     def __init__(self, config: DocREConfig, features: int) -> None:
         super().__init__(config, features)
@@ -102,11 +105,11 @@ class TableHead(PairHead):
         """Represent each pair in view of its document's; see [`PairHead.pair_embeddings`]."""
         inputs = (hidden_states, entity_embeddings, entity_attention, num_entities, pairs)
         if self.mask_padding:
-            return self.from_tables(max(entity_embeddings.shape[1], self.pad_to), *inputs)
+            return self.from_tables(entity_embeddings.shape[1], *inputs)
         sizes = num_entities.clamp(min=self.pad_to)
         distinct = sizes.unique().tolist()
-        if len(distinct) == 1:
-            return self.from_tables(distinct[0], *inputs)
+        if len(distinct) < 2 or (self.has_batch_norm and self.training):
+            return self.from_tables(max(distinct, default=self.pad_to), *inputs)
         parts, rows = [], []
         for size in distinct:
             documents = (sizes == size).nonzero().flatten()

@@ -43,7 +43,7 @@ class AxialAttention(nn.Module):
         with _attention_kernel(query):
             attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=key_mask, scale=self.scale)
         batch, size = table.real.shape
-        attended = attended.transpose(1, 2).reshape(batch, size, size, -1)
+        attended = attended.transpose(1, 2).reshape(batch, size, size, cells.shape[1])
         return self.to_out(table.take(attended.transpose(1, 2) if axis == 1 else attended))
 
     def _lines(self, tables: Tensor, axis: int) -> Tensor:
@@ -109,7 +109,7 @@ def _documents_together(num_entities: Tensor, size: int | None) -> Iterator[Tens
             first, cells = number, 0
         cells += more
     # A batch without cells runs too, so that every parameter has its part in the graph.
-    if first < len(num_entities):
+    if first < len(num_entities) or not len(num_entities):
         yield num_entities[first:]
 
 
@@ -163,7 +163,7 @@ class AxialHead(TableHead):
         parts, done = [], 0
         for counts in _documents_together(num_entities, None if self.mask_padding else size):
             part = EntityTable.of(
-                counts, max(int(counts.max()), 1) if self.mask_padding else size, masked=self.mask_padding
+                counts, max([1, *counts.tolist()]) if self.mask_padding else size, masked=self.mask_padding
             )
             parts.append(run_again(self._attend, first[done : done + len(part.cells)], part))
             done += len(part.cells)

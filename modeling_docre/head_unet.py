@@ -142,6 +142,8 @@ class UNetHead(TableHead):
             that begin with `unet_` are read.
     """
 
+    has_batch_norm = True
+
     def __init__(self, config: DocREConfig) -> None:
         super().__init__(config, features=config.unet_outputs)
         self.channels = nn.Linear(config.get_text_config().hidden_size, config.unet_channels)

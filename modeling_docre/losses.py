@@ -243,7 +243,7 @@ def none_class_ranking_loss(
             Whether to add the term of the threshold class.
         log_floor (`float`, *optional*, defaults to `1e-8`):
             Least probability that is taken the logarithm of. Beyond, a margin costs 18.4 and has no gradient, as
-            published; for a relation that does not hold, that begins at 17, where float32 rounds \\(1 - p\\) to 0.
+            published; for a relation that does not hold, that begins near 16.6, where float32 rounds \\(1 - p\\) to 0.
             0.0 has neither limit, and is exact for all margins.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"none"`, `"sum"` or `"mean"` over pairs.

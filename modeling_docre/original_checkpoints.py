@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig
 
 from .checkpoints import DEFAULT_MODEL
 from .configuration_checks import check_relations
-from .configuration_docre import DocREConfig
+from .configuration_docre import DocREConfig, encoder_window
 from .encoders import load_encoder_config
 from .markers import missing_markers
 from .methods import METHODS, find_method
@@ -296,7 +296,7 @@ def _reference_settings(method: str, encoder: PreTrainedConfig, loss: str) -> di
     bert = encoder.model_type == "bert"
     settings: dict[str, Any] = {
         "max_length": _PUBLISHED_LENGTH,
-        "window_size": _PUBLISHED_WINDOW,
+        "window_size": min(_PUBLISHED_WINDOW, encoder_window(encoder)),
         "window_mode": "reference",
         # The published code knows BERT, and takes everything else for RoBERTa.
         "end_tokens": 1 if bert else 2,

@@ -42,7 +42,7 @@ def unet_head(dtype=torch.float64, **settings) -> UNetHead:
 def documents(counts: Tensor, dtype=torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states, entities and their attention, zero beyond each document's `counts`."""
     generator = torch.Generator().manual_seed(1)
-    most = int(counts.max())
+    most = max(counts.tolist(), default=0)
     real = (torch.arange(most) < counts[:, None]).to(dtype)
     hidden = torch.randn(len(counts), TOKENS, HIDDEN, generator=generator, dtype=dtype)
     entities = torch.randn(len(counts), most, HIDDEN, generator=generator, dtype=dtype) * real[..., None]

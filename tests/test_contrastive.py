@@ -202,6 +202,8 @@ def test_wrong_arguments(arguments, message):
 
 def test_shapes_that_do_not_fit():
     embeddings, labels = make_batch()
+    with pytest.raises(ValueError, match="`labels` must be"):
+        supervised_contrastive_loss(embeddings, labels[:, 0])
     with pytest.raises(ValueError, match="`embeddings` must be"):
         supervised_contrastive_loss(embeddings[:3], labels)
     with pytest.raises(ValueError, match="`similarity` must be"):

@@ -589,15 +589,28 @@ def test_training_under_bfloat16_autocast_follows_full_precision(tiny_bert_dir):
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.98
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_windows_end_where_the_learned_positions_do(tiny_encoder, family):
-    config = make(tiny_encoder(family)).config
-    limit = config.window_size
-    config.window_size = limit + 1
-    with pytest.raises(
-        ValueError, match=rf"window_size={limit + 1} is more than the {limit} positions .* \({family}\)"
-    ):
+TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "limit"),
+    [
+        (transformers.BertConfig(**TINY, max_position_embeddings=64), 64),
+        (transformers.RobertaConfig(**TINY, max_position_embeddings=64, pad_token_id=1), 62),
+        (transformers.DistilBertConfig(dim=32, n_heads=2, n_layers=1, hidden_dim=32, max_position_embeddings=64), 64),
+        (transformers.RoFormerConfig(**TINY, max_position_embeddings=64), 64),
+        (transformers.IBertConfig(**TINY, max_position_embeddings=64, pad_token_id=1), 62),
+    ],
+    ids=lambda value: getattr(value, "model_type", value),
+)
+def test_windows_end_where_the_positions_do(encoder, limit):
+    config = DocREConfig(encoder_config=encoder, relations=["P1"], **SMALL, window_size=limit + 1)
+    with pytest.raises(ValueError, match=rf"window_size={limit + 1} is more than the {limit} positions"):
         DocREForRelationExtraction(config)
+    config.window_size = limit
+    model = DocREForRelationExtraction(config)
+    mentions = torch.tensor([[0, 0, 1], [0, 1, limit - 2]])
+    assert model(torch.full((1, limit), 5), mentions=mentions).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("family", ["modernbert", "deberta-v2"])

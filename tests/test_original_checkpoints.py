@@ -298,6 +298,15 @@ def test_tensors_beside_the_weights_are_accounted_for(tmp_path, bert):
     assert report.unused["history"] == "tensors beside the weights: 2" and "epoch" not in report.unused
 
 
+def test_an_encoder_of_fewer_positions_has_smaller_windows(tmp_path, bert):
+    _, state = published("atlop", bert)
+    name = "model.embeddings.position_embeddings.weight"
+    few = transformers.BertConfig(**{**bert.to_dict(), "max_position_embeddings": 64})
+    torch.save({**state, name: state[name][:64]}, tmp_path / "file.pt")
+    model, _ = import_checkpoint(tmp_path / "file.pt", "atlop", few, relations=["r1", "r2", "r3"])
+    assert model.config.window_size == 64
+
+
 def test_two_tensors_for_one_place_are_refused(tmp_path, bert):
     _, state = published("atlop", bert)
     name = "model.embeddings.LayerNorm.weight"

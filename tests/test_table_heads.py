@@ -9,7 +9,7 @@ from table_heads import axial_head, documents, unet_head
 from modeling_docre.encoding import all_pairs
 from modeling_docre.head_bilinear import PairFactors
 
-COUNTS = torch.tensor([5, 1, 3])
+COUNTS = torch.tensor([5, 3, 2])
 MAKERS = {"axial": axial_head, "unet": unet_head}
 
 pytestmark = pytest.mark.parametrize("name", MAKERS)
@@ -37,8 +37,9 @@ def test_a_document_alone_has_the_logits_that_it_has_in_a_batch(name, settings):
         torch.testing.assert_close(got, together[pairs[:, 0] == document], atol=1e-12, rtol=1e-12)
 
 
-def test_any_pairs_in_any_order(name):
-    head, inputs = MAKERS[name](), documents(COUNTS)
+@pytest.mark.parametrize("settings", [{}, {"pad_to": 4, "mask_padding": False}])
+def test_any_pairs_in_any_order(name, settings):
+    head, inputs = MAKERS[name](**settings), documents(COUNTS)
     everything = all_pairs(COUNTS)
     all_rows = rows_of(head, inputs, COUNTS, everything)
     chosen = torch.tensor([21, 2, 2, 25])
@@ -48,9 +49,9 @@ def test_any_pairs_in_any_order(name):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("mask_padding", [False, True])
-@pytest.mark.parametrize("counts", [[0], [1], [0, 2], [1, 1], [3]])
+@pytest.mark.parametrize("counts", [[], [0], [1], [0, 2], [1, 1], [3]])
 def test_few_entities(name, counts, mask_padding, training):
-    counts = torch.tensor(counts)
+    counts = torch.tensor(counts, dtype=torch.long)
     head = MAKERS[name](mask_padding=mask_padding).train(training)
     inputs = [tensor.requires_grad_() for tensor in documents(counts)]
     pairs = all_pairs(counts)
@@ -59,6 +60,14 @@ def test_few_entities(name, counts, mask_padding, training):
     logits.sum().backward()
     for parameter_name, parameter in head.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
+
+
+@pytest.mark.parametrize("settings", [{"pad_to": 4, "mask_padding": False}, {}])
+def test_batch_norm_has_one_batch_in_training(name, settings):
+    head = MAKERS[name](**settings).train()
+    head.pair_embeddings(*documents(COUNTS), COUNTS, all_pairs(COUNTS))
+    tracked = [module.num_batches_tracked for module in head.modules() if hasattr(module, "num_batches_tracked")]
+    assert {int(one) for one in tracked} == ({1} if name == "unet" else set())
 
 
 def test_autocast_stays_close_and_has_finite_gradients(name):
