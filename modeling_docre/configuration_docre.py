@@ -159,8 +159,9 @@ class DocREConfig(PreTrainedConfig):
         window_size (`int`, *optional*): Tokens that the encoder reads at once; `None` is the encoder's own limit.
         window_mode (`str`, *optional*, defaults to `"cover"`):
             `"cover"` uses as many overlapping windows as leave no token uncovered; `"reference"` at most two, the
-            published arithmetic, which leaves a gap of tokens unread in documents just under 1,024 tokens.
-        window_overlap (`int`, *optional*, defaults to `128`): Tokens that neighbouring windows share at least.
+            published arithmetic, which leaves the middle of a longer document unread: up to three of 1,024 tokens.
+        window_overlap (`int`, *optional*, defaults to `128`):
+            Tokens that neighbouring windows share at least; limited to half of a window.
         start_tokens (`int`, *optional*, defaults to `1`): Special tokens put before a window.
         end_tokens (`int`, *optional*, defaults to `1`):
             Special tokens put after a window (2 in published RoBERTa runs).
@@ -342,6 +343,14 @@ class DocREConfig(PreTrainedConfig):
             if name not in known:
                 hint = nearest_name(name, sorted(known)) or " help(DocREConfig) lists them."
                 raise ValueError(f"{name!r} is not a setting of DocREConfig.{hint}")
+
+    def unread_tokens(self, length: int) -> range:
+        """Tokens between the windows of a document of so many, special tokens counted, which nothing reads."""
+        if self.window_mode != "reference" or self.window_size is None or length <= self.window_size:
+            return range(0)
+        # Where windows do not end with the document, special tokens take the place of its own.
+        first = self.window_size - self.end_tokens
+        return range(first, max(first, length - self.window_size + self.start_tokens))
 
     @classmethod
     def for_method(

@@ -78,6 +78,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Raises:
             ValueError: when `relations` is missing or empty, or a setting is none or has a value that it can't have.
+            TypeError: when a config is passed.
 
         Example:
 
@@ -88,6 +89,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         processor = DocREProcessor.from_encoder("google-bert/bert-base-cased", config=model.config)
         ```
         """
+        if isinstance(method, DocREConfig) or "config" in settings:
+            raise TypeError(
+                "from_encoder makes the config itself, with the encoder's inside: pass the name of a method and what "
+                'differs from its row, such as from_encoder(ENCODER, "kd-docre", relations=[...], axial_layers=2).'
+            )
         if not relations:
             shown = encoder if isinstance(encoder, str) else "ENCODER"
             raise ValueError(

@@ -31,7 +31,8 @@ def suggest_name(name: str, names: Sequence[str]) -> str:
 def nearest_name(name: str, names: Sequence[str]) -> str:
     """Return the end of a message about an unknown name: the nearest known one, or nothing where all are far."""
     folded = {known.casefold(): known for known in reversed(names)}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    swapped = [known for known in folded if sorted(known) == sorted(name.casefold())]
+    found = swapped or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.51)
     return f" Did you mean {folded[found[0]]!r}?" if found else ""
 
 

@@ -140,7 +140,8 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         ]
         type_ids = config.type_ids
         pairs = self._pairs(document)
-        read = [entity for entity, token in mentions if token <= len(content)]
+        unread = config.unread_tokens(len(content) + 2)
+        read = [entity for entity, token in mentions if token <= len(content) and token not in unread]
         features: dict[str, Any] = {
             "input_ids": [start, *content, end],
             "mentions": mentions,
@@ -150,7 +151,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             "sentence_ids": [-1, *sentence_ids, -1],
             "coverage": {
                 "tokens": total,
-                "tokens_read": len(content) + 2,
+                "tokens_read": len(content) + 2 - len(unread),
                 "mentions": len(mentions),
                 "mentions_read": len(read),
                 "entities": len(document.entities),

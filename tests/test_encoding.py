@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modeling_docre import encoding
+from modeling_docre import DocREConfig, encoding
 from modeling_docre.attention import AttentionRows
 from modeling_docre.encoding import Encoded, all_pairs, encode, localized_context, plan_windows, pool_entities
 
@@ -233,6 +233,20 @@ def test_cover_plan(lengths, size, overlap, start, end):
         for before, after in itertools.pairwise(spans):
             assert before[0] < after[0]
             assert before[1] - after[0] >= asked, "a token is left out, or less is shared than asked for"
+
+
+@given(
+    length=st.integers(3, 200),
+    start=st.integers(1, 2),
+    end=st.integers(1, 2),
+    mode=st.sampled_from(["cover", "reference"]),
+)
+def test_tokens_that_no_window_reads(length, start, end, mode):
+    plan = plan_windows(torch.tensor([length]), 64, overlap=10, start_tokens=start, end_tokens=end, mode=mode)
+    config = DocREConfig(window_size=64, window_mode=mode, start_tokens=start, end_tokens=end)
+    unread = set(range(length)) - set(plan.source[plan.owned].tolist())
+    assert set(config.unread_tokens(length)) == unread
+    assert bool(unread) == (mode == "reference" and length > 128 - start - end)
 
 
 @given(length=st.integers(1, 200), overlap=st.integers(0, 30))

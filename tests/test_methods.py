@@ -160,6 +160,8 @@ def test_a_temperature_of_ones_own_leaves_the_form_of_the_row():
         ({"head": "axail"}, "head='axail' is not one of 'bilinear', 'axial', 'unet'"),
         ({"loss": "focal"}, "loss='focal' is not one of 'atl', 'afl'"),
         ({"loss": "ptm"}, r"'pmt', .*\. Did you mean 'pmt'\?$"),
+        ({"loss": "alf"}, r"Did you mean 'afl'\?$"),
+        ({"loss": "focal"}, r"'pmt', [^.]*\.$"),
         ({"loss": "PMT"}, r"Did you mean 'pmt'\?$"),
         ({"loss": ["pmt"]}, r"loss=\['pmt'\] is not a name"),
         ({"emb_size": "768"}, "emb_size='768' is not a whole number"),

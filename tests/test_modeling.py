@@ -117,6 +117,10 @@ def test_errors_of_from_encoder_print_the_code_to_write(tiny_bert_dir):
         DocREForRelationExtraction.from_encoder("enc")
     with pytest.raises(ValueError, match="There is no method"):
         DocREForRelationExtraction.from_encoder(tiny_bert_dir, "nothing", RELATIONS)
+    config = DocREConfig.for_method("kd-docre", RELATIONS)
+    for arguments, settings in (((config,), {}), ((), {"config": config})):
+        with pytest.raises(TypeError, match=r'from_encoder\(ENCODER, "kd-docre", relations='):
+            DocREForRelationExtraction.from_encoder(tiny_bert_dir, *arguments, **settings)
 
 
 @pytest.mark.parametrize("name", ["/nonexistent/bert", "./bert", "../bert", "~/bert", "models/of/bert"])

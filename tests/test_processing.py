@@ -154,6 +154,19 @@ def test_any_script_keeps_its_mentions(tiny_tokenizer, text):
         assert len(opened) == len(words)
 
 
+def test_what_lies_between_two_windows_is_counted_as_unread(tiny_tokenizer):
+    story = Document.from_docred(STORY)
+    (whole,) = processor_for(tiny_tokenizer)(story)
+    (features,) = processor_for(tiny_tokenizer, window_size=12, window_mode="reference")(story)
+    total = len(whole["input_ids"])
+    # Eleven tokens from the start and eleven from the end; special tokens stand where the windows meet.
+    kept = [(entity, token) for entity, token in whole["mentions"] if token < 11 or token >= total - 11]
+    coverage = features["coverage"]
+    assert (coverage["tokens"], coverage["tokens_read"]) == (total, 22)
+    assert (coverage["mentions"], coverage["mentions_read"]) == (7, len(kept)) and len(kept) < 7
+    assert coverage["entities_read"] == len({entity for entity, _ in kept})
+
+
 @given(
     length=st.integers(3, 60),
     mode=st.sampled_from(["cover", "reference"]),
