@@ -140,8 +140,8 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         ]
         type_ids = config.type_ids
         pairs = self._pairs(document)
-        unread = config.unread_tokens(len(content) + 2)
-        read = [entity for entity, token in mentions if token <= len(content) and token not in unread]
+        skipped = config.unread_tokens(len(content) + 2)
+        read = [entity for entity, token in mentions if token <= len(content) and token not in skipped]
         features: dict[str, Any] = {
             "input_ids": [start, *content, end],
             "mentions": mentions,
@@ -151,7 +151,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             "sentence_ids": [-1, *sentence_ids, -1],
             "coverage": {
                 "tokens": total,
-                "tokens_read": len(content) + 2 - len(unread),
+                "tokens_read": len(content) + 2 - len(skipped),
                 "mentions": len(mentions),
                 "mentions_read": len(read),
                 "entities": len(document.entities),
