@@ -19,6 +19,7 @@ if not Path(__file__).with_name("checkpoints").exists() and (_BESIDE / "checkpoi
 from .auto_docre import AutoModelForDocRE, register
 from .checkpoints import DEFAULT_MODEL
 from .configuration_docre import DocREConfig
+from .configuration_vaediff import VaeDiffConfig
 from .documents import Document, DocumentError, Entity, Mention, Relation, count_repairs, read_documents
 from .methods import METHODS, Method
 from .modeling_base import DocREModel, DocREPreTrainedModel
@@ -26,6 +27,7 @@ from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .pipelines.pipeline_docre import DocREPipeline
 from .processing_docre import DocREProcessor
+from .vaediff import VaeDiffModel
 
 if TYPE_CHECKING:
     from .training import DocRETrainer, DocRETrainingArguments
@@ -69,6 +71,8 @@ __all__ = [
     "Mention",
     "Method",
     "Relation",
+    "VaeDiffConfig",
+    "VaeDiffModel",
     "count_repairs",
     "read_documents",
 ]

@@ -15,11 +15,13 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_docre import DocREConfig
+from .configuration_vaediff import VaeDiffConfig
 from .modeling_base import DocREModel
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .remote_code import AUTO_MODEL
+from .vaediff import VaeDiffModel
 
 TASK = "docre"
 
@@ -53,6 +55,8 @@ def register(pipeline_class: type[Pipeline], default_model: Path) -> None:
     # The name under which a checkpoint that brings its code offers this model; it shall also be good here.
     getattr(transformers, AUTO_MODEL).register(DocREConfig, DocREForRelationExtraction)
     AutoProcessor.register(DocREConfig, DocREProcessor)
+    AutoConfig.register(VaeDiffConfig.model_type, VaeDiffConfig)
+    AutoModel.register(VaeDiffConfig, VaeDiffModel)
     PIPELINE_REGISTRY.register_pipeline(
         TASK, pipeline_class=pipeline_class, pt_model=AutoModelForDocRE, default={"model": (str(default_model), None)}
     )

@@ -1,0 +1,363 @@
+"""`VaeDiffModel`: draws pair embeddings of wanted relations (VaeDiff-DocRE, section 2.2)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_vaediff import VaeDiffConfig
+from .diffusion import NoiseSchedule
+from .names import suggest_name
+from .remote_code import looking_up
+from .vaediff_parts import Denoiser, EntityPairVAE, Gaussian, ScaleShift
+
+
+@dataclass
+class VaeDiffOutput(ModelOutput):
+    """Output of [`VaeDiffModel`] and [`VaeDiffForTraining`].
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*): What training minimises (equation 9).
+        losses (`dict[str, torch.Tensor]`, *optional*):
+            Its terms, means over pairs without their weights: `"reconstruction"`, `"entropy"` (negative, of the
+            encoder), `"cross_entropy"`, and `"prior"`, the diffusion's own loss, where that was trained.
+        reconstruction (`torch.Tensor` of shape `(num_pairs, embedding_size)`): Means that the decoder gives.
+        latents (`torch.Tensor` of shape `(num_pairs, latent_size)`):
+            Latent vectors: drawn in training, means of the posterior otherwise.
+    """
+
+    loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    reconstruction: Tensor | None = None
+    latents: Tensor | None = None
+
+
+class VaeDiffModel(PreTrainedModel):
+    """A generator of pair embeddings: a variational autoencoder with a diffusion model for its prior.
+
+    It stands for the distribution of pair embeddings of each relation that a relation extraction model has learned.
+    [`VaeDiffModel.sample`] draws from it, to give rare relations more examples. [`VaeDiffForTraining`] trains it.
+
+    Args:
+        config ([`VaeDiffConfig`]): The configuration.
+
+    Example:
+
+    ```python
+    generator = VaeDiffModel.from_pretrained("runs/vaediff/generator")
+    embeddings = generator.sample([["P17"], ["P17", "P131"]], num_samples=2)  # (4, embedding_size)
+    ```
+    """
+
+    config: VaeDiffConfig
+    config_class = VaeDiffConfig
+    main_input_name = "embeddings"
+    # Where a training was saved, what is still being trained is beside its average.
+    _keys_to_ignore_on_load_unexpected = [r"^(learner\.|num_updates$)"]  # noqa: RUF012
+
+    def __init__(self, config: VaeDiffConfig) -> None:
+        super().__init__(config)
+        self.vae = EntityPairVAE(config)
+        self.denoiser = Denoiser(config)
+        self.schedule = NoiseSchedule.cosine(config.num_steps)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # torch's own initialisation, as the published code trains from, but for what begins without influence.
+        if isinstance(module, ScaleShift):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, Denoiser):
+            init.normal_(module.no_estimate)
+        else:
+            super()._init_weights(module)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
+    ) -> VaeDiffModel:
+        """Load a generator; takes every argument of `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: when the folder holds another kind of model, or weights are missing from it.
+        """
+        name = str(pretrained_model_name_or_path)
+        if not isinstance(kwargs.get("config"), PreTrainedConfig):
+            known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+            with looking_up(name):
+                found, _ = PreTrainedConfig.get_config_dict(
+                    name, **{key: kwargs[key] for key in known if key in kwargs}
+                )
+            if found.get("model_type") != VaeDiffConfig.model_type:
+                raise ValueError(
+                    f"{name} is a {found.get('model_type')!r} checkpoint, not a generator of pair embeddings "
+                    f"({VaeDiffConfig.model_type!r}). Stage 2 of a VaeDiff recipe makes one."
+                )
+        wants_info = kwargs.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        if info["missing_keys"]:
+            raise ValueError(f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}.")
+        return loaded if wants_info else model
+
+    def forward(self, embeddings: Tensor, return_dict: bool | None = None) -> VaeDiffOutput | tuple[Tensor, ...]:
+        """Encode pair embeddings and decode the means of their posteriors.
+
+        Args:
+            embeddings (`torch.Tensor` of shape `(num_pairs, embedding_size)`): Pair embeddings.
+            return_dict (`bool`, *optional*): Return a tuple when `False`.
+
+        Returns:
+            [`VaeDiffOutput`].
+        """
+        latents = self.vae.encode(embeddings).mean
+        output = VaeDiffOutput(reconstruction=self.vae.decode(latents)[0], latents=latents)
+        return output.to_tuple() if return_dict is False else output
+
+    def sample(
+        self,
+        labels: Tensor | Sequence[Iterable[str]],
+        num_samples: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: float | None = None,
+        batch_size: int = 4096,
+    ) -> Tensor:
+        """Draw pair embeddings: latent vectors by the diffusion prior, then the means that the decoder makes of them.
+
+        Drawn without dropout, whether the model is in training or not. A relation that no training pair had is
+        embedded as it was at first, at random, so that what is drawn for it means nothing.
+
+        Args:
+            labels (`torch.Tensor` of shape `(number, num_classes)`, or a sequence of sequences of relation ids):
+                The relations of each. As a tensor multi-hot, column 0 not read. Without relations, a vector is drawn
+                from the distribution of all training pairs.
+            num_samples (`int`, *optional*, defaults to `1`): How many to draw for each row.
+            generator (`torch.Generator`, *optional*): What to draw with; the same seed gives the same vectors.
+            guidance (`float`, *optional*): Weight of the guidance instead of `config.guidance`.
+            batch_size (`int`, *optional*, defaults to `4096`):
+                How many to draw at once. Another one gives other vectors of the same distribution.
+
+        Returns:
+            `torch.Tensor` of shape `(number * num_samples, embedding_size)`: those of the first row, then the others'.
+            They are without a gradient, and may be inputs of what has one.
+
+        Raises:
+            ValueError: when a relation is unknown, the tensor has another width, or a number is not positive.
+        """
+        if num_samples < 1 or batch_size < 1:
+            raise ValueError(f"num_samples={num_samples} and batch_size={batch_size} are counts; pass 1 or more.")
+        wanted = self._multi_hot(labels).repeat_interleave(num_samples, 0)
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                parts = [self._draw(part, generator, guidance) for part in wanted.split(batch_size)]
+                drawn = torch.cat(parts) if parts else wanted.new_zeros(0, self.config.embedding_size)
+        finally:
+            self.train(training)
+        # A tensor of inference mode could not be the input of a layer that is trained.
+        return drawn.clone()
+
+    def _draw(self, labels: Tensor, generator: torch.Generator | None, guidance: float | None) -> Tensor:
+        shape = (len(labels), self.config.latent_size)
+        source = self.device if generator is None else generator.device
+
+        def noise() -> Tensor:
+            return torch.randn(shape, generator=generator, device=source).to(self.device, self.dtype)
+
+        start = noise()
+        latents = self.denoise(start, labels, (noise() for _ in range(self.config.num_steps)), guidance=guidance)
+        return self.vae.decode(latents)[0]
+
+    def denoise(
+        self, start: Tensor, labels: Tensor, noise: Iterator[Tensor], *, guidance: float | None = None
+    ) -> Tensor:
+        """Go back from noise to latent vectors, step by step, by what the denoiser takes for them each time.
+
+        Args:
+            start (`torch.Tensor` of shape `(number, latent_size)`): Standard normal noise.
+            labels (`torch.Tensor` of shape `(number, num_classes)`): Multi-hot relations.
+            noise (iterator of `torch.Tensor` of shape `(number, latent_size)`):
+                What is added at each step, the noisiest first; the last is taken and not added.
+            guidance (`float`, *optional*): Weight of the guidance instead of `config.guidance`.
+
+        Returns:
+            `torch.Tensor` of shape `(number, latent_size)`.
+        """
+        weight = self.config.guidance if guidance is None else guidance
+        # Equation 6, or as the code has it: away from what needs no relation.
+        weight = weight if self.config.guidance_form == "code" else -weight
+        latents, estimate = start, None
+        for step in reversed(range(self.config.num_steps)):
+            steps = torch.full((len(latents),), step, device=latents.device)
+            known = self.config.class_at_every_step or step == self.config.num_steps - 1
+            guided = self.denoiser(latents, steps, labels if known else None, estimate)
+            if known and weight:
+                guided = (1 + weight) * guided - weight * self.denoiser(latents, steps, None, estimate)
+            latents = self.schedule.step_back(guided, latents, step, next(noise))
+            estimate = guided
+        return latents
+
+    def _multi_hot(self, labels: Tensor | Sequence[Iterable[str]]) -> Tensor:
+        config = self.config
+        if isinstance(labels, Tensor):
+            if labels.dim() != 2 or labels.shape[1] != config.num_classes:
+                raise ValueError(
+                    f"labels have shape {tuple(labels.shape)}; pass (number, {config.num_classes}), a column for each "
+                    "of the generator's relations and column 0 for none."
+                )
+            return labels.to(self.device)
+        classes = {relation: number for number, relation in enumerate(config.relations, start=1)}
+        rows = torch.zeros(len(labels), config.num_classes, device=self.device)
+        for row, relations in enumerate(labels):
+            if isinstance(relations, str):
+                raise ValueError(
+                    f"labels[{row}] is {relations!r}; pass a list of relation ids for each, [{relations!r}]."
+                )
+            for relation in relations:
+                if relation not in classes:
+                    raise ValueError(
+                        f"The generator has no relation {relation!r}.{suggest_name(relation, [*classes])}"
+                    )
+                rows[row, classes[relation]] = 1
+        return rows
+
+
+class VaeDiffForTraining(VaeDiffModel):
+    r"""A generator while it is trained (VaeDiff-DocRE, section 2.2.3).
+
+    What learns the prior is `learner`; `denoiser`, which samples are drawn with, is its exponential moving average
+    over the steps, kept by [`VaeDiffForTraining.update_average`]. Both are saved, so that training resumes.
+
+    With \\(z\\) drawn from the encoder's posterior \\(q\\) and \\(\hat z\\) the learner's estimate of it from a noisy
+    version, each pair costs
+
+    $$-\log f(p|z) + k \left( \log q(z|p) + \sum_d \left[ \tfrac{1}{2} (1 + \log 2 \pi \sigma_0^2) + \overline{(\hat
+    z - z)^2} \right] \right)$$
+
+    where \\(\sigma_0^2\\) is the noise of the first step and the bar a mean over numbers, as published. That trains
+    the autoencoder: its gradient reaches the latent vectors through the learner, and not the learner, which has
+    \\(\overline{(\hat z - z)^2}\\) on latent vectors without gradient for itself (equation 5).
+
+    Args:
+        config ([`VaeDiffConfig`]): The configuration.
+    """
+
+    num_updates: Tensor
+    _keys_to_ignore_on_load_unexpected: list[str] = []  # noqa: RUF012
+
+    def __init__(self, config: VaeDiffConfig) -> None:
+        super().__init__(config)
+        self.learner = Denoiser(config)
+        self.register_buffer("num_updates", torch.tensor(0))
+        self.denoiser.requires_grad_(False)
+        self.post_init()
+        self.denoiser.load_state_dict(self.learner.state_dict())
+
+    def forward(  # type: ignore[override]
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        *,
+        kl_weight: float = 1e-3,
+        learn_prior: bool = True,
+        return_dict: bool | None = None,
+    ) -> VaeDiffOutput | tuple[Tensor, ...]:
+        r"""Compute the loss of a batch of pairs with relations.
+
+        Args:
+            embeddings (`torch.Tensor` of shape `(num_pairs, embedding_size)`): Pair embeddings.
+            labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Their relations, multi-hot.
+            kl_weight (`float`, *optional*, defaults to `1e-3`): Weight \\(k\\) of all but the reconstruction.
+            learn_prior (`bool`, *optional*, defaults to `True`): Whether the learner learns too.
+            return_dict (`bool`, *optional*): Return a tuple when `False`.
+
+        Returns:
+            [`VaeDiffOutput`]. No pairs cost 0.0, attached to the graph.
+        """
+        posterior = self.vae.encode(embeddings)
+        latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
+        mean, log_variance = self.vae.decode(latents)
+        reconstruction = -Gaussian.of(mean, log_variance).log_density(embeddings).sum(1)
+        entropy = posterior.log_density(latents).sum(1)
+        error = self.prior_error(latents, labels, learns=False)
+        first = 0.5 * (1 + math.log(2 * math.pi * (1 - float(self.schedule.kept[0]))))
+        cross_entropy = latents.shape[1] * (first + error)
+        terms = {"reconstruction": reconstruction, "entropy": entropy, "cross_entropy": cross_entropy}
+        if learn_prior:
+            terms["prior"] = self.prior_error(latents.detach(), labels, learns=True)
+        losses = {name: values.sum() / max(len(values), 1) for name, values in terms.items()}
+        loss = losses["reconstruction"] + kl_weight * (losses["entropy"] + losses["cross_entropy"])
+        if learn_prior:
+            loss = loss + losses["prior"]
+        output = VaeDiffOutput(
+            loss=loss,
+            losses={name: value.detach() for name, value in losses.items()},
+            reconstruction=mean,
+            latents=latents,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def prior_error(self, latents: Tensor, labels: Tensor, *, learns: bool) -> Tensor:
+        """Squared error of the learner's estimates at random steps, a mean over numbers (equation 5).
+
+        Args:
+            latents (`torch.Tensor` of shape `(num_pairs, latent_size)`): Clean latent vectors.
+            labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Their relations, multi-hot.
+            learns (`bool`):
+                Whether this is the learner's loss, where relations are hidden at times. Otherwise the gradient is
+                that of the latent vectors alone.
+
+        Returns:
+            `torch.Tensor` of shape `(num_pairs,)`.
+        """
+        config, device = self.config, latents.device
+        step = torch.randint(config.num_steps, (len(latents),), device=device)
+        noisy = self.schedule.add_noise(latents, step, torch.randn_like(latents))
+        hides = learns and bool(torch.rand(()) < config.class_dropout)
+        known = None if hides else labels
+        estimate = None
+        if bool(torch.rand(()) < config.self_condition_probability):
+            with torch.no_grad():
+                estimate = self.learner(noisy, step, known)
+        if learns:
+            found = self.learner(noisy, step, known, estimate)
+        else:
+            fixed = {name: value.detach() for name, value in self.learner.named_parameters()}
+            found = functional_call(self.learner, fixed, (noisy, step, known, estimate))
+        return (found - latents).square().mean(1)
+
+    @torch.no_grad()
+    def update_average(self, decay: float = 0.995, copies: int = 10) -> None:
+        """Let the average follow by a step.
+
+        Args:
+            decay (`float`, *optional*, defaults to `0.995`): Share of the average that stays.
+            copies (`int`, *optional*, defaults to `10`): First steps after which it is a copy.
+        """
+        self.num_updates += 1
+        rate = 1.0 if int(self.num_updates) <= copies else 1 - decay
+        for average, value in zip(self.denoiser.parameters(), self.learner.parameters(), strict=True):
+            average.lerp_(value.to(average.dtype), rate)
+
+
+__all__ = ["VaeDiffForTraining", "VaeDiffModel", "VaeDiffOutput"]
