@@ -225,28 +225,47 @@ def _facts(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _import(options: argparse.Namespace, _: list[str]) -> None:
-    from .data_files import read_relations
-    from .original_checkpoints import OriginalCheckpointError, import_checkpoint
+    from .original_checkpoints import import_checkpoint
 
-    relations = None if options.relations is None else read_relations(options.relations)
-    if isinstance(relations, dict):
-        raise OriginalCheckpointError(
-            f"{options.relations} has words for its relations, and not the order of the checkpoint's classes: pass "
-            "rel2id.json, or a list of ids in this order."
-        )
+    relations = _relations_in_order(options.relations)
     model, report = import_checkpoint(
         options.file, options.method, options.encoder, options.output, relations=relations
     )
-    if report.wrappers:
-        print(f"unwrapped: {', '.join(report.wrappers)}", file=sys.stderr)
-    for name, reason in report.unused.items():
-        print(f"not used: {name} ({reason})", file=sys.stderr)
-    print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {options.output}", file=sys.stderr)
+    _report_import(model, report, options.output)
     if not report.tokenizer:
         found = f"The tokenizer was not found in {options.encoder}: copy its files"
         if report.no_tokenizer:
             found = f"The tokenizer in {options.encoder} {report.no_tokenizer}: copy those files of the right one"
         print(f"{found} (tokenizer.json, vocab.txt, ...) to {options.output} before extracting.", file=sys.stderr)
+
+
+def _import_generator(options: argparse.Namespace, _: list[str]) -> None:
+    from .original_vaediff import import_generator
+
+    relations = _relations_in_order(options.relations)
+    model, report = import_generator(options.vae, options.prior, options.output, relations=relations)
+    _report_import(model, report, options.output)
+
+
+def _relations_in_order(file: str | None) -> list[str] | None:
+    from .data_files import read_relations
+    from .tensor_files import OriginalCheckpointError
+
+    relations = None if file is None else read_relations(file)
+    if isinstance(relations, dict):
+        raise OriginalCheckpointError(
+            f"{file} has words for its relations, and not the order of the checkpoint's classes: pass rel2id.json, or "
+            "a list of ids in this order."
+        )
+    return relations
+
+
+def _report_import(model: Any, report: Any, output: str) -> None:
+    if report.wrappers:
+        print(f"unwrapped: {', '.join(report.wrappers)}", file=sys.stderr)
+    for name, reason in report.unused.items():
+        print(f"not used: {name} ({reason})", file=sys.stderr)
+    print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {output}", file=sys.stderr)
 
 
 def _methods(_: argparse.Namespace, __: list[str]) -> None:
@@ -294,6 +313,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], None]] = {
     "label-distant": _label_distant,
     "facts": _facts,
     "import": _import,
+    "import-generator": _import_generator,
     "methods": _methods,
     "relations": _list_relations,
     "demo": _demo,

@@ -167,6 +167,17 @@ def make_parser() -> argparse.ArgumentParser:
         "--relations", metavar="FILE", help="JSON of relation ids in class order, or rel2id.json; DocRED's without it"
     )
 
+    generator = _command(
+        commands, "import-generator", "make a generator of the two files of VaeDiff-DocRE's second stage",
+        "docre import-generator vae.pt diffusion.pt -o my-generator",
+    )  # fmt: skip
+    generator.add_argument("vae", metavar="VAE", help="the autoencoder: .pt, .bin or .safetensors")
+    generator.add_argument("prior", metavar="PRIOR", help="the denoiser, whose moving average is taken")
+    generator.add_argument("-o", "--output", required=True, metavar="OUT", help="folder to save the generator to")
+    generator.add_argument(
+        "--relations", metavar="FILE", help="JSON of relation ids in class order, or rel2id.json; DocRED's without it"
+    )
+
     _command(commands, "methods", "list the methods: what each is made of", "docre methods")
 
     relations = _command(

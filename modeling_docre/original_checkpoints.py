@@ -6,11 +6,9 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from .checkpoints import DEFAULT_MODEL
@@ -21,6 +19,7 @@ from .markers import missing_markers
 from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
+from .published_layouts import ImportReport, Layout, load_published
 from .tensor_files import OriginalCheckpointError, TensorFile, read_tensors
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
@@ -61,78 +60,13 @@ _UNET = {
         for number, layer in ((0, "first"), (1, "first_norm"), (3, "second"), (4, "second_norm"))
     },
 }
-_ENCODER = "docre.encoder."
-_NORMS = {"gamma": "weight", "beta": "bias"}
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How published code names its tensors.
-
-    Args:
-        sign (`str`): A part of a name that only this layout has.
-        encoder (`str`): What stands before the encoder's own names.
-        modules (`dict[str, str]`): Name of a module to ours; `{}` stands for a number.
-        idle (`str`, *optional*): A module that the published code makes and does not use.
-    """
-
-    sign: str
-    encoder: str
-    modules: Mapping[str, str]
-    idle: str | None = None
-
-    def published(self, name: str) -> str:
-        """Return the published name of one of our tensors; our own where there is none."""
-        if name.startswith(_ENCODER):
-            return self.encoder + name.removeprefix(_ENCODER)
-        for theirs, ours in self.modules.items():
-            if match := _pattern(ours).fullmatch(name):
-                *numbers, part = match.groups()
-                return f"{theirs.format(*numbers)}.{part}"
-        return name
-
-    def unused(self, name: str) -> str | None:
-        """Return why a published tensor is not ours; `None` where it should be."""
-        if name.startswith(self.encoder):
-            own = name.removeprefix(self.encoder)
-            if own.startswith("pooler."):
-                return "the encoder's pooler, which no method reads"
-            return "a constant of older versions of transformers" if own.endswith("position_ids") else None
-        if self.idle is not None and name.startswith(f"{self.idle}."):
-            return "a layer that the published code makes and does not use"
-        return None if any(_pattern(theirs).fullmatch(name) for theirs in self.modules) else _UNKNOWN
-
-
-_UNKNOWN = "no part of this model has that name"
-_LAYOUTS: dict[str, _Layout] = {
-    "axial": _Layout("axial_transformer.", "model.", _AXIAL, idle="bilinear"),
-    "unet": _Layout("segmentation_net.", "bert_model.", _UNET),
-    "bilinear": _Layout("head_extractor.", "model.", _BILINEAR),
+_LAYOUTS: dict[str, Layout] = {
+    "axial": Layout(
+        "axial_transformer.", _AXIAL, "model.", {"bilinear": "a layer that the published code makes and does not use"}
+    ),
+    "unet": Layout("segmentation_net.", _UNET, "bert_model."),
+    "bilinear": Layout("head_extractor.", _BILINEAR, "model."),
 }
-
-
-def _pattern(module: str) -> re.Pattern[str]:
-    return re.compile(re.escape(module).replace(r"\{\}", r"(\d+)") + r"\.([\w.]+)")
-
-
-@dataclass
-class ImportReport:
-    """What became of a file's tensors.
-
-    Args:
-        used (`int`): How many are in the model.
-        unused (`dict[str, str]`): The others, by their names in the file, with the reason.
-        wrappers (`list[str]`):
-            What was around the tensors: keys of dicts that they were in, and what began all their names.
-        tokenizer (`bool`): Whether the encoder's tokenizer was there, and was saved too.
-        no_tokenizer (`str`): Where it was there and was not saved: why.
-    """
-
-    used: int = 0
-    unused: dict[str, str] = field(default_factory=dict)
-    wrappers: list[str] = field(default_factory=list)
-    tokenizer: bool = False
-    no_tokenizer: str = ""
 
 
 def import_checkpoint(
@@ -198,14 +132,14 @@ def import_checkpoint(
     if not isinstance(encoder, PreTrainedConfig) and os.path.isdir(os.fspath(encoder)):
         # A folder of this machine means nothing to whoever loads the checkpoint.
         config._name_or_path = ""
-    names = _relations(file, relations, classes)
+    names = published_relations(file, relations, classes)
     reference = _reference_settings(method, config, settings.get("loss", row.loss))
     for name in ("loss_arguments", "contrastive_arguments"):
         if name in reference and name in settings:
             settings[name] = {**reference[name], **settings[name]}
     config = DocREConfig.for_method(method, names, encoder_config=config, **{**reference, **fields, **settings})
     model = DocREForRelationExtraction(config)
-    report = _load(read, model, layout)
+    report = load_published(read, model, layout)
     if output is not None:
         model.save_pretrained(output)
         if not isinstance(encoder, PreTrainedConfig):
@@ -233,7 +167,7 @@ def _save_processor(encoder: str, config: DocREConfig, output: str | os.PathLike
     return True, ""
 
 
-def _check_layout(file: TensorFile, method: str, head: str) -> _Layout:
+def _check_layout(file: TensorFile, method: str, head: str) -> Layout:
     tensors = file.tensors
     found = next(
         (key for key, layout in _LAYOUTS.items() if any(name.startswith(layout.sign) for name in tensors)), None
@@ -314,9 +248,14 @@ def _reference_settings(method: str, encoder: PreTrainedConfig, loss: str) -> di
     return settings
 
 
-def _relations(
+def published_relations(
     file: Any, relations: Sequence[str] | Mapping[str, str] | None, classes: int
 ) -> Sequence[str] | Mapping[str, str]:
+    """Return the relations of a published file in class order: those that are given, or DocRED's, with their words.
+
+    Raises:
+        OriginalCheckpointError: when the file has another number of classes.
+    """
     docred: DocREConfig = DocREConfig.from_pretrained(DEFAULT_MODEL)
     relations = docred.relations if relations is None else relations
     if len(relations) + 1 != classes:
@@ -329,49 +268,4 @@ def _relations(
     return {name: docred.relation_names.get(name, name) for name in relations}
 
 
-def _load(file: TensorFile, model: DocREForRelationExtraction, layout: _Layout) -> ImportReport:
-    report = ImportReport(unused=dict(file.beside), wrappers=file.wrappers)
-    expected = model.state_dict()
-    ours = {layout.published(name): name for name in expected}
-    state: dict[str, Tensor] = {}
-    taken: dict[str, str] = {}
-    problems: list[str] = []
-    wrong: list[str] = []
-    for name, tensor in file.tensors.items():
-        # As the first versions of BERT's weights have it.
-        modern = re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_NORMS[old[1]]}", name)
-        if modern in ours:
-            known = expected[ours[modern]]
-            if modern in taken:
-                problems.append(f"{file.name(taken[modern])} and {file.name(name)} are one tensor of the model")
-                wrong.append(name)
-            taken[modern] = name
-            state[ours[modern]] = tensor.to(known.dtype)
-            if tensor.shape != known.shape:
-                problems.append(
-                    f"{file.name(name)} has shape {tuple(tensor.shape)}, where the model has {tuple(known.shape)}"
-                )
-                wrong.append(name)
-        elif (reason := layout.unused(name)) is not None:
-            report.unused[file.name(name)] = reason
-        else:
-            problems.append(f"{file.name(name)}, of shape {tuple(tensor.shape)}, has no place in the model")
-            wrong.append(name)
-    for name in [name for name in ours if ours[name] not in state]:
-        problems.append(f"it lacks {file.name(name)}, of shape {tuple(expected[ours[name]].shape)}")
-        wrong.append(name)
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        unknown = [name for name, reason in report.unused.items() if reason == _UNKNOWN]
-        raise OriginalCheckpointError(
-            f"{file.path}: {'; '.join(problems[:5])}{more}. "
-            + ("Pass the encoder" if any(name.startswith(layout.encoder) for name in wrong) else "Pass the method")
-            + " that the checkpoint was trained with, the whole file, and no setting that changes its tensors."
-            + (f" Of no known part are: {', '.join(unknown[:5])}." if unknown else "")
-        )
-    model.load_state_dict(state)
-    report.used = len(state)
-    return report
-
-
-__all__ = ["ImportReport", "OriginalCheckpointError", "import_checkpoint"]
+__all__ = ["ImportReport", "OriginalCheckpointError", "import_checkpoint", "published_relations"]

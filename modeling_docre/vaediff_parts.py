@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from .configuration_vaediff import VaeDiffConfig
 
-_HEAD_WIDTH = 64
+HEAD_WIDTH = 64
 _CLAMP = 5.0
 
 
@@ -127,8 +127,8 @@ class DenoiserLayer(nn.Module):
         super().__init__()
         width, self.heads, self.dropout = config.hidden_size, config.num_attention_heads, config.dropout
         self.attention_norm = nn.LayerNorm(width)
-        self.value = nn.Linear(width, self.heads * _HEAD_WIDTH, bias=False)
-        self.out = nn.Linear(self.heads * _HEAD_WIDTH, width, bias=False)
+        self.value = nn.Linear(width, self.heads * HEAD_WIDTH, bias=False)
+        self.out = nn.Linear(self.heads * HEAD_WIDTH, width, bias=False)
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, 8 * width)
         self.down = nn.Linear(4 * width, width)
@@ -211,4 +211,4 @@ class Denoiser(nn.Module):
         return torch.where(count > 0, projected, 0.0)
 
 
-__all__ = ["Denoiser", "DenoiserLayer", "EntityPairVAE", "Gaussian", "RMSNorm", "ScaleShift"]
+__all__ = ["HEAD_WIDTH", "Denoiser", "DenoiserLayer", "EntityPairVAE", "Gaussian", "RMSNorm", "ScaleShift"]

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from modeling_docre.diffusion import NoiseSchedule
+from modeling_docre.original_vaediff import import_generator
+from modeling_docre.vaediff_parts import Gaussian
 
 
 def test_published_schedule(golden_dir):
@@ -24,3 +26,44 @@ def test_published_schedule(golden_dir):
         if step:
             found = float(schedule.step_back(none, none, step, one)) ** 2
             assert found == pytest.approx(variance[step], abs=1e-9)
+
+
+@pytest.fixture
+def published(golden_dir):
+    np = pytest.importorskip("numpy")
+    folder = golden_dir / "models"
+    generator, _ = import_generator(folder / "vaediff_vae.safetensors", folder / "vaediff_denoiser.safetensors")
+    vectors = {name: torch.from_numpy(value) for name, value in np.load(folder / "vaediff_stage2.npz").items()}
+    return generator, vectors
+
+
+def near(got, expected):
+    torch.testing.assert_close(got, expected, atol=5e-6, rtol=0)
+
+
+def test_published_autoencoder(published):
+    generator, vectors = published
+    posterior = generator.vae.encode(vectors["x"])
+    near(posterior.mean, vectors["mu_clamped"])
+    near(posterior.std, vectors["std"])
+    near(posterior.mean + posterior.std * vectors["eps"], vectors["z"])
+    near(posterior.log_density(vectors["z"]), vectors["log_q_z_elementwise"])
+    mean, log_variance = generator.vae.decode(vectors["z"])
+    near(torch.cat([mean, log_variance], 1), vectors["decoder_raw"])
+    density = Gaussian.of(mean, log_variance).log_density(vectors["x"])
+    torch.testing.assert_close(-density.sum(), vectors["recon_nll_sum"], atol=0, rtol=1e-6)
+
+
+def test_published_denoiser(published):
+    generator, vectors = published
+    clean, step, labels = vectors["z"], vectors["net/t"], vectors["net/labels"]
+    noisy = generator.schedule.add_noise(clean, step, vectors["q_sample/noise"])
+    near(noisy, vectors["q_sample/x_t"])
+    for known in (True, False):
+        for estimate in (vectors["net/x_self_cond"], None):
+            name = f"net/out_{'class' if known else 'noclass'}_{'nosc' if estimate is None else 'sc'}"
+            near(generator.denoiser(vectors["net/x_t"], step, labels if known else None, estimate), vectors[name])
+    first = generator.denoiser(noisy, step, labels)
+    near((first - clean).square().mean(1), vectors["train_loss/no_self_cond_branch"])
+    second = generator.denoiser(noisy, step, labels, first)
+    near((second - clean).square().mean(1), vectors["train_loss/self_cond_branch"])
