@@ -1,0 +1,185 @@
+"""Embeddings of the pairs with a relation, as a trained model sees them, on disk: what a generator learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .documents import Document
+from .model_digest import digest_pipeline
+from .modeling_docre import DocREForRelationExtraction
+from .output_files import DataFileError
+from .processing_docre import DocREProcessor
+from .soft_labels import document_digest
+from .training_data import refuse_unlabelled
+
+MANIFEST = "pair_embeddings.json"
+_FORMAT = 1
+_EMBEDDINGS, _LABELS, _ENDS = "embeddings.f32", "labels.u8", "ends.npy"
+
+
+class PairEmbeddingStore(Dataset[dict[str, Tensor]]):
+    """Embeddings and labels of the pairs with a relation, by document, read through memory mapping.
+
+    Args:
+        folder (`str` or `os.PathLike`): Where [`store_pair_embeddings`] wrote them.
+
+    Raises:
+        DataFileError: when it is no such store, is of another version, or lacks a part of a file.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.manifest = _read_manifest(self.folder)
+        pairs, width, classes = self.manifest["pairs"], self.manifest["width"], len(self.manifest["relations"]) + 1
+        self._ends = np.load(self._whole(_ENDS, None), allow_pickle=False)
+        self.embeddings = self._map(_EMBEDDINGS, np.dtype("<f4"), (pairs, width))
+        """`numpy.ndarray` of shape `(num_pairs, width)`: of all pairs, float32."""
+        self.labels = self._map(_LABELS, np.dtype("u1"), (pairs, classes))
+        """`numpy.ndarray` of shape `(num_pairs, num_classes)`: their relations, multi-hot."""
+
+    def __len__(self) -> int:
+        """Count the documents, those without such pairs included."""
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return `embeddings` `(num_pairs, width)` and `labels` `(num_pairs, num_classes)` of a document."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        rows = slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index]))
+        return {
+            "embeddings": torch.from_numpy(np.array(self.embeddings[rows])),
+            "labels": torch.from_numpy(np.array(self.labels[rows])).float(),
+        }
+
+    def _whole(self, name: str, size: int | None) -> Path:
+        path = self.folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found is None or (size is not None and found != size):
+            what = "is missing" if found is None else f"has {found:,} bytes, and had {size:,}"
+            raise DataFileError(f"{path} {what}: the store is damaged. Remove {self.folder} to have it written anew.")
+        return path
+
+    def _map(self, name: str, kind: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+        path = self._whole(name, kind.itemsize * shape[0] * shape[1])
+        # Nothing cannot be mapped.
+        return np.memmap(path, kind, "r", shape=shape) if shape[0] else np.zeros(shape, kind)
+
+
+def store_pair_embeddings(
+    model: DocREForRelationExtraction,
+    processor: DocREProcessor,
+    documents: Sequence[Document],
+    folder: str | os.PathLike[str],
+    *,
+    batch_size: int = 8,
+) -> PairEmbeddingStore:
+    """Compute the embeddings of the pairs with a relation, unless that is done (VaeDiff-DocRE, section 2.3.2).
+
+    Computed without dropout, in the model's precision. The folder appears under its name when it is whole.
+
+    Args:
+        model ([`DocREForRelationExtraction`]): A trained model, with a head that gives a pair one vector: axial.
+        processor ([`DocREProcessor`]): Its processor.
+        documents (sequence of [`Document`]): Labelled documents.
+        folder (`str` or `os.PathLike`): Where they go.
+        batch_size (`int`, *optional*, defaults to `8`): Documents that are read at once.
+
+    Returns:
+        [`PairEmbeddingStore`].
+
+    Raises:
+        ValueError: when documents lack labels, or the head gives a pair two vectors.
+        DataFileError: when the folder holds something else, or the embeddings of another model or other documents.
+    """
+    target = Path(folder)
+    refuse_unlabelled(documents, "documents", "a generator of pair embeddings")
+    if model.config.head != "axial":
+        raise ValueError(
+            f"head={model.config.head!r} represents a pair by the outer product of two vectors, which is too wide to "
+            'be generated: take a model of a method with head="axial", such as vaediff.'
+        )
+    made_of = {
+        "format": _FORMAT,
+        "embeddings_of": digest_pipeline(SimpleNamespace(model=model, processor=processor)),
+        "documents": _digest(documents),
+    }
+    if target.exists():
+        found = PairEmbeddingStore(target)
+        if any(found.manifest[name] != value for name, value in made_of.items()):
+            raise DataFileError(
+                f"{target} holds the pair embeddings of another model or of other documents. Remove it, or choose "
+                "another folder."
+            )
+        return found
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    ends: list[int] = []
+    training = model.training
+    model.eval()
+    try:
+        with open(partial / _EMBEDDINGS, "wb") as vectors, open(partial / _LABELS, "wb") as relations:
+            for start in range(0, len(documents), batch_size):
+                features = processor(documents[start : start + batch_size], strict=False)
+                batch = processor.collate(features)
+                batch = {name: value.to(model.device) for name, value in batch.items()}
+                labels = batch.pop("labels")
+                with torch.no_grad():
+                    embeddings = model(**batch, output_pair_embeddings=True).pair_embeddings
+                chosen = (labels[:, 1:] > 0).any(1)
+                vectors.write(embeddings[chosen].float().cpu().numpy().astype("<f4").tobytes())
+                relations.write((labels[chosen] > 0).cpu().numpy().astype("u1").tobytes())
+                counts = torch.bincount(
+                    batch["pairs"][chosen, 0], minlength=len(documents[start : start + batch_size])
+                )
+                for count in counts.tolist():
+                    ends.append((ends[-1] if ends else 0) + count)
+    finally:
+        model.train(training)
+    np.save(partial / _ENDS, np.array(ends, "<i8"), allow_pickle=False)
+    manifest = {
+        **made_of,
+        "pairs": ends[-1] if ends else 0,
+        "width": model.config.get_text_config().hidden_size,
+        "relations": list(model.config.relations),
+        "relation_names": dict(model.config.relation_names),
+    }
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    partial.rename(target)
+    return PairEmbeddingStore(target)
+
+
+def _digest(documents: Sequence[Document]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        facts = sorted((relation.head, relation.tail, relation.relation) for relation in document.relations or ())
+        digest.update(document_digest(document) + json.dumps(facts).encode())
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataFileError(f"{folder} holds no pair embeddings: there is no {MANIFEST} in it.") from None
+    except ValueError:
+        raise DataFileError(f"{path} is damaged. Remove {folder} to have it written anew.") from None
+    if manifest.get("format") != _FORMAT:
+        raise DataFileError(f"{path} is of another version. Remove {folder} to have it written anew.")
+    return manifest
+
+
+__all__ = ["PairEmbeddingStore", "store_pair_embeddings"]
