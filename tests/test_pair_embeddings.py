@@ -7,30 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_helpers import RELATIONS, fictional
+from training_helpers import RELATIONS
+from vaediff_helpers import COUNT, axial_model, stories
 
-from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre import DocREForRelationExtraction, Document
 from modeling_docre.output_files import DataFileError
 from modeling_docre.pair_embeddings import PairEmbeddingStore, store_pair_embeddings
 
-COUNT = 7
 
-
-@pytest.fixture(scope="module")
-def stories() -> list[Document]:
-    found = [Document.from_docred(fictional(number)) for number in range(COUNT)]
-    # One without a relation, in the midst.
-    found[3] = replace(found[3], relations=())
-    return found
+@pytest.fixture(scope="module", name="stories")
+def all_stories() -> list[Document]:
+    return stories()
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_bert_dir):
-    torch.manual_seed(4)
-    model = DocREForRelationExtraction.from_encoder(
-        tiny_bert_dir, "vaediff", RELATIONS, emb_size=16, block_size=4, axial_layers=1, axial_heads=2
-    )
-    return model, DocREProcessor.from_encoder(tiny_bert_dir, config=model.config)
+    return axial_model(tiny_bert_dir)
 
 
 @pytest.fixture

@@ -1,0 +1,202 @@
+"""`VaeDiffTrainer`: the second stage of VaeDiff-DocRE, in which a generator of pair embeddings is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from .pair_embeddings import PairEmbeddingStore
+from .vaediff import VaeDiffForTraining
+
+
+@dataclass
+class VaeDiffTrainingArguments(TrainingArguments):
+    """
+    `TrainingArguments` for a generator. Some inherited defaults differ: `learning_rate`, the autoencoder's, is 2e-4,
+    `per_device_train_batch_size` is 8 (documents, of which all pairs with a relation are in the batch),
+    `num_train_epochs` 100, `weight_decay` 0.01, losses are logged and checkpoints saved once an epoch, and nothing is
+    reported to a tracker.
+
+    Args:
+        min_learning_rate (`float`, *optional*, defaults to 2e-5):
+            Where the cosine of the autoencoder's learning rate ends.
+        prior_learning_rate (`float`, *optional*, defaults to 5e-5): That of the diffusion prior, which is constant.
+        autoencoder_epochs (`int`, *optional*, defaults to 10): First epochs, in which the prior does not learn.
+        first_kl_weight (`float`, *optional*, defaults to 1e-6): Weight of all but the reconstruction in these.
+        kl_weight (`float`, *optional*, defaults to 1e-3): The same afterwards.
+        average_decay (`float`, *optional*, defaults to 0.995): Of the moving average that is sampled with.
+
+    Raises:
+        ValueError: If a number is none of these.
+    """
+
+    output_dir: str | None = field(default=None, metadata={"help": "Folder of the generator."})
+    learning_rate: float = field(default=2e-4, metadata={"help": "Peak learning rate of the autoencoder."})
+    per_device_train_batch_size: int = field(default=8, metadata={"help": "Documents in a batch."})
+    num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When losses are logged."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When checkpoints are saved."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that stay."})
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Not used."})
+    min_learning_rate: float = field(default=2e-5, metadata={"help": "Where the cosine ends."})
+    prior_learning_rate: float = field(default=5e-5, metadata={"help": "Learning rate of the prior."})
+    autoencoder_epochs: int = field(default=10, metadata={"help": "Epochs without the prior."})
+    first_kl_weight: float = field(default=1e-6, metadata={"help": "KL weight in these."})
+    kl_weight: float = field(default=1e-3, metadata={"help": "KL weight afterwards."})
+    average_decay: float = field(default=0.995, metadata={"help": "Of the moving average."})
+
+    def __post_init__(self) -> None:
+        """Check what is added here."""
+        super().__post_init__()
+        for name in ("min_learning_rate", "prior_learning_rate", "first_kl_weight", "kl_weight"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name}={getattr(self, name)} is below 0.")
+        if not 0.0 <= self.average_decay <= 1.0:
+            raise ValueError(f"average_decay={self.average_decay} is a share of the average; pass 0 to 1.")
+        if self.autoencoder_epochs < 0:
+            raise ValueError(f"autoencoder_epochs={self.autoencoder_epochs} is a number of epochs; pass 0 or more.")
+
+
+class _Average(TrainerCallback):
+    """Lets the average follow after each step in which the prior has learned."""
+
+    def __init__(self, trainer: VaeDiffTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        if self.trainer.learns_prior:
+            self.trainer.generator.update_average(self.trainer.args.average_decay)
+
+
+class VaeDiffTrainer(Trainer):
+    """
+    Trains a generator on the embeddings of pairs with a relation: the autoencoder alone at first, and then both it and
+    the diffusion prior (VaeDiff-DocRE, sections 2.2.3 and 2.3.2).
+
+    A checkpoint has the average of the prior beside what it follows, and resumes to the same numbers. The published
+    code steps the autoencoder's cosine with each batch and the period of epochs, so that it swings up and down; here
+    it falls once. It also never resets the autoencoder's gradients.
+
+    Args:
+        model ([`VaeDiffForTraining`]): What is trained.
+        args ([`VaeDiffTrainingArguments`]): The settings.
+        train_dataset ([`PairEmbeddingStore`]): What it learns from.
+        callbacks (list of `TrainerCallback`, *optional*): Further callbacks.
+
+    Raises:
+        ValueError: If the store has embeddings of another width, or other relations.
+    """
+
+    args: VaeDiffTrainingArguments
+
+    def __init__(
+        self,
+        model: VaeDiffForTraining,
+        args: VaeDiffTrainingArguments,
+        train_dataset: PairEmbeddingStore,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        config, about = model.config, train_dataset.manifest
+        if config.embedding_size != about["width"]:
+            raise ValueError(
+                f"The generator has embedding_size={config.embedding_size}, but the embeddings of "
+                f"{train_dataset.folder} are {about['width']} wide: make it with embedding_size={about['width']}."
+            )
+        if config.relations != about["relations"]:
+            raise ValueError(
+                f"The generator has other relations than the embeddings of {train_dataset.folder}, or another order: "
+                "make it with the relations of the model that these are of."
+            )
+        config.embeddings_of = about["embeddings_of"]
+        self.generator = model
+        self.learns_prior = False
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=_join,
+            train_dataset=train_dataset,
+            callbacks=[*(callbacks or []), _Average(self)],
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """
+        The loss of a batch, with the weights of the epoch.
+
+        Args:
+            model (`nn.Module`): The model, perhaps wrapped.
+            inputs (`dict`): `embeddings` and `labels`.
+            return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the outputs as well.
+            num_items_in_batch (`int`, *optional*): Not read: the loss is a mean over the pairs of a batch.
+
+        Returns:
+            `torch.Tensor` or `tuple`: The loss, with the outputs if asked for.
+        """
+        self.learns_prior = (self.state.epoch or 0.0) >= self.args.autoencoder_epochs
+        weight = self.args.kl_weight if self.learns_prior else self.args.first_kl_weight
+        output = model(**inputs, kl_weight=weight, learn_prior=self.learns_prior)
+        for name, value in output.losses.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        self._batches += 1
+        return (output.loss, output) if return_outputs else output.loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """
+        Logs each term of the loss beside it, a mean over the batches since the last time.
+
+        Args:
+            logs (`dict`): What is logged.
+            start_time (`float`, *optional*): When the training began.
+        """
+        if "loss" in logs:
+            logs |= {f"loss_{name}": (value / self._batches).item() for name, value in self._sums.items()}
+            self._sums, self._batches = {}, 0
+        super().log(logs, start_time)
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        """One optimizer with the rates of both parts."""
+        if self.optimizer is None:
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.generator)
+            groups = [
+                {"params": list(self.generator.vae.parameters()), "lr": self.args.learning_rate},
+                {"params": list(self.generator.learner.parameters()), "lr": self.args.prior_learning_rate},
+            ]
+            self.optimizer = kind(groups, **{"weight_decay": self.args.weight_decay, **settings})
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """A cosine for the autoencoder, a constant for the prior."""
+        if self.lr_scheduler is None:
+            least = self.args.min_learning_rate / self.args.learning_rate if self.args.learning_rate else 1.0
+
+            def falls(step: int) -> float:
+                share = min(1.0, step / max(1, num_training_steps))
+                return least + (1 - least) * (1 + math.cos(math.pi * share)) / 2
+
+            self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), [falls, lambda step: 1.0])
+        return self.lr_scheduler
+
+
+def _join(documents: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([document[name] for document in documents]) for name in ("embeddings", "labels")}
+
+
+__all__ = ["VaeDiffTrainer", "VaeDiffTrainingArguments"]

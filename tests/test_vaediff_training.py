@@ -1,0 +1,124 @@
+"""The training of a generator: what learns when, at which rate, and that it goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from training_helpers import RELATIONS
+from transformers import TrainerCallback
+from vaediff_helpers import axial_model, stories
+
+from modeling_docre import VaeDiffConfig, VaeDiffModel
+from modeling_docre.pair_embeddings import store_pair_embeddings
+from modeling_docre.vaediff import VaeDiffForTraining
+from modeling_docre.vaediff_training import VaeDiffTrainer, VaeDiffTrainingArguments
+
+
+@pytest.fixture(scope="module")
+def store(tiny_bert_dir, tmp_path_factory):
+    return store_pair_embeddings(*axial_model(tiny_bert_dir), stories(), tmp_path_factory.mktemp("pairs") / "store")
+
+
+def trainer_for(store, folder, callbacks=None, model=None, **settings) -> VaeDiffTrainer:
+    torch.manual_seed(2)
+    if model is None:
+        config = VaeDiffConfig(
+            RELATIONS, embedding_size=32, latent_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=1
+        )
+        model = VaeDiffForTraining(config)
+    settings = {
+        "num_train_epochs": 4,
+        "autoencoder_epochs": 2,
+        "per_device_train_batch_size": 3,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        **settings,
+    }
+    args = VaeDiffTrainingArguments(output_dir=str(folder), **settings)
+    return VaeDiffTrainer(model, args, store, callbacks)
+
+
+class Watch(TrainerCallback):
+    """What the parameters and rates are at the end of each epoch; stops after some."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.seen, self.rates, self.stop = [], [], stop
+
+    def on_epoch_end(self, args, state, control, model, optimizer, **_):
+        self.seen.append({name: value.detach().clone() for name, value in model.state_dict().items()})
+        self.rates.append([group["lr"] for group in optimizer.param_groups])
+        if self.stop == len(self.seen):
+            control.should_training_stop = True
+
+
+def test_the_autoencoder_learns_first_and_then_both(store, tmp_path):
+    watch = Watch()
+    trainer = trainer_for(store, tmp_path, [watch])
+    start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    steps = math.ceil(len(store) / 3)
+    for epoch, seen in enumerate(watch.seen):
+        learned = any(not torch.equal(seen[name], start[name]) for name in seen if name.startswith("learner."))
+        assert learned == (epoch >= 2)
+        assert not torch.equal(seen["vae.mean.weight"], start["vae.mean.weight"])
+        assert int(seen["num_updates"]) == max(0, epoch - 1) * steps
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["epoch"] for entry in logs] == [1, 2, 3, 4]
+    for entry in logs:
+        weight = 1e-3 if entry["epoch"] > 2 else 1e-6
+        expected = entry["loss_reconstruction"] + weight * (entry["loss_entropy"] + entry["loss_cross_entropy"])
+        expected += entry.get("loss_prior", 0.0)
+        assert entry["loss"] == pytest.approx(expected, rel=1e-4)
+        assert ("loss_prior" in entry) == (entry["epoch"] > 2)
+    # Down a cosine, and constant.
+    total = 4 * steps
+    for epoch, (autoencoder, prior) in enumerate(watch.rates, 1):
+        cosine = (1 + math.cos(math.pi * epoch * steps / total)) / 2
+        assert autoencoder == pytest.approx(2e-5 + 1.8e-4 * cosine) and prior == 5e-5
+
+
+def test_an_interrupted_training_goes_on_to_the_same_numbers(store, tmp_path):
+    straight = trainer_for(store, tmp_path / "straight")
+    straight.train()
+    # In the epoch after the prior's first.
+    trainer_for(store, tmp_path / "other", [Watch(stop=3)]).train()
+    resumed = trainer_for(store, tmp_path / "other")
+    with torch.no_grad():
+        # The checkpoint brings all of it.
+        for value in resumed.model.parameters():
+            value += 1.0
+    resumed.train(resume_from_checkpoint=True)
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    logs = [
+        [
+            {key: entry[key] for key in entry if key.startswith("loss") or key == "epoch"}
+            for entry in one.state.log_history
+        ]
+        for one in (straight, resumed)
+    ]
+    assert logs[0][:-1] == logs[1][:-1] and len(logs[0]) == 5
+
+
+def test_what_is_saved_is_a_generator_of_those_embeddings(store, tmp_path):
+    trainer = trainer_for(store, tmp_path, autoencoder_epochs=0, num_train_epochs=5, average_decay=0.5)
+    trainer.train()
+    trainer.save_model()
+    generator = VaeDiffModel.from_pretrained(tmp_path)
+    assert generator.config.embeddings_of == store.manifest["embeddings_of"]
+    for name, value in trainer.model.denoiser.state_dict().items():
+        assert torch.equal(generator.denoiser.state_dict()[name], value)
+    assert not torch.equal(generator.denoiser.output.weight, trainer.model.learner.output.weight)
+    assert generator.sample([["rules"]], 2).shape == (2, 32)
+
+
+def test_wrong_settings_and_embeddings_of_another_model(store, tmp_path):
+    with pytest.raises(ValueError, match="are 32 wide: make it with embedding_size=32"):
+        trainer_for(store, tmp_path, model=VaeDiffForTraining(VaeDiffConfig(RELATIONS, embedding_size=16)))
+    with pytest.raises(ValueError, match="other relations than the embeddings"):
+        trainer_for(store, tmp_path, model=VaeDiffForTraining(VaeDiffConfig(RELATIONS[::-1], embedding_size=32)))
+    for name, value in (("kl_weight", -1.0), ("average_decay", 1.5), ("autoencoder_epochs", -1)):
+        with pytest.raises(ValueError, match=f"{name}="):
+            VaeDiffTrainingArguments(output_dir=str(tmp_path), **{name: value})
