@@ -31,6 +31,7 @@ from .vaediff import VaeDiffModel
 
 if TYPE_CHECKING:
     from .training import DocRETrainer, DocRETrainingArguments
+    from .vaediff_training import VaeDiffTrainer, VaeDiffTrainingArguments
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,8 @@ register(DocREPipeline, DEFAULT_MODEL)
 _LAZY = {
     "DocRETrainer": "training",
     "DocRETrainingArguments": "training",
+    "VaeDiffTrainer": "vaediff_training",
+    "VaeDiffTrainingArguments": "vaediff_training",
 }
 
 
@@ -73,6 +76,8 @@ __all__ = [
     "Relation",
     "VaeDiffConfig",
     "VaeDiffModel",
+    "VaeDiffTrainer",
+    "VaeDiffTrainingArguments",
     "count_repairs",
     "read_documents",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
 
+from .configuration_checks import check_relations
 from .names import nearest_name
 
 _CHOICES = {"norm": ("rms", "batch"), "class_reduction": ("mean", "sum"), "guidance_form": ("code", "paper")}
@@ -73,6 +75,8 @@ class VaeDiffConfig(PreTrainedConfig):
         embeddings_of: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if relations:
+            check_relations(relations)
         self.relations = list(relations)
         self.relation_names = dict(relation_names or {})
         self.embedding_size = embedding_size
@@ -105,8 +109,11 @@ class VaeDiffConfig(PreTrainedConfig):
                 hint = nearest_name(str(value), allowed)
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.{hint}")
         for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not positive; pass 1 or more.")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value} is not a positive whole number; pass 1 or more.")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance={self.guidance} is not a finite number; 0.1 is published.")
         for name in _PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} is not a probability; pass 0 to 1.")

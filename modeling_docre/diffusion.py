@@ -70,7 +70,7 @@ class NoiseSchedule:
 
 
 def _at(table: Tensor, step: Tensor, like: Tensor) -> Tensor:
-    return table.to(step.device)[step].to(like.dtype)[:, None]
+    return table.to(like.dtype).to(step.device)[step][:, None]
 
 
 __all__ = ["NoiseSchedule"]

@@ -8,8 +8,11 @@ from typing import Any, cast
 
 import torch
 
-# What says where files lay, and who wrote them, in a config or in one inside it.
-_NOT_OF_THE_MODEL = ("_name_or_path", "_commit_hash", "auto_map", "transformers_version")
+# What says where files lay, who wrote them, and what saving notes down, in a config or in one inside it. The precision
+# is that of the tensors.
+_NOT_OF_THE_MODEL = (
+    *("_name_or_path", "_commit_hash", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"),
+)
 
 
 def digest_pipeline(pipe: Any) -> str:

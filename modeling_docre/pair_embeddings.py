@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from transformers.utils import logging
 
 from .documents import Document
 from .model_digest import digest_pipeline
@@ -23,6 +25,8 @@ from .output_files import DataFileError
 from .processing_docre import DocREProcessor
 from .soft_labels import document_digest
 from .training_data import refuse_unlabelled
+
+logger = logging.get_logger(__name__)
 
 MANIFEST = "pair_embeddings.json"
 _FORMAT = 1
@@ -43,7 +47,12 @@ class PairEmbeddingStore(Dataset[dict[str, Tensor]]):
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder)
         pairs, width, classes = self.manifest["pairs"], self.manifest["width"], len(self.manifest["relations"]) + 1
-        self._ends = np.load(self._whole(_ENDS, None), allow_pickle=False)
+        try:
+            self._ends = np.load(self._whole(_ENDS, None), allow_pickle=False)
+        except (ValueError, EOFError):
+            self._ends = np.zeros(0, "<i8")
+        if len(self._ends) != self.manifest["count"] or (len(self._ends) and self._ends[-1] != pairs):
+            raise DataFileError(f"{self.folder / _ENDS} is damaged. Remove {self.folder} to have it written anew.")
         self.embeddings = self._map(_EMBEDDINGS, np.dtype("<f4"), (pairs, width))
         """`numpy.ndarray` of shape `(num_pairs, width)`: of all pairs, float32."""
         self.labels = self._map(_LABELS, np.dtype("u1"), (pairs, classes))
@@ -87,7 +96,9 @@ def store_pair_embeddings(
 ) -> PairEmbeddingStore:
     """Compute the embeddings of the pairs with a relation, unless that is done (VaeDiff-DocRE, section 2.3.2).
 
-    Computed without dropout, in the model's precision. The folder appears under its name when it is whole.
+    Computed without dropout, in the model's precision. Pairs with an entity that a limit left unread are left out;
+    these and other relations that have no embedding are counted in the manifest, and a warning says so. The folder
+    appears under its name when it is whole.
 
     Args:
         model ([`DocREForRelationExtraction`]): A trained model, with a head that gives a pair one vector: axial.
@@ -115,6 +126,8 @@ def store_pair_embeddings(
         "embeddings_of": digest_pipeline(SimpleNamespace(model=model, processor=processor)),
         "documents": _digest(documents),
     }
+    if target.is_dir() and not any(target.iterdir()):
+        target.rmdir()
     if target.exists():
         found = PairEmbeddingStore(target)
         if any(found.manifest[name] != value for name, value in made_of.items()):
@@ -127,6 +140,7 @@ def store_pair_embeddings(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     ends: list[int] = []
+    left_out: Counter[str] = Counter()
     training = model.training
     model.eval()
     try:
@@ -134,23 +148,31 @@ def store_pair_embeddings(
             for start in range(0, len(documents), batch_size):
                 features = processor(documents[start : start + batch_size], strict=False)
                 batch = processor.collate(features)
+                for item in features:
+                    left_out.update({k: count for k, count in item["coverage"].items() if k.startswith("relations ")})
                 batch = {name: value.to(model.device) for name, value in batch.items()}
                 labels = batch.pop("labels")
                 with torch.no_grad():
-                    embeddings = model(**batch, output_pair_embeddings=True).pair_embeddings
-                chosen = (labels[:, 1:] > 0).any(1)
+                    output = model(**batch, output_pair_embeddings=True)
+                document, head, tail = batch["pairs"].unbind(1)
+                read = output.entities_read[document, head] & output.entities_read[document, tail]
+                chosen = (labels[:, 1:] > 0).any(1) & read
+                embeddings = output.pair_embeddings
                 vectors.write(embeddings[chosen].float().cpu().numpy().astype("<f4").tobytes())
                 relations.write((labels[chosen] > 0).cpu().numpy().astype("u1").tobytes())
-                counts = torch.bincount(
-                    batch["pairs"][chosen, 0], minlength=len(documents[start : start + batch_size])
-                )
+                counts = torch.bincount(document[chosen], minlength=len(features))
                 for count in counts.tolist():
                     ends.append((ends[-1] if ends else 0) + count)
     finally:
         model.train(training)
     np.save(partial / _ENDS, np.array(ends, "<i8"), allow_pickle=False)
+    if left_out:
+        said = ", ".join(f"{count:,} {cause}" for cause, count in sorted(left_out.items()))
+        logger.warning(f"No pair embeddings of {said}.")
     manifest = {
         **made_of,
+        "left_out": dict(left_out),
+        "count": len(ends),
         "pairs": ends[-1] if ends else 0,
         "width": model.config.get_text_config().hidden_size,
         "relations": list(model.config.relations),
@@ -165,7 +187,7 @@ def _digest(documents: Sequence[Document]) -> str:
     digest = hashlib.sha256()
     for document in documents:
         facts = sorted((relation.head, relation.tail, relation.relation) for relation in document.relations or ())
-        digest.update(document_digest(document) + json.dumps(facts).encode())
+        digest.update(document_digest(document) + json.dumps([facts, document.pairs]).encode())
     return digest.hexdigest()
 
 
@@ -174,10 +196,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise DataFileError(f"{folder} holds no pair embeddings: there is no {MANIFEST} in it.") from None
+        raise DataFileError(
+            f"{folder} holds no pair embeddings: there is no {MANIFEST} in it. Remove it, or choose another folder."
+        ) from None
     except ValueError:
         raise DataFileError(f"{path} is damaged. Remove {folder} to have it written anew.") from None
-    if manifest.get("format") != _FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         raise DataFileError(f"{path} is of another version. Remove {folder} to have it written anew.")
     return manifest
 

@@ -126,8 +126,8 @@ def load_published(file: TensorFile, model: nn.Module, layout: Layout) -> Import
         of_what = "encoder" if in_encoder else "method"
         raise OriginalCheckpointError(
             f"{file.path}: {'; '.join(problems[:5])}{more}. "
-            + f"Pass the {of_what} that the checkpoint was trained with, the whole file, and no setting that changes "
-            + "its tensors."
+            + ("" if layout.encoder is None else f"Pass the {of_what} that the checkpoint was trained with. ")
+            + "Pass the whole file, and no setting that changes its tensors."
             + (f" Of no known part are: {', '.join(unknown[:5])}." if unknown else "")
         )
     model.load_state_dict(state)

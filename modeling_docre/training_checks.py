@@ -54,12 +54,7 @@ def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
             "processing_class=DocREProcessor.from_encoder(encoder, config=model.config), with a saved one "
             "processing_class=DocREProcessor.from_pretrained(path)."
         )
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"There are {args.n_gpu} GPUs and one process. A batch of documents can't be sliced by rows as "
-            f"nn.DataParallel does; start one process per GPU: `torchrun --nproc_per_node {args.n_gpu} SCRIPT.py`,"
-            " or let the program see one GPU only: `CUDA_VISIBLE_DEVICES=0 python SCRIPT.py`."
-        )
+    check_one_device(args)
     for name, instead in REFUSED.items():
         if others.get(name) is not None:
             raise ValueError(f"`{name}` would not be used: {instead}.")
@@ -68,6 +63,24 @@ def check_trainer(args: Any, processor: Any, others: Mapping[str, Any]) -> None:
         raise TypeError(
             "`data_collator` must note which documents are in a batch: leave it out, or pass an instance of a "
             "subclass of modeling_docre.training_data.DocumentCollator."
+        )
+
+
+def check_one_device(args: Any) -> None:
+    """
+    Checks that a process has one device.
+
+    Args:
+        args (`TrainingArguments`): `n_gpu` is read.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"There are {args.n_gpu} GPUs and one process. A batch of documents can't be sliced by rows as "
+            f"nn.DataParallel does; start one process per GPU: `torchrun --nproc_per_node {args.n_gpu} SCRIPT.py`,"
+            " or let the program see one GPU only: `CUDA_VISIBLE_DEVICES=0 python SCRIPT.py`."
         )
 
 
@@ -176,4 +189,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-__all__ = ["check_class", "check_model", "check_teacher", "check_trainer", "check_training_relations"]
+__all__ = [
+    "check_class",
+    "check_model",
+    "check_one_device",
+    "check_teacher",
+    "check_trainer",
+    "check_training_relations",
+]

@@ -171,7 +171,7 @@ class VaeDiffModel(PreTrainedModel):
         try:
             with torch.inference_mode():
                 parts = [self._draw(part, generator, guidance) for part in wanted.split(batch_size)]
-                drawn = torch.cat(parts) if parts else wanted.new_zeros(0, self.config.embedding_size)
+                drawn = torch.cat(parts)
         finally:
             self.train(training)
         # A tensor of inference mode could not be the input of a layer that is trained.
@@ -236,7 +236,7 @@ class VaeDiffModel(PreTrainedModel):
             for relation in relations:
                 if relation not in classes:
                     raise ValueError(
-                        f"The generator has no relation {relation!r}.{suggest_name(relation, [*classes])}"
+                        f"The generator has no relation {relation!r}.{suggest_name(str(relation), [*classes])}"
                     )
                 rows[row, classes[relation]] = 1
         return rows
@@ -333,10 +333,12 @@ class VaeDiffForTraining(VaeDiffModel):
         config, device = self.config, latents.device
         step = torch.randint(config.num_steps, (len(latents),), device=device)
         noisy = self.schedule.add_noise(latents, step, torch.randn_like(latents))
-        hides = learns and bool(torch.rand(()) < config.class_dropout)
+        # What is off draws nothing.
+        hides = learns and config.class_dropout > 0 and bool(torch.rand(()) < config.class_dropout)
         known = None if hides else labels
         estimate = None
-        if bool(torch.rand(()) < config.self_condition_probability):
+        feeds_back = config.self_condition_probability
+        if feeds_back > 0 and bool(torch.rand(()) < feeds_back):
             with torch.no_grad():
                 estimate = self.learner(noisy, step, known)
         if learns:
@@ -353,7 +355,15 @@ class VaeDiffForTraining(VaeDiffModel):
         Args:
             decay (`float`, *optional*, defaults to `0.995`): Share of the average that stays.
             copies (`int`, *optional*, defaults to `10`): First steps after which it is a copy.
+
+        Raises:
+            ValueError: when weights are in half precision, which cannot hold such small steps.
         """
+        if self.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"The weights are {self.dtype}, in which the steps of the average are rounded away: keep them in "
+                "float32, model.float(), and compute in half precision by bf16=True of the training arguments."
+            )
         self.num_updates += 1
         rate = 1.0 if int(self.num_updates) <= copies else 1 - decay
         for average, value in zip(self.denoiser.parameters(), self.learner.parameters(), strict=True):

@@ -53,6 +53,17 @@ class RMSNorm(nn.Module):
         return vectors / length.clamp(min=1e-8) * self.weight
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that normalises a batch of one vector, which has no deviation, by what was seen before."""
+
+    def forward(self, vectors: Tensor) -> Tensor:  # type: ignore[override]
+        """Return `(number, width)`."""
+        if self.training and len(vectors) < 2:
+            statistics = self.running_mean, self.running_var
+            return functional.batch_norm(vectors, *statistics, self.weight, self.bias, eps=self.eps)
+        return super().forward(vectors)
+
+
 class EntityPairVAE(nn.Module):
     """EP-VAE: pair embeddings to latent vectors and back (VaeDiff-DocRE, equations 1 to 3).
 
@@ -70,7 +81,7 @@ class EntityPairVAE(nn.Module):
             nn.Linear(width, inside),
             nn.LeakyReLU(0.2),
             nn.Linear(inside, inside),
-            RMSNorm(inside) if rms else nn.BatchNorm1d(inside),
+            RMSNorm(inside) if rms else BatchNorm(inside),
             nn.LeakyReLU(0.2),
             nn.Linear(inside, latent),
         )
@@ -79,7 +90,7 @@ class EntityPairVAE(nn.Module):
         self.decoder = nn.Sequential(
             nn.Linear(latent, inside),
             nn.LeakyReLU(0.2),
-            RMSNorm(inside) if rms else nn.BatchNorm1d(inside),
+            RMSNorm(inside) if rms else BatchNorm(inside),
             nn.Linear(inside, inside),
             nn.LeakyReLU(0.2),
             RMSNorm(inside) if rms else nn.Identity(),
@@ -161,7 +172,7 @@ class Denoiser(nn.Module):
         super().__init__()
         width, latent = config.hidden_size, config.latent_size
         self.width, self.takes_mean = width, config.class_reduction == "mean"
-        self.no_estimate = nn.Parameter(torch.empty(1, latent))
+        self.no_estimate = nn.Parameter(torch.randn(1, latent))
         self.class_embedding = nn.Embedding(config.num_classes, width)
         self.class_projection = nn.Linear(width, 4 * width)
         self.step_projection = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width))
@@ -211,4 +222,13 @@ class Denoiser(nn.Module):
         return torch.where(count > 0, projected, 0.0)
 
 
-__all__ = ["HEAD_WIDTH", "Denoiser", "DenoiserLayer", "EntityPairVAE", "Gaussian", "RMSNorm", "ScaleShift"]
+__all__ = [
+    "HEAD_WIDTH",
+    "BatchNorm",
+    "Denoiser",
+    "DenoiserLayer",
+    "EntityPairVAE",
+    "Gaussian",
+    "RMSNorm",
+    "ScaleShift",
+]

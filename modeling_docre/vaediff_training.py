@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 
+from .configuration_vaediff import VaeDiffConfig
 from .pair_embeddings import PairEmbeddingStore
+from .training_checks import check_one_device
 from .vaediff import VaeDiffForTraining
 
 
@@ -22,7 +25,8 @@ class VaeDiffTrainingArguments(TrainingArguments):
     `TrainingArguments` for a generator. Some inherited defaults differ: `learning_rate`, the autoencoder's, is 2e-4,
     `per_device_train_batch_size` is 8 (documents, of which all pairs with a relation are in the batch),
     `num_train_epochs` 100, `weight_decay` 0.01, losses are logged and checkpoints saved once an epoch, and nothing is
-    reported to a tracker.
+    reported to a tracker. Gradients are not clipped (`max_grad_norm` 0): one norm over both parts would make the steps
+    of the prior depend on the autoencoder's loss.
 
     Args:
         min_learning_rate (`float`, *optional*, defaults to 2e-5):
@@ -42,6 +46,7 @@ class VaeDiffTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = field(default=8, metadata={"help": "Documents in a batch."})
     num_train_epochs: float = field(default=100.0, metadata={"help": "Epochs."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Clip both parts' gradients by one norm."})
     logging_strategy: str = field(default="epoch", metadata={"help": "When losses are logged."})
     save_strategy: str = field(default="epoch", metadata={"help": "When checkpoints are saved."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that stay."})
@@ -60,6 +65,16 @@ class VaeDiffTrainingArguments(TrainingArguments):
         for name in ("min_learning_rate", "prior_learning_rate", "first_kl_weight", "kl_weight"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} is below 0.")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate={self.min_learning_rate} is above learning_rate={self.learning_rate}, from which "
+                "the cosine falls."
+            )
+        if self.lr_scheduler_type != "linear" or self.warmup_steps:
+            raise ValueError(
+                "lr_scheduler_type and warmup_steps would not be used: the autoencoder's rate falls from "
+                "learning_rate to min_learning_rate, the prior's is constant. Leave them out."
+            )
         if not 0.0 <= self.average_decay <= 1.0:
             raise ValueError(f"average_decay={self.average_decay} is a share of the average; pass 0 to 1.")
         if self.autoencoder_epochs < 0:
@@ -93,7 +108,8 @@ class VaeDiffTrainer(Trainer):
         callbacks (list of `TrainerCallback`, *optional*): Further callbacks.
 
     Raises:
-        ValueError: If the store has embeddings of another width, or other relations.
+        ValueError: If the store has embeddings of another width or another model, or other relations, or the prior
+            would never learn.
     """
 
     args: VaeDiffTrainingArguments
@@ -116,7 +132,18 @@ class VaeDiffTrainer(Trainer):
                 f"The generator has other relations than the embeddings of {train_dataset.folder}, or another order: "
                 "make it with the relations of the model that these are of."
             )
+        _check_source(config.embeddings_of, train_dataset, "The generator")
+        check_one_device(args)
+        steps = math.ceil(len(train_dataset) / args.train_batch_size / args.world_size)
+        steps = math.ceil(steps / args.gradient_accumulation_steps)
+        epochs = args.max_steps / max(steps, 1) if args.max_steps > 0 else args.num_train_epochs
+        if epochs <= args.autoencoder_epochs:
+            raise ValueError(
+                f"The autoencoder learns alone for autoencoder_epochs={args.autoencoder_epochs} epochs, and there are "
+                f"{epochs:g}: the prior would never learn. Train for longer, or make these fewer."
+            )
         config.embeddings_of = about["embeddings_of"]
+        model.denoiser.requires_grad_(False)
         self.generator = model
         self.learns_prior = False
         self._sums: dict[str, Tensor] = {}
@@ -128,6 +155,21 @@ class VaeDiffTrainer(Trainer):
             train_dataset=train_dataset,
             callbacks=[*(callbacks or []), _Average(self)],
         )
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """
+        As `Trainer.train`.
+
+        Raises:
+            ValueError: If the checkpoint was trained on the embeddings of another model.
+        """
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = get_last_checkpoint(str(self.args.output_dir))
+        if isinstance(folder, str):
+            found = VaeDiffConfig.from_pretrained(folder)
+            _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), folder)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(
         self,
@@ -193,6 +235,14 @@ class VaeDiffTrainer(Trainer):
 
             self.lr_scheduler = LambdaLR(optimizer or self.create_optimizer(), [falls, lambda step: 1.0])
         return self.lr_scheduler
+
+
+def _check_source(embeddings_of: str | None, store: PairEmbeddingStore, who: str) -> None:
+    if embeddings_of not in (None, store.manifest["embeddings_of"]):
+        raise ValueError(
+            f"{who} was trained on the pair embeddings of another model than those of {store.folder}: begin with a "
+            "new one, or take the store that it had."
+        )
 
 
 def _join(documents: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

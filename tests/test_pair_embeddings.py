@@ -10,7 +10,7 @@ import torch
 from training_helpers import RELATIONS
 from vaediff_helpers import COUNT, axial_model, stories
 
-from modeling_docre import DocREForRelationExtraction, Document
+from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.output_files import DataFileError
 from modeling_docre.pair_embeddings import PairEmbeddingStore, store_pair_embeddings
 
@@ -78,6 +78,46 @@ def test_another_model_or_other_documents_are_refused(trained, stories, store):
             model.head.classifier.bias -= 1
 
 
+def test_a_model_that_was_saved_is_the_same(trained, stories, store, tmp_path):
+    model, processor = trained
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    again = DocREForRelationExtraction.from_pretrained(tmp_path / "model")
+    processor = DocREProcessor.from_pretrained(tmp_path / "model")
+    assert len(store_pair_embeddings(again, processor, stories, store.folder)) == COUNT
+
+
+def test_other_words_and_other_candidates_are_other_documents(trained, stories, store):
+    first = stories[0]
+    for other in (replace(first, text=f"Zoe{first.text[3:]}"), replace(first, pairs=((0, 1),))):
+        with pytest.raises(DataFileError, match="of other documents"):
+            store_pair_embeddings(*trained, [other, *stories[1:]], store.folder)
+
+
+def test_pairs_that_were_not_read_are_counted_and_left_out(trained, stories, tmp_path, caplog):
+    model, _ = trained
+    model.config.max_length = 12
+    try:
+        short = DocREProcessor(trained[1].tokenizer, model.config)
+        store = store_pair_embeddings(model, short, stories, tmp_path / "short")
+        expected = 0
+        for story in stories:
+            (features,) = short([story])
+            last = len(features["input_ids"]) - 1
+            read = {entity for entity, token in features["mentions"] if token < last}
+            expected += len({(r.head, r.tail) for r in story.relations if {r.head, r.tail} <= read})
+    finally:
+        model.config.max_length = None
+    assert store.manifest["pairs"] == expected < sum(len(story.relations) for story in stories)
+    assert sum(store.manifest["left_out"].values()) == sum(len(story.relations) for story in stories) - expected
+    # Nothing is a vector of an entity that nobody saw.
+    assert (np.abs(store.embeddings).sum(1) > 0).all()
+
+
+def test_an_empty_folder_is_written_to(trained, stories, tmp_path):
+    assert len(store_pair_embeddings(*trained, stories, tmp_path)) == COUNT
+
+
 def test_dropout_is_off_and_the_model_stays_as_it_was(trained, stories, store, tmp_path):
     model, processor = trained
     model.train()
@@ -118,6 +158,12 @@ def test_wrong_input(trained, stories, tiny_bert_dir, tmp_path):
 
 
 def test_damaged_stores(store):
+    ends = (store.folder / "ends.npy").read_bytes()
+    for content in (ends[:20], b""):
+        (store.folder / "ends.npy").write_bytes(content)
+        with pytest.raises(DataFileError, match=r"ends\.npy is damaged"):
+            PairEmbeddingStore(store.folder)
+    (store.folder / "ends.npy").write_bytes(ends)
     (store.folder / "labels.u8").write_bytes(b"0")
     with pytest.raises(DataFileError, match=r"labels\.u8 has 1 bytes, and had .*the store is damaged"):
         PairEmbeddingStore(store.folder)

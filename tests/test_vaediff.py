@@ -101,7 +101,7 @@ def test_the_papers_autoencoder_has_one_batch_norm_in_the_middle():
     vae = EntityPairVAE(config_for(norm="batch")).double().train()
     for part in (vae.encoder, vae.decoder):
         kinds = [type(layer).__name__ for layer in part]
-        assert kinds.count("BatchNorm1d") == 1 and "RMSNorm" not in kinds
+        assert kinds.count("BatchNorm") == 1 and "RMSNorm" not in kinds
     embeddings = vectors(4, 12)
     _, one, _, two, norm, _, three = vae.encoder
     inside = torch.stack([linear(two, leaky(linear(one, row))) for row in embeddings])
@@ -249,6 +249,52 @@ def test_how_often_classes_are_hidden_and_estimates_fed_back(monkeypatch):
     assert all(given[2] is not None for given in seen)
 
 
+def test_nothing_is_learned_through_the_first_estimate():
+    model = model_for(VaeDiffForTraining, self_condition_probability=1.0, class_dropout=0.0)
+    shaken(model.learner)
+    latents, labels = vectors(3, 6), multi_hot([1], [1, 3], [2])
+    torch.manual_seed(1)
+    model.prior_error(latents, labels, learns=True).sum().backward()
+    got = model.learner.input.weight.grad.clone()
+    model.zero_grad()
+    torch.manual_seed(1)
+    step = torch.randint(5, (3,))
+    noisy = model.schedule.add_noise(latents, step, torch.randn_like(latents))
+    estimate = model.learner(noisy, step, labels).detach()
+    (model.learner(noisy, step, labels, estimate) - latents).square().mean(1).sum().backward()
+    torch.testing.assert_close(got, model.learner.input.weight.grad)
+
+
+def test_dropout_drops_whole_heads_and_single_numbers():
+    network = shaken(Denoiser(config_for(dropout=0.5))).train()
+    inputs = vectors(1, 6).expand(64, -1), torch.zeros(64, dtype=torch.long)
+    assert len(network(*inputs).unique(dim=0)) > 8
+    layer = network.layers[0]
+    with torch.no_grad():
+        layer.down.weight.zero_()
+    hidden = vectors(1, 8).expand(64, -1)
+    # Two heads, each there or not: four outcomes, where the feed-forward part adds nothing.
+    assert len(layer(hidden, vectors(1, 32).expand(64, -1)).unique(dim=0)) == 4
+
+
+def test_what_is_off_draws_nothing(monkeypatch):
+    model = model_for(VaeDiffForTraining, self_condition_probability=0.0, class_dropout=0.0)
+    monkeypatch.setattr(torch, "rand", None)
+    assert model.prior_error(vectors(2, 6), multi_hot([1], [2]), learns=True).shape == (2,)
+
+
+def test_batch_norm_of_one_pair_takes_what_was_seen_before():
+    vae = EntityPairVAE(config_for(norm="batch")).double().train()
+    vae.encode(vectors(5, 12))
+    one = vae.encode(vectors(1, 12)).mean
+    torch.testing.assert_close(one, vae.eval().encode(vectors(1, 12)).mean)
+
+
+def test_half_precision_cannot_average():
+    with pytest.raises(ValueError, match=r"torch\.bfloat16, in which the steps of the average are rounded away"):
+        VaeDiffForTraining(config_for()).bfloat16().update_average()
+
+
 def test_average_after_some_steps():
     model = VaeDiffForTraining(config_for())
     expected = None
@@ -369,6 +415,7 @@ def test_two_classes_are_learned_and_drawn_in_their_places():
     ("labels", "arguments", "message"),
     [
         ([["P18"]], {}, r"no relation 'P18'\. Did you mean 'P17'\?"),
+        ([[1]], {}, r"no relation 1\."),
         (["P17"], {}, r"labels\[0\] is 'P17'; pass a list of relation ids"),
         (torch.zeros(2, 3), {}, r"labels have shape \(2, 3\); pass \(number, 4\)"),
         ([["P17"]], {"num_samples": 0}, "num_samples=0"),
@@ -442,7 +489,9 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
     [
         ({"norm": "rsm"}, r"norm='rsm' is not one of 'rms', 'batch'\. Did you mean 'rms'"),
         ({"guidance_form": "x"}, "guidance_form='x' is not one of"),
-        ({"num_steps": 0}, "num_steps=0 is not positive"),
+        ({"num_steps": 0}, "num_steps=0 is not a positive whole number"),
+        ({"num_steps": 2.5}, "num_steps=2.5 is not a positive whole number"),
+        ({"guidance": math.nan}, "guidance=nan is not a finite number"),
         ({"class_dropout": 1.5}, "class_dropout=1.5 is not a probability"),
         ({"hidden_size": 7}, "pass an even number"),
         ({"embedding_size": 3}, "embedding_size=3 has no quarter"),

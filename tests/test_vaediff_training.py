@@ -102,6 +102,30 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(store, tmp_path):
     assert logs[0][:-1] == logs[1][:-1] and len(logs[0]) == 5
 
 
+def test_parts_of_the_optimizer_and_the_pace_of_the_average(store, tmp_path):
+    class Follow(TrainerCallback):
+        learned, average = [], []
+
+        def on_step_end(self, args, state, control, model, **_):
+            self.learned.append(model.learner.output.bias.detach().clone())
+            self.average.append(model.denoiser.output.bias.detach().clone())
+
+    watch = Follow()
+    trainer = trainer_for(store, tmp_path, autoencoder_epochs=0, num_train_epochs=5, average_decay=0.5)
+    trainer.add_callback(watch)
+    trainer.train()
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.01, 0.01]
+    counted = [sum(one.numel() for one in group["params"]) for group in trainer.optimizer.param_groups]
+    assert counted == [
+        sum(one.numel() for one in part.parameters()) for part in (trainer.generator.vae, trainer.generator.learner)
+    ]
+    expected = None
+    for step, learned in enumerate(watch.learned, 1):
+        expected = learned if step <= 10 else (expected + learned) / 2
+        torch.testing.assert_close(watch.average[step - 1], expected)
+    assert len(watch.learned) > 12
+
+
 def test_what_is_saved_is_a_generator_of_those_embeddings(store, tmp_path):
     trainer = trainer_for(store, tmp_path, autoencoder_epochs=0, num_train_epochs=5, average_decay=0.5)
     trainer.train()
@@ -119,6 +143,20 @@ def test_wrong_settings_and_embeddings_of_another_model(store, tmp_path):
         trainer_for(store, tmp_path, model=VaeDiffForTraining(VaeDiffConfig(RELATIONS, embedding_size=16)))
     with pytest.raises(ValueError, match="other relations than the embeddings"):
         trainer_for(store, tmp_path, model=VaeDiffForTraining(VaeDiffConfig(RELATIONS[::-1], embedding_size=32)))
+    with pytest.raises(ValueError, match="autoencoder_epochs=4 epochs, and there are 4: the prior would never learn"):
+        trainer_for(store, tmp_path, autoencoder_epochs=4)
+    with pytest.raises(ValueError, match=r"there are 0\.666667"):
+        trainer_for(store, tmp_path, max_steps=2, autoencoder_epochs=1)
+    other = VaeDiffForTraining(VaeDiffConfig(RELATIONS, embedding_size=32, embeddings_of="abc"))
+    with pytest.raises(ValueError, match="of another model than those of"):
+        trainer_for(store, tmp_path, model=other)
+    other.save_pretrained(tmp_path / "checkpoint-3")
+    with pytest.raises(ValueError, match="checkpoint-3 was trained on the pair embeddings of another model"):
+        trainer_for(store, tmp_path).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=r"min_learning_rate=0\.1 is above"):
+        VaeDiffTrainingArguments(output_dir=str(tmp_path), min_learning_rate=0.1)
+    with pytest.raises(ValueError, match="would not be used"):
+        VaeDiffTrainingArguments(output_dir=str(tmp_path), lr_scheduler_type="cosine")
     for name, value in (("kl_weight", -1.0), ("average_decay", 1.5), ("autoencoder_epochs", -1)):
         with pytest.raises(ValueError, match=f"{name}="):
             VaeDiffTrainingArguments(output_dir=str(tmp_path), **{name: value})
