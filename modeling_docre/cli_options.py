@@ -163,9 +163,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--encoder", required=True, help="Hub id or folder of the encoder; its config.json is enough"
     )
     importing.add_argument("-o", "--output", required=True, metavar="OUT", help="folder to save the model to")
-    importing.add_argument(
-        "--relations", metavar="FILE", help="JSON of relation ids in class order, or rel2id.json; DocRED's without it"
-    )
 
     generator = _command(
         commands, "import-generator", "make a generator of the two files of VaeDiff-DocRE's second stage",
@@ -174,9 +171,12 @@ def make_parser() -> argparse.ArgumentParser:
     generator.add_argument("vae", metavar="VAE", help="the autoencoder: .pt, .bin or .safetensors")
     generator.add_argument("prior", metavar="PRIOR", help="the denoiser, whose moving average is taken")
     generator.add_argument("-o", "--output", required=True, metavar="OUT", help="folder to save the generator to")
-    generator.add_argument(
-        "--relations", metavar="FILE", help="JSON of relation ids in class order, or rel2id.json; DocRED's without it"
-    )
+    for command in (importing, generator):
+        command.add_argument(
+            "--relations",
+            metavar="FILE",
+            help="JSON of relation ids in class order, or rel2id.json; DocRED's without it",
+        )
 
     _command(commands, "methods", "list the methods: what each is made of", "docre methods")
 

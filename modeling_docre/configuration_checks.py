@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .decisions import DECISIONS
@@ -61,6 +61,20 @@ def _divisor(number: int, most: int) -> int:
     return next((one for one in range(min(number, most), 1, -1) if number % one == 0), 1)
 
 
+def check_choices(config: object, choices: Mapping[str, Sequence[str]]) -> None:
+    """Check settings that are one of several words.
+
+    Raises:
+        ValueError: when one is another word; the message has those that it may be, and the nearest.
+    """
+    for name, allowed in choices.items():
+        value = getattr(config, name)
+        if value not in allowed:
+            raise ValueError(
+                f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.{nearest_name(str(value), allowed)}"
+            )
+
+
 def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
     """Check every setting.
 
@@ -73,24 +87,22 @@ def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
             it and what it may be.
     """
     _check_kinds(config, annotations)
-    for name, allowed in (
-        ("method", tuple(m.name for m in METHODS)),
-        ("head", HEADS),
-        ("loss", tuple(LOSSES)),
-        ("distillation_loss", DISTILLATION_LOSSES),
-        ("decision", DECISIONS),
-        ("marker_style", _MARKER_STYLES),
-        ("window_mode", _WINDOW_MODES),
-        ("context_head_reduce", _CONTEXT_REDUCTIONS),
-        ("axial_order", _AXIAL_ORDERS),
-        ("axial_form", _AXIAL_FORMS),
-        ("moco_positives", ("mean", "sum")),
-    ):
-        value = getattr(config, name)
-        if value not in allowed:
-            raise ValueError(
-                f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.{nearest_name(str(value), allowed)}"
-            )
+    check_choices(
+        config,
+        {
+            "method": tuple(m.name for m in METHODS),
+            "head": HEADS,
+            "loss": tuple(LOSSES),
+            "distillation_loss": DISTILLATION_LOSSES,
+            "decision": DECISIONS,
+            "marker_style": _MARKER_STYLES,
+            "window_mode": _WINDOW_MODES,
+            "context_head_reduce": _CONTEXT_REDUCTIONS,
+            "axial_order": _AXIAL_ORDERS,
+            "axial_form": _AXIAL_FORMS,
+            "moco_positives": ("mean", "sum"),
+        },
+    )
     if len(set(config.relations)) < len(config.relations):
         raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
     if THRESHOLD_CLASS in config.relations:
@@ -208,4 +220,4 @@ def check_relations(relations: object) -> None:
                 raise ValueError(f"relations has {words!r} for {name!r}, where words for people belong; {instead}")
 
 
-__all__ = ["THRESHOLD_CLASS", "check_relations", "check_settings"]
+__all__ = ["THRESHOLD_CLASS", "check_choices", "check_relations", "check_settings"]

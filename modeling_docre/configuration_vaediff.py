@@ -8,8 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .configuration_checks import check_relations
-from .names import nearest_name
+from .configuration_checks import check_choices, check_relations
 
 _CHOICES = {"norm": ("rms", "batch"), "class_reduction": ("mean", "sum"), "guidance_form": ("code", "paper")}
 _POSITIVE = ("embedding_size", "latent_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_steps")
@@ -103,11 +102,7 @@ class VaeDiffConfig(PreTrainedConfig):
         return len(self.relations) + 1
 
     def _check(self) -> None:
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                hint = nearest_name(str(value), allowed)
-                raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.{hint}")
+        check_choices(self, _CHOICES)
         for name in _POSITIVE:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:

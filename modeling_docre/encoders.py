@@ -45,11 +45,13 @@ def check_window(config: DocREConfig, encoder: PreTrainedModel) -> None:
         ValueError: when `config.window_size` is more than the encoder has positions.
     """
     limit = encoder_window(config.encoder)
+    if (config.window_size or 0) <= limit:
+        return
     listed = any(
         name.endswith(_POSITIONS) or (isinstance(part, nn.Embedding) and name.endswith(_PLAIN_POSITIONS))
         for name, part in encoder.named_modules()
     )
-    if listed and (config.window_size or 0) > limit:
+    if listed:
         raise ValueError(
             f"window_size={config.window_size} is more than the {limit} positions that the encoder "
             f"({config.encoder.model_type}) has; pass window_size={limit} or less, to `from_pretrained` too where a "

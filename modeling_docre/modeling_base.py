@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,33 @@ from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
 from .model_outputs import DocREModelOutput
 from .remote_code import Shareable, looking_up
+
+
+def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
+    """Begin a layer as torch does by itself, which is what the published code trains from."""
+    bound = 1 / math.sqrt(layer.weight[0].numel())
+    init.uniform_(layer.weight, -bound, bound)
+    if layer.bias is not None:
+        init.uniform_(layer.bias, -bound, bound)
+
+
+def read_model_type(name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Find out what kind of model a checkpoint is.
+
+    Args:
+        name (`str`): Folder or Hub id.
+        arguments (`Mapping`): Those of `from_pretrained`; of a `config` among them, its kind.
+
+    Raises:
+        OSError: when there is no such checkpoint.
+    """
+    config = arguments.get("config")
+    if isinstance(config, PreTrainedConfig):
+        return config.model_type
+    known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+    with looking_up(name):
+        found, _ = PreTrainedConfig.get_config_dict(name, **{key: arguments[key] for key in known if key in arguments})
+    return found.get("model_type")
 
 
 class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
@@ -37,11 +65,8 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d):
-            # torch's own initialisation, as the published code trains from. Encoders have their own.
-            bound = 1 / math.sqrt(module.weight[0].numel())
-            init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
-                init.uniform_(module.bias, -bound, bound)
+            # Encoders have their own.
+            init_linear(module)
         elif module is getattr(self, "type_pair_bias", None):
             init.zeros_(module.weight)
         else:
@@ -58,15 +83,7 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
-        config = kwargs.get("config")
-        if not isinstance(config, PreTrainedConfig):
-            known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            place = {key: kwargs[key] for key in known if key in kwargs}
-            with looking_up(name):
-                found, _ = PreTrainedConfig.get_config_dict(name, **place)
-            model_type = found.get("model_type")
-        else:
-            model_type = config.model_type
+        model_type = read_model_type(name, kwargs)
         if model_type != DocREConfig.model_type:
             raise ValueError(
                 f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library. To "

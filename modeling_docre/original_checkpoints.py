@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from .markers import missing_markers
 from .methods import METHODS, find_method
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
-from .published_layouts import ImportReport, Layout, load_published
+from .published_layouts import ImportReport, Layout, load_published, refuse_full_folder
 from .tensor_files import OriginalCheckpointError, TensorFile, read_tensors
 
 # Rows and columns of the published entity tables, the length at which documents are cut, and that of a window.
@@ -115,10 +114,7 @@ def import_checkpoint(
             f"The authors of {method} published no code and no checkpoint. ATLOP's, with which their network shares "
             "its layout, is imported with --method atlop."
         )
-    if output is not None and os.path.isdir(output) and os.listdir(output):
-        raise OriginalCheckpointError(
-            f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
-        )
+    refuse_full_folder(output)
     config = (
         copy.deepcopy(encoder) if isinstance(encoder, PreTrainedConfig) else load_encoder_config(os.fspath(encoder))
     )
@@ -208,8 +204,7 @@ def _read_widths(head: str, file: TensorFile) -> dict[str, Any]:
         )
     fields: dict[str, Any] = {"emb_size": emb_size, "block_size": block_size, "classes": rows}
     if head == "axial":
-        numbers = [re.match(r"axial_transformer\.\w+\.(\d+)\.", name) for name in file.tensors]
-        fields["axial_layers"] = 1 + max((int(number[1]) for number in numbers if number), default=-1)
+        fields["axial_layers"] = file.count(r"axial_transformer\.\w+\.(\d+)\.")
         fields["classes"] = file.shape("classifier.weight", 2)[0]
     if head == "unet":
         fields["unet_channels"] = file.shape("liner.weight", 2)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from .configuration_checks import check_relations
 from .configuration_vaediff import VaeDiffConfig
 from .original_checkpoints import published_relations
-from .published_layouts import ImportReport, Layout, load_published
+from .published_layouts import ImportReport, Layout, load_published, refuse_full_folder
 from .tensor_files import OriginalCheckpointError, TensorFile, read_tensors
 from .vaediff import VaeDiffModel
 from .vaediff_parts import HEAD_WIDTH
@@ -89,15 +88,11 @@ def import_generator(
             shape, tensors being called as in the file; or something is in the output folder.
         ValueError: for a setting that has a wrong value.
     """
-    if output is not None and os.path.isdir(output) and os.listdir(output):
-        raise OriginalCheckpointError(
-            f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
-        )
+    refuse_full_folder(output)
     if relations is not None:
         check_relations(relations)
     autoencoder, denoiser = read_tensors(Path(vae)), _average_of(read_tensors(Path(prior)))
-    numbers = [re.match(r"encoder\.layers\.(\d+)\.", name) for name in denoiser.tensors]
-    layers = (1 + max((int(number[1]) for number in numbers if number), default=-1)) // 2
+    layers = denoiser.count(r"encoder\.layers\.(\d+)\.") // 2
     layout = _denoiser(layers)
     for file, expected, what in ((autoencoder, _VAE, "autoencoder"), (denoiser, layout, "denoiser")):
         if not any(name.startswith(expected.sign) for name in file.tensors):

@@ -24,7 +24,7 @@ from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError
 from .processing_docre import DocREProcessor
 from .soft_labels import document_digest
-from .training_data import refuse_unlabelled
+from .training_data import describe_left_out, refuse_unlabelled
 
 logger = logging.get_logger(__name__)
 
@@ -167,8 +167,7 @@ def store_pair_embeddings(
         model.train(training)
     np.save(partial / _ENDS, np.array(ends, "<i8"), allow_pickle=False)
     if left_out:
-        said = ", ".join(f"{count:,} {cause}" for cause, count in sorted(left_out.items()))
-        logger.warning(f"No pair embeddings of {said}.")
+        logger.warning(f"No pair embeddings of {describe_left_out({0: left_out})}.")
     manifest = {
         **made_of,
         "left_out": dict(left_out),

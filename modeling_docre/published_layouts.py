@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,18 @@ class ImportReport:
     no_tokenizer: str = ""
 
 
+def refuse_full_folder(output: str | os.PathLike[str] | None) -> None:
+    """Refuse to save a model among other files.
+
+    Raises:
+        OriginalCheckpointError: when the folder is there and not empty.
+    """
+    if output is not None and os.path.isdir(output) and os.listdir(output):
+        raise OriginalCheckpointError(
+            f"{os.fspath(output)} is there already, and not empty. Remove it, or choose another folder."
+        )
+
+
 def load_published(file: TensorFile, model: nn.Module, layout: Layout) -> ImportReport:
     """Load a file into a model, every tensor of both accounted for.
 
@@ -135,4 +148,4 @@ def load_published(file: TensorFile, model: nn.Module, layout: Layout) -> Import
     return report
 
 
-__all__ = ["ImportReport", "Layout", "load_published"]
+__all__ = ["ImportReport", "Layout", "load_published", "refuse_full_folder"]

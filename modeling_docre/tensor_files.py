@@ -44,6 +44,11 @@ class TensorFile:
         """Return what a tensor is called in the file, or would be."""
         return self.prefix + published
 
+    def count(self, pattern: str) -> int:
+        """Count numbered parts: one more than the largest number that names, which begin so, have as their group."""
+        numbers = (re.match(pattern, name) for name in self.tensors)
+        return 1 + max((int(number[1]) for number in numbers if number), default=-1)
+
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
         """Return the shape of a tensor that must be there."""
         if name not in self.tensors:

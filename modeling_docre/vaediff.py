@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_vaediff import VaeDiffConfig
 from .diffusion import NoiseSchedule
+from .modeling_base import init_linear, read_model_type
 from .names import suggest_name
-from .remote_code import looking_up
 from .vaediff_parts import Denoiser, EntityPairVAE, Gaussian, ScaleShift
 
 
@@ -74,15 +74,12 @@ class VaeDiffModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # torch's own initialisation, as the published code trains from, but for what begins without influence.
         if isinstance(module, ScaleShift):
+            # What begins without influence.
             init.zeros_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.in_features)
-            init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
-                init.uniform_(module.bias, -bound, bound)
+            init_linear(module)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight)
         elif isinstance(module, Denoiser):
@@ -100,17 +97,12 @@ class VaeDiffModel(PreTrainedModel):
             ValueError: when the folder holds another kind of model, or weights are missing from it.
         """
         name = str(pretrained_model_name_or_path)
-        if not isinstance(kwargs.get("config"), PreTrainedConfig):
-            known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-            with looking_up(name):
-                found, _ = PreTrainedConfig.get_config_dict(
-                    name, **{key: kwargs[key] for key in known if key in kwargs}
-                )
-            if found.get("model_type") != VaeDiffConfig.model_type:
-                raise ValueError(
-                    f"{name} is a {found.get('model_type')!r} checkpoint, not a generator of pair embeddings "
-                    f"({VaeDiffConfig.model_type!r}). Stage 2 of a VaeDiff recipe makes one."
-                )
+        model_type = read_model_type(name, kwargs)
+        if model_type != VaeDiffConfig.model_type:
+            raise ValueError(
+                f"{name} is a {model_type!r} checkpoint, not a generator of pair embeddings "
+                f"({VaeDiffConfig.model_type!r}). VaeDiffTrainer makes one."
+            )
         wants_info = kwargs.pop("output_loading_info", False)
         loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
         model, info = loaded
