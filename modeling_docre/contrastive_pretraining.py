@@ -14,7 +14,7 @@ _PREDICTS_NOTHING = (
     "Contrastive pre-training predicts no relations, which could be scored: evaluate the model that "
     "DocREForRelationExtraction.from_encoder makes of this one, when it is trained."
 )
-_UNUSED = ("tune_threshold", "prior_bias", "teacher", "soft_labels", "text_augmentation")
+_UNUSED = ("tune_threshold", "prior_bias", "teacher", "soft_labels", "text_augmentation", "augmentation")
 
 
 class ContrastivePreTrainer(DocRETrainer):
@@ -41,7 +41,7 @@ class ContrastivePreTrainer(DocRETrainer):
     pipeline_tag = None
 
     def __init__(self, model: DocREForContrastivePreTraining | None = None, args: Any = None, **kwargs: Any) -> None:
-        unused = [name for name in _UNUSED if getattr(args, name, False)]
+        unused = [name for name in _UNUSED if getattr(args, name, None) and getattr(args, name) != "none"]
         unused += [name for name in ("eval_dataset", "teacher") if kwargs.get(name) is not None]
         if unused:
             raise ValueError(

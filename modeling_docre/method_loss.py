@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -62,8 +63,10 @@ def method_losses(
     num_items_in_batch: Tensor | int | None = None,
     num_augmented_in_batch: Tensor | int | None = None,
     num_anchors_in_batch: Tensor | int | None = None,
+    num_extra_in_batch: Tensor | int | None = None,
     gather_rows: RowGatherer | None = None,
     augmented: tuple[Tensor, Tensor] | None = None,
+    extra: tuple[Tensor, Tensor, Tensor] | None = None,
     teacher_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Compute the parts of the loss, each weighted as it enters their sum.
@@ -77,6 +80,9 @@ def method_losses(
 
     Augmented rows (ERA, section 3.4) are further rows of the main loss and of what it is a mean over, and of no other:
     the contrastive loss compares the pairs themselves, and a teacher knows them alone.
+
+    Extra pairs (VaeDiff-DocRE, section 2.3.3) have the main loss too, a mean over them and a part of its own, as
+    published; the paper joins both in one mean. The contrastive loss compares them with the pairs and each other.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -95,16 +101,21 @@ def method_losses(
         num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
             Their anchors, as [`count_anchors`] counts them, which a contrastive loss of form `"vaediff"` is a mean
             over; not read without `num_items_in_batch`. Without it, an anchor counts as its micro-batch has rows.
+        num_extra_in_batch (`int` or `torch.Tensor`, *optional*):
+            Their extra pairs, those that are anchors being counted there too; not read without `num_items_in_batch`.
+            Without it, an extra pair counts as its micro-batch has rows.
         gather_rows (`Callable`, *optional*):
             Joins the rows of tensors with those of other processes, as [`processes.gather_rows`] does.
         augmented (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
             Logits and labels of augmented rows, both `(num_augmented, num_classes)`.
+        extra (`tuple[torch.Tensor, torch.Tensor, torch.Tensor]`, *optional*):
+            Embeddings `(num_extra, width)`, logits and labels `(num_extra, num_classes)` of extra pairs.
         teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
             What a teacher gives the same pairs: adds `distillation_loss` where `distillation_weight` is not 0.
 
     Returns:
         `dict[str, torch.Tensor]`: Scalars by name of the loss, `"contrastive"` and `"distillation"` among them where
-        they have a weight.
+        they have a weight, and `"extra"` where there are extra pairs.
 
     Raises:
         ValueError: when the loss does not train what the decision reads, does not take one of its arguments, or shapes
@@ -118,11 +129,17 @@ def method_losses(
         # Drawing labels belongs to training: an evaluation would change from call to call.
         arguments.pop("negative_label_rate", None)
     rows = rows_in_mean(config, pairs, num_entities)
+    function = functools.partial(LOSS_FUNCTIONS[config.loss], **arguments)
     losses = {}
     if config.contrastive_weight:
-        divisor = _contrastive_divisor(config, labels, rows, num_items_in_batch, num_anchors_in_batch)
-        contrastive = contrastive_sum(config, embeddings, labels, gather_rows)
+        compared, theirs = embeddings, labels
+        if extra is not None and isinstance(embeddings, Tensor):
+            compared, theirs = torch.cat([embeddings, extra[0]]), torch.cat([labels, extra[2]])
+        divisor = _contrastive_divisor(config, theirs, rows, num_items_in_batch, num_anchors_in_batch)
+        contrastive = contrastive_sum(config, compared, theirs, gather_rows)
         losses["contrastive"] = config.contrastive_weight * contrastive / divisor
+    if extra is not None:
+        losses["extra"] = _mean_of_extra(function, extra, rows, num_items_in_batch, num_extra_in_batch)
     if teacher_logits is not None and config.distillation_weight:
         apart = DISTILLATION_FUNCTIONS[config.distillation_loss](logits, teacher_logits, reduction="sum")
         divisor = max(rows, 1) if num_items_in_batch is None else num_items_in_batch
@@ -132,14 +149,27 @@ def method_losses(
         labels = torch.cat([labels, labels.new_zeros(rows - len(pairs), labels.shape[1])])
     if augmented is not None:
         logits, labels = torch.cat([logits, augmented[0]]), torch.cat([labels, augmented[1]])
-    function = LOSS_FUNCTIONS[config.loss]
     if num_items_in_batch is None:
-        return {config.loss: function(logits, labels, reduction="mean", **arguments), **losses}
+        return {config.loss: function(logits, labels, reduction="mean"), **losses}
     all_rows = num_items_in_batch * (len(logits) / rows) if rows else num_items_in_batch
     if num_augmented_in_batch is not None:
         all_rows = num_items_in_batch + num_augmented_in_batch
-    total = function(logits, labels, reduction="sum", **arguments)
+    total = function(logits, labels, reduction="sum")
     return {config.loss: total / all_rows, **losses}
+
+
+def _mean_of_extra(
+    function: Callable[..., Tensor],
+    extra: tuple[Tensor, Tensor, Tensor],
+    rows: int,
+    num_items_in_batch: Tensor | int | None,
+    num_extra_in_batch: Tensor | int | None,
+) -> Tensor:
+    if num_items_in_batch is None:
+        return function(*extra[1:], reduction="mean")
+    own_share = len(extra[1]) * num_items_in_batch / max(rows, 1)
+    divisor = torch.as_tensor(own_share if num_extra_in_batch is None else num_extra_in_batch)
+    return function(*extra[1:], reduction="sum") / divisor.clamp(min=1)
 
 
 def contrastive_sum(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .augmentation import pairs_to_augment
+from .augmentation import noisy_copies, pairs_to_augment
 from .configuration_docre import DocREConfig
 from .encoders import copy_fusion, copy_weights, load_encoder
 from .encoding import all_pairs, check_entities
@@ -153,8 +153,13 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         num_items_in_batch: Tensor | int | None = None,
         num_augmented_in_batch: Tensor | int | None = None,
         num_anchors_in_batch: Tensor | int | None = None,
+        num_extra_in_batch: Tensor | int | None = None,
         gather_rows: RowGatherer | None = None,
         teacher_logits: Tensor | None = None,
+        extra_pair_embeddings: Tensor | None = None,
+        extra_labels: Tensor | None = None,
+        noise_copies: int = 0,
+        noise_scale: float = 0.1,
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
@@ -189,10 +194,20 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_anchors_in_batch (`int` or `torch.Tensor`, *optional*):
                 Those of them with a relation, as [`count_anchors`] counts them: what a contrastive loss of form
                 `"vaediff"` is a mean over. Not read without `num_items_in_batch`. See [`method_losses`].
+            num_extra_in_batch (`int` or `torch.Tensor`, *optional*):
+                Extra pairs of them, noisy copies included; those with a relation count in `num_anchors_in_batch` too.
+                Not read without `num_items_in_batch`. See [`method_losses`].
             gather_rows (`Callable`, *optional*):
                 [`processes.gather_rows`], where the contrastive loss is to compare the pairs of all processes.
             teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
                 A teacher's scores of the same pairs and relations, in any precision: adds distillation to the loss.
+            extra_pair_embeddings (`torch.Tensor` of shape `(num_extra, hidden_size)`, *optional*):
+                What stands for further pairs, such as [`VaeDiffModel.sample`] draws: they are classified and enter the
+                loss, and nothing else. Of the axial head alone, whose pair embeddings are one vector each.
+            extra_labels (`torch.Tensor` of shape `(num_extra, num_classes)`, *optional*): Theirs, as `labels`.
+            noise_copies (`int`, *optional*, defaults to `0`):
+                Further such pairs: so many copies of each pair with a relation, with noise. See [`noisy_copies`].
+            noise_scale (`float`, *optional*, defaults to `0.1`): Size of the noise.
             output_pair_embeddings (`bool`, *optional*, defaults to `False`): Return `pair_embeddings`.
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
@@ -204,11 +219,19 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
         Raises:
             ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
-                tokens without `sentence_ids`, `teacher_logits` come without `labels`, or the config's loss does not
-                train what its decision reads or does not take one of its arguments.
+                tokens without `sentence_ids`, `teacher_logits` or extra pairs come without `labels`, extra pairs do
+                not go with the head or have another width, or the config's loss does not train what its decision reads
+                or does not take one of its arguments.
         """
-        if teacher_logits is not None and labels is None:
-            raise ValueError("teacher_logits are read by the loss, which needs `labels` too: pass both, or neither.")
+        read_with_labels = {
+            "teacher_logits": teacher_logits is not None,
+            "extra_pair_embeddings": extra_pair_embeddings is not None,
+            "noise_copies": noise_copies > 0,
+        }
+        if labels is None and any(read_with_labels.values()):
+            name = next(name for name, given in read_with_labels.items() if given)
+            raise ValueError(f"{name} enters the loss alone, which needs `labels` too: pass both, or neither.")
+        given = self._check_extra(extra_pair_embeddings, extra_labels, noise_copies)
         if output_sentence_attention and sentence_ids is None:
             raise ValueError(
                 "output_sentence_attention=True needs `sentence_ids` (batch, tokens), which the processor's collate "
@@ -242,8 +265,12 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 num_items_in_batch=num_items_in_batch,
                 num_augmented_in_batch=num_augmented_in_batch,
                 num_anchors_in_batch=num_anchors_in_batch,
+                num_extra_in_batch=num_extra_in_batch,
                 gather_rows=gather_rows,
                 augmented=self._augment(states, pairs, labels, entity_types),
+                extra=self._extra(
+                    embeddings, pairs, labels, entity_types, states.num_entities, given, (noise_copies, noise_scale)
+                ),
                 teacher_logits=teacher_logits,
             )
         output = DocRERelationOutput(
@@ -261,9 +288,16 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     def _classify(
-        self, embeddings: Tensor | PairFactors, pairs: Tensor, entity_types: Tensor | None, num_entities: Tensor
+        self,
+        embeddings: Tensor | PairFactors,
+        pairs: Tensor | None,
+        entity_types: Tensor | None,
+        num_entities: Tensor,
     ) -> Tensor:
         logits = self.head.classify(embeddings)
+        if pairs is None:
+            # Of no document: the types of both entities are unknown.
+            return logits if self.type_pair_bias is None else logits + self.type_pair_bias.weight[0]
         if self.type_pair_bias is not None:
             types = self.docre.entity_type_table(entity_types, num_entities)
             head_type, tail_type = types[pairs[:, 0], pairs[:, 1]], types[pairs[:, 0], pairs[:, 2]]
@@ -283,6 +317,49 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         embeddings = augmented_embeddings(self.config, self.head, states, pairs[rows])
         rows = rows.repeat_interleave(copies)
         return self._classify(embeddings, pairs[rows], entity_types, states.num_entities), labels[rows]
+
+    def _check_extra(
+        self, embeddings: Tensor | None, labels: Tensor | None, noise_copies: int
+    ) -> tuple[Tensor, Tensor] | None:
+        if (embeddings is None) != (labels is None):
+            raise ValueError("Extra pairs need both extra_pair_embeddings and extra_labels: pass both, or neither.")
+        if (embeddings is not None or noise_copies) and self.config.head != "axial":
+            raise ValueError(
+                f"head={self.config.head!r} represents a pair by the outer product of two vectors, of which no extra "
+                'ones are made: take a model of a method with head="axial", such as vaediff.'
+            )
+        if embeddings is None or labels is None:
+            return None
+        width = self.config.get_text_config().hidden_size
+        wanted = (len(embeddings), width), (len(embeddings), self.config.num_classes)
+        if (embeddings.shape, labels.shape) != wanted:
+            raise ValueError(
+                f"extra_pair_embeddings and extra_labels have shapes {tuple(embeddings.shape)} and "
+                f"{tuple(labels.shape)}; the model takes {wanted[0]} and {wanted[1]}."
+            )
+        return embeddings, labels
+
+    def _extra(
+        self,
+        embeddings: Tensor | PairFactors,
+        pairs: Tensor,
+        labels: Tensor,
+        entity_types: Tensor | None,
+        num_entities: Tensor,
+        given: tuple[Tensor, Tensor] | None,
+        noise: tuple[int, float],
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Embeddings, logits and labels of the pairs that are given, and of noisy copies, where there are."""
+        found = []
+        if given is not None:
+            extra = given[0].to(pairs.device, self.dtype)
+            found.append((extra, self._classify(extra, None, None, num_entities), given[1].to(labels)))
+        copies, scale = noise
+        if copies and isinstance(embeddings, Tensor):
+            noisy, rows = noisy_copies(embeddings, labels, copies, scale=scale)
+            found.append((noisy, self._classify(noisy, pairs[rows], entity_types, num_entities), labels[rows]))
+        joined = tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+        return joined if joined and len(joined[0]) else None  # type: ignore[return-value]
 
     @torch.no_grad()
     def _sentence_attention(self, states: DocREModelOutput, sentence_ids: Tensor | None, pairs: Tensor) -> Tensor:

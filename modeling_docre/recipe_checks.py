@@ -9,17 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .configuration_docre import DocREConfig
+from .configuration_vaediff import VaeDiffConfig
 from .names import nearest_name, suggest_name
 from .self_training import SelfTraining
 from .training import DocRETrainer
 from .training_arguments import DocRETrainingArguments
+from .vaediff_training import VaeDiffTrainingArguments
 
 SECTIONS = ("model", "data", "training", "card")
 DATA_KEYS = ("train", "eval")
 ENTRY_KEYS = ("path", "documents", "titles", "fraction", "drop_labels", "seed")
 _TITLES_KEYS = ("path", "documents")
 
-OBJECTIVES = ("relations", "contrastive")
+# What a generator has of the model whose embeddings it learns, and what every config takes.
+_OF_SOURCE = ("relations", "relation_names", "embedding_size", "embeddings_of", "kwargs")
+
+OBJECTIVES = ("relations", "contrastive", "generator")
 
 _TOP = (*SECTIONS, "self_training", "output_dir", "after")
 # What a value is checked against, by the name of its type; of other types anything goes.
@@ -49,7 +54,8 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
         RecipeError: If a name isn't known, a value has the wrong type, or a setting is missing.
     """
     _check_names(tree, _TOP, f"{path}: unknown section")
-    for section, known in _known_names().items():
+    objective = _objective(tree["model"], path)
+    for section, known in _known_names(objective).items():
         _check_names(tree[section], tuple(known), f"{path}: {section} has no setting")
         for name, value in tree[section].items():
             _check_type(value, known[name], f"{path}: {section}.{name}")
@@ -66,7 +72,10 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
         if entry is not None:
             for part in entry if isinstance(entry, list) else [entry]:
                 _check_entry(part, f"{path}: data.{name}")
-    _check_model(tree["model"], path)
+    if objective == "generator":
+        _check_generator(tree, path)
+    else:
+        _check_model(tree["model"], path)
     if tree.get("self_training") is not None:
         _check_self_training(tree, path)
 
@@ -125,16 +134,30 @@ def _check_model(model: Mapping[str, Any], path: str) -> None:
     others = ", ".join(sorted(set(model) - {"checkpoint", "objective"}))
     if "checkpoint" in model and others:
         raise RecipeError(f"{path}: a checkpoint brings its own settings along; take out of model: {others}.")
+    encoder = model.get("encoder", "")
+    of_package = isinstance(encoder, dict) and {"package"} <= set(encoder) <= {"package", "folder"}
+    if not of_package and not isinstance(encoder, str):
+        raise RecipeError(f"{path}: model.encoder is {encoder!r}; write a folder, a Hub id, or {{package, folder}}.")
+
+
+def _objective(model: Mapping[str, Any], path: str) -> str:
     objective = model.get("objective", OBJECTIVES[0])
     if objective not in OBJECTIVES:
         raise RecipeError(
             f"{path}: model.objective is {objective!r}; write one of {', '.join(OBJECTIVES)}."
             f"{nearest_name(str(objective), OBJECTIVES)}"
         )
-    encoder = model.get("encoder", "")
-    of_package = isinstance(encoder, dict) and {"package"} <= set(encoder) <= {"package", "folder"}
-    if not of_package and not isinstance(encoder, str):
-        raise RecipeError(f"{path}: model.encoder is {encoder!r}; write a folder, a Hub id, or {{package, folder}}.")
+    return str(objective)
+
+
+def _check_generator(tree: Mapping[str, Any], path: str) -> None:
+    if not isinstance(tree["model"].get("checkpoint"), str):
+        raise RecipeError(
+            f"{path}: a generator learns from the pair embeddings of a trained model: write its folder, as in model: "
+            "{objective: generator, checkpoint: runs/my-model}."
+        )
+    if tree["data"].get("eval"):
+        raise RecipeError(f"{path}: a generator scores no documents: take out data.eval, or write eval: null.")
 
 
 def _check_self_training(tree: Mapping[str, Any], path: str) -> None:
@@ -174,16 +197,22 @@ def read_self_training(settings: Mapping[str, Any]) -> SelfTraining:
     return SelfTraining(**{name: value for name, value in settings.items() if value is not None})
 
 
-def _known_names() -> dict[str, dict[str, set[str]]]:
+def _known_names(objective: str = OBJECTIVES[0]) -> dict[str, dict[str, set[str]]]:
     """The names that each section knows, with the names of the types that their annotations allow."""
-    training = {item.name: _types(item.type) for item in dataclasses.fields(DocRETrainingArguments) if item.init}
+    arguments = VaeDiffTrainingArguments if objective == "generator" else DocRETrainingArguments
+    training = {item.name: _types(item.type) for item in dataclasses.fields(arguments) if item.init}
     training.pop("output_dir")
+    data = dict.fromkeys(DATA_KEYS, _ANYTHING)
+    if objective == "generator":
+        parameters = inspect.signature(VaeDiffConfig).parameters.values()
+        of_generator = {item.name: _types(item.annotation) for item in parameters if item.name not in _OF_SOURCE}
+        of_generator |= dict.fromkeys(("checkpoint", "objective"), _ANYTHING)
+        return {"model": of_generator, "data": data, "training": training, "card": {}}
     model = {name: _types(annotation) for name, annotation in DocREConfig.__annotations__.items()}
     for name in ("model_type", "sub_configs", "encoder_config"):
         model.pop(name, None)
     # More than the fields of the config: a file of relations, an encoder of many forms.
     model |= dict.fromkeys(("encoder", "encoder_settings", "checkpoint", "objective", "relations"), _ANYTHING)
-    data = dict.fromkeys(DATA_KEYS, _ANYTHING)
     card = dict.fromkeys(inspect.signature(DocRETrainer.create_model_card).parameters, _ANYTHING)
     card.pop("self")
     return {"model": model, "data": data, "training": training, "card": card}
@@ -194,13 +223,15 @@ def _types(annotation: Any) -> set[str]:
     return set(re.findall(r"\w+", text)) - {"typing", "Optional", "Union", "None", "NoneType"}
 
 
-def find_setting(name: str) -> list[str]:
+def find_setting(name: str, objective: Any = OBJECTIVES[0]) -> list[str]:
     """
     Finds the place of an override in the recipe: `learning_rate` stands at `["training", "learning_rate"]`.
 
     Args:
         name (`str`):
             The names on the way to it, joined by dots; the section may be left out where only one has the name.
+        objective (`str`, *optional*, defaults to `"relations"`):
+            What the recipe trains.
 
     Raises:
         RecipeError: If no section has the name, or several have.
@@ -208,7 +239,7 @@ def find_setting(name: str) -> list[str]:
     parts = name.split(".")
     if parts[0] in _TOP:
         return parts
-    known = _known_names()
+    known = _known_names(objective)
     sections = [section for section, names in known.items() if parts[0] in names]
     if len(sections) == 1:
         return [sections[0], *parts]

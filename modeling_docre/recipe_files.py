@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from .methods import find_method
 from .output_files import open_output
-from .recipe_checks import ENTRY_KEYS, SECTIONS, RecipeError, check_recipe, find_setting
+from .recipe_checks import ENTRY_KEYS, OBJECTIVES, SECTIONS, RecipeError, check_recipe, find_setting
 from .recipe_data import expand_path, say_once
 from .training_arguments import SECRETS
 
@@ -32,14 +32,16 @@ class Recipe:
             `encoder` (a folder, a Hub id, or `{package, folder}` for one that a Python package ships) or `checkpoint`
             (a trained model to go on from); with `encoder` also `encoder_settings` (fields of its own config, such as
             a dropout), `method`, `relations` (a list, a dict of ids to words, or a JSON file of ids to words or of ids
-            to numbers), and any field of [`DocREConfig`]. `objective` is `relations`, or `contrastive` for
-            [`DocREForContrastivePreTraining`], whose folder may be the `encoder` of the next recipe.
+            to numbers), and any field of [`DocREConfig`]. `objective` is `relations`; or `contrastive` for
+            [`DocREForContrastivePreTraining`], whose folder may be the `encoder` of the next recipe; or `generator`
+            for a [`VaeDiffModel`] that learns from the pair embeddings of the `checkpoint`, with any of its settings,
+            whose folder may be the next recipe's `training.generator`.
         data (`dict`):
             `train` and `eval`: a path, or `{path, documents, titles, fraction, drop_labels, seed}`, of which all but
             the path may be left out, or a list of such; see [`read_entry`]. Environment variables in paths are
             expanded, relative paths start at the working directory.
         training (`dict`):
-            Any field of [`DocRETrainingArguments`].
+            Any field of [`DocRETrainingArguments`], or of [`VaeDiffTrainingArguments`] for a generator.
         output_dir (`str`):
             Folder of checkpoints, the final model, its card and its scores; environment variables are expanded.
         card (`dict`, *optional*):
@@ -82,7 +84,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping
     tree = _read_tree(Path(path))
     written = dict(tree["model"])
     for name, value in _read_overrides(overrides):
-        _set(tree, find_setting(name), value)
+        _set(tree, find_setting(name, tree["model"].get("objective") or OBJECTIVES[0]), value)
     check_recipe(tree, str(path))
     _say_what_stays(written, tree["model"])
     expand_path(tree["output_dir"], "output_dir")

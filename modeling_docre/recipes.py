@@ -30,9 +30,11 @@ from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
 from .recipe_data import expand_path, find_file, read_entry, say_once
 from .recipe_files import Recipe, as_written, check_made, load_recipe, strings_in, write_recipe
+from .recipe_generator import build_generator_trainer, train_generator
 from .self_training import SelfTrainingRun
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import DocRETrainingArguments
+from .vaediff_training import VaeDiffTrainer, VaeDiffTrainingArguments
 
 logger = logging.get_logger(__name__)
 
@@ -130,6 +132,8 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         )
     if checkpoint is None and resume:
         logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
+    if recipe.model.get("objective") == "generator":
+        return train_generator(recipe, checkpoint)
     train, evaluation = _read_data(recipe)
     learnt = train if recipe.self_training is None else _self_train(recipe, folder, train, evaluation)
     if recipe.self_training is not None and (Path(folder) / TRAINER_STATE_NAME).is_file():
@@ -182,7 +186,7 @@ def _self_train(
     return SelfTrainingRun(settings, train, evaluation, Path(folder), build, about, _processes(recipe)).go()
 
 
-def build_trainer(recipe: Recipe) -> DocRETrainer:
+def build_trainer(recipe: Recipe) -> DocRETrainer | VaeDiffTrainer:
     """
     Makes everything that a recipe names: documents, model, processor, trainer.
 
@@ -190,11 +194,13 @@ def build_trainer(recipe: Recipe) -> DocRETrainer:
         recipe (`Recipe`): The recipe. Of its `self_training` nothing is done: [`train_from_recipe`] does it.
 
     Returns:
-        `DocRETrainer`: Ready for `train()`.
+        `DocRETrainer`, or `VaeDiffTrainer` for a generator: Ready for `train()`.
 
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
+    if recipe.model.get("objective") == "generator":
+        return build_generator_trainer(recipe)
     train, evaluation = _read_data(recipe)
     return _build_trainer(recipe, train, evaluation, known=train)
 
@@ -226,9 +232,11 @@ def _processes(recipe: Recipe) -> Processes:
     return Processes(arguments.process_index, arguments.world_size)
 
 
-def _arguments(recipe: Recipe) -> DocRETrainingArguments:
+def _arguments(recipe: Recipe) -> DocRETrainingArguments | VaeDiffTrainingArguments:
     training = dict(recipe.training)
-    for name in ("teacher", "soft_labels"):
+    if recipe.model.get("objective") == "generator":
+        return VaeDiffTrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **training)
+    for name in ("teacher", "soft_labels", "generator", "generator_of"):
         given, place = training.get(name), f"training.{name}"
         if isinstance(given, str):
             training[name] = expand_path(given, place)

@@ -21,6 +21,7 @@ from .document_batches import DocumentDataLoader, training_batches
 from .documents import Document
 from .frozen_layers import FrozenLayers
 from .modeling_docre import DocREForRelationExtraction
+from .pair_augmentation import find_augmentation
 from .parameter_groups import parameter_groups
 from .processing_docre import DocREProcessor
 from .remote_code import finish_folder
@@ -30,6 +31,7 @@ from .training_augmentation import altered_texts, relations_to_augment
 from .training_checks import check_class, check_model, check_teacher, check_trainer, check_training_relations
 from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
 from .training_loss import LossTrainer
+from .vaediff import VaeDiffModel
 
 logger = logging.get_logger(__name__)
 
@@ -76,6 +78,8 @@ class DocRETrainer(LossTrainer):
             More callbacks.
         teacher ([`Teacher`], *optional*):
             Trained models whose logits the model learns as well; the one that `args.teacher` names when left out.
+        generator ([`VaeDiffModel`], *optional*):
+            What generates extra pairs for `augmentation="vaediff"`; the one that `args.generator` names when left out.
         kwargs:
             Further arguments of `transformers.Trainer`.
 
@@ -84,7 +88,8 @@ class DocRETrainer(LossTrainer):
             `DatasetDict`.
         ValueError: If the processor is missing or is another model's, a document has no labels, a training document
             has a relation that the model does not know, there are several GPUs but only one process, an argument would
-            not be used, a teacher does not go with the model, or the store in `args.soft_labels` lacks documents.
+            not be used, a teacher or a generator does not go with the model, or the store in `args.soft_labels` lacks
+            documents.
     """
 
     model_class: Any = DocREForRelationExtraction
@@ -99,6 +104,7 @@ class DocRETrainer(LossTrainer):
         model_init: Callable[..., DocREForRelationExtraction] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         teacher: Teacher | None = None,
+        generator: VaeDiffModel | None = None,
         **kwargs: Any,
     ) -> None:
         if args is None:
@@ -118,6 +124,7 @@ class DocRETrainer(LossTrainer):
         self._teacher = find_teacher(args, teacher)
         check_teacher(args, self._teacher)
         self.taught_by = () if teacher is None else teacher.names
+        self._augmentation = find_augmentation(args, generator)
         if model is not None:
             self._adopt(model)
         evaluation = self._evaluation_documents(eval_dataset)
@@ -179,6 +186,8 @@ class DocRETrainer(LossTrainer):
         check_model(model, self.processing_class, self.args)
         if self._teacher is not None:
             self._teacher.check_student(model.config)
+        if self._augmentation is not None:
+            self._augmentation.check(model, self.processing_class)
         # One config for both: a threshold tuned in training counts when decoding.
         self.processing_class.config = model.config
         if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
@@ -299,6 +308,8 @@ class DocRETrainer(LossTrainer):
             self._frozen.open_cache(self.args.frozen_cache_dir, process=self.args.process_index)
         if self.model.config.era_copies and self.train_dataset is not None:
             self._choose_relations(self.train_dataset.documents)
+        if self._augmentation is not None and self.train_dataset is not None:
+            self._augmentation.fill_bank(self.train_dataset.documents, self.model.config)
         return super()._prepare_for_training(*args, **kwargs)
 
     def _choose_relations(self, documents: list[Document]) -> None:

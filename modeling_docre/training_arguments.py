@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from transformers import TrainingArguments
 SECRETS = ("hub_token", "push_to_hub_token")
 """Settings that no file may hold."""
 
-FOLDERS = ("output_dir", "frozen_cache_dir", "resume_from_checkpoint", "teacher", "soft_labels")
+FOLDERS = (
+    *("output_dir", "frozen_cache_dir", "resume_from_checkpoint", "teacher", "soft_labels", "generator"),
+    "generator_of",
+)
 """Settings that are places of this machine, however they are written."""
 
 TWO_TEACHERS = "A student has one teacher, whose logits are computed along with training or read from a store"
@@ -86,6 +90,25 @@ class DocRETrainingArguments(TrainingArguments):
             Probability that a word outside of mentions is.
         text_augmentation_copies (`int`, *optional*, defaults to `1`):
             Altered copies of each of these documents in an epoch.
+        augmentation (`str`, *optional*, defaults to `"none"`):
+            `"vaediff"` adds generated pairs to each batch (VaeDiff-DocRE, section 2.3.3), `"gaussian"` copies of its
+            pairs with noise, what the paper compares itself with. For models with one vector for a pair: axial.
+        augmentation_copies (`int`, *optional*, defaults to `2`):
+            Extra pairs for each one with a relation, and with its relations. 0 trains as `"none"` does.
+        augmentation_warmup_epochs (`float`, *optional*, defaults to `5.0`): First epochs, which have none.
+        augmentation_warmup_contrastive (`bool`, *optional*, defaults to `False`):
+            Whether the contrastive loss counts in these, as in the paper (equation 29). The authors' code leaves it
+            out.
+        augmentation_noise (`float`, *optional*, defaults to `0.1`):
+            Size of the noise, in standard deviations of each dimension over the pairs of a batch that have a relation.
+        augmentation_bank (`int`, *optional*, defaults to `0`):
+            So many embeddings are generated before training for each set of relations that a training pair has, and
+            drawn from again and again, which costs little. 0 generates new ones in each step.
+        generator (`str`, *optional*):
+            Folder or Hub id of the [`VaeDiffModel`] that generates them.
+        generator_of (`str`, *optional*):
+            Folder or Hub id of the model whose pair embeddings the generator learned from, where a new model is
+            trained, as published. When left out, training must start from that model.
     """
 
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Documents in a training batch."})
@@ -118,6 +141,16 @@ class DocRETrainingArguments(TrainingArguments):
     text_augmentation: str | None = field(default=None, metadata={"help": "deletion or mask."})
     text_augmentation_probability: float = field(default=0.1, metadata={"help": "That of a word to be altered."})
     text_augmentation_copies: int = field(default=1, metadata={"help": "Altered copies of a document in an epoch."})
+    augmentation: str = field(default="none", metadata={"help": "none, vaediff or gaussian: extra pairs."})
+    augmentation_copies: int = field(default=2, metadata={"help": "Extra pairs for each one with a relation."})
+    augmentation_warmup_epochs: float = field(default=5.0, metadata={"help": "Epochs without extra pairs."})
+    augmentation_warmup_contrastive: bool = field(
+        default=False, metadata={"help": "Whether the contrastive loss counts in these."}
+    )
+    augmentation_noise: float = field(default=0.1, metadata={"help": "Size of the noise, in standard deviations."})
+    augmentation_bank: int = field(default=0, metadata={"help": "Embeddings generated beforehand per relation set."})
+    generator: str | None = field(default=None, metadata={"help": "What generates extra pairs."})
+    generator_of: str | None = field(default=None, metadata={"help": "Whose embeddings the generator learned."})
 
     def __post_init__(self) -> None:
         # transformers refuses bfloat16 on a CPU unless it is told that the CPU is meant, and there is no other choice.
@@ -138,6 +171,7 @@ class DocRETrainingArguments(TrainingArguments):
                 "is saved: pass bf16=True, which computes in bfloat16 and keeps the weights, or leave one of them out."
             )
         self._refuse_unused()
+        self._check_text_augmentation()
         self._check_augmentation()
         if self.teacher and self.soft_labels:
             raise ValueError(f"{TWO_TEACHERS}: pass teacher or soft_labels, not both.")
@@ -172,7 +206,7 @@ class DocRETrainingArguments(TrainingArguments):
         vars(copied).update(copy.deepcopy(vars(self), memo))
         return copied
 
-    def _check_augmentation(self) -> None:
+    def _check_text_augmentation(self) -> None:
         if self.era_max_facts is not None and self.era_max_facts < 1:
             raise ValueError(f"era_max_facts={self.era_max_facts} is no relation's: pass 1 or more, or leave it out.")
         if self.text_augmentation not in (None, "deletion", "mask"):
@@ -190,6 +224,34 @@ class DocRETrainingArguments(TrainingArguments):
             raise ValueError(
                 f"{' and '.join(f'{name}={getattr(self, name)}' for name in changed)} would alter nothing: pass "
                 "text_augmentation, 'deletion' or 'mask', or leave that out."
+            )
+
+    def _check_augmentation(self) -> None:
+        if self.augmentation not in ("none", "vaediff", "gaussian"):
+            raise ValueError(
+                f"augmentation={self.augmentation!r} is not known: pass 'vaediff', 'gaussian' or 'none'; "
+                "text_augmentation alters texts."
+            )
+        for name in ("copies", "warmup_epochs", "noise", "bank"):
+            if not 0 <= getattr(self, f"augmentation_{name}") < math.inf:
+                raise ValueError(f"augmentation_{name}={getattr(self, f'augmentation_{name}')}: pass 0 or more.")
+        idle = {
+            "none": ("augmentation_", "generator"),
+            "gaussian": ("augmentation_bank", "generator"),
+            "vaediff": ("augmentation_noise",),
+        }[self.augmentation]
+        names = [item.name for item in fields(self) if item.name.startswith(idle)]
+        changed = [name for name in names if getattr(self, name) != getattr(type(self), name)]
+        if changed:
+            raise ValueError(
+                f"{' and '.join(changed)} would do nothing with augmentation={self.augmentation!r}: pass another, "
+                "'vaediff' or 'gaussian', or leave out what does nothing."
+            )
+        never = self.max_steps <= 0 and self.augmentation_warmup_epochs >= self.num_train_epochs
+        if self.augmentation != "none" and self.augmentation_copies and never:
+            raise ValueError(
+                f"augmentation_warmup_epochs={self.augmentation_warmup_epochs:g} of num_train_epochs="
+                f"{self.num_train_epochs:g} leave none to augment: train for longer, or make these fewer."
             )
 
     def _refuse_unused(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from .distillation import Teacher
 from .frozen_layers import FrozenLayers
 from .method_loss import count_anchors, count_augmented, rows_in_mean
+from .pair_augmentation import PairAugmentation
 from .processes import gather_rows
 from .training_data import DocumentDataset
 from .training_record import RecordingTrainer
@@ -35,6 +36,7 @@ class LossTrainer(RecordingTrainer):
 
     _frozen: FrozenLayers | None
     _teacher: Teacher | None
+    _augmentation: PairAugmentation | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._loss_parts: dict[str, torch.Tensor] = {}
@@ -101,8 +103,13 @@ class LossTrainer(RecordingTrainer):
         counted = {"num_items_in_batch": rows}
         if config.era_copies:
             counted["num_augmented_in_batch"] = sum(count_augmented(config, batch["labels"]) for batch in batches)
+        extra = 0
+        if self._augmentation is not None and self._augmentation.has_begun(self.state.epoch):
+            extra = sum(self._augmentation.count(batch["labels"]) for batch in batches)
+            counted["num_extra_in_batch"] = extra
         if config.contrastive_weight:
-            counted["num_anchors_in_batch"] = sum(int(count_anchors(batch["labels"])) for batch in batches)
+            anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
+            counted["num_anchors_in_batch"] = anchors + extra
         return counted
 
     def _joins_rows(self, num_items_in_batch: torch.Tensor | int | None) -> bool:
@@ -148,7 +155,12 @@ class LossTrainer(RecordingTrainer):
             inputs["gather_rows"] = functools.partial(gather_rows, left_out=filler)
         if self._teacher is not None and model.training and self.model.config.distillation_weight:
             inputs["teacher_logits"] = self._ask_teacher(index.tolist(), inputs["pairs"])
+        augmentation = self._augmentation if model.training else None
+        if augmentation is not None and augmentation.has_begun(self.state.epoch):
+            inputs |= augmentation.inputs(inputs["labels"])
         outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        if augmentation is not None:
+            _leave_out(outputs, augmentation.leaves_out(self.state.epoch))
         if self._frozen is not None:
             self._frozen.passing = None
         # Processes average their gradients, whereas a sum divided by the pairs of all of them has to be added up.
@@ -205,6 +217,13 @@ class LossTrainer(RecordingTrainer):
         everywhere = self._gather_objects([values])
         names = [name for part in everywhere for name in part]
         return {name: sum(part.get(name, 0.0) for part in everywhere) / len(everywhere) for name in names}
+
+
+def _leave_out(outputs: Any, parts: Sequence[str]) -> None:
+    """Take parts out of the loss."""
+    if any(name in outputs.losses for name in parts):
+        outputs.losses = {name: value for name, value in outputs.losses.items() if name not in parts}
+        outputs.loss = torch.stack(list(outputs.losses.values())).sum()
 
 
 __all__ = ["LossTrainer"]

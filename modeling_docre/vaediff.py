@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -339,6 +339,13 @@ class VaeDiffForTraining(VaeDiffModel):
             fixed = {name: value.detach() for name, value in self.learner.named_parameters()}
             found = functional_call(self.learner, fixed, (noisy, step, known, estimate))
         return (found - latents).square().mean(1)
+
+    def without_learner(self) -> VaeDiffModel:
+        """Return what is sampled with, as a model of its own."""
+        model: Any = VaeDiffModel(self.config)
+        state = self.state_dict()
+        model.load_state_dict({name: state[name] for name in model.state_dict()})
+        return cast(VaeDiffModel, model.to(self.device, self.dtype).eval())
 
     @torch.no_grad()
     def update_average(self, decay: float = 0.995, copies: int = 10) -> None:

@@ -21,6 +21,7 @@ from modeling_docre.parameter_groups import parameter_groups
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
 from modeling_docre.training import DocRETrainer
 from modeling_docre.training_arguments import DocRETrainingArguments
+from modeling_docre.vaediff_training import VaeDiffTrainingArguments
 
 
 @pytest.fixture
@@ -235,10 +236,12 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
             for name, value in recipe.model.items()
             if name not in ("encoder", "encoder_settings", "objective", "relations", "relation_names")
         }
-        DocRETrainingArguments(output_dir="unused", **recipe.training)
+        generates = recipe.model.get("objective") == "generator"
+        (VaeDiffTrainingArguments if generates else DocRETrainingArguments)(output_dir="unused", **recipe.training)
         # What another recipe leaves behind.
         made = [recipe.model[name] for name in ("checkpoint",) if name in recipe.model]
         made += recipe.training.get("teacher", [])
+        made += [recipe.training[name] for name in ("generator", "generator_of") if name in recipe.training]
         assert all((repository / "recipes" / f"{place.removeprefix('runs/')}.yaml").is_file() for place in made)
         if "checkpoint" in recipe.model:
             continue
@@ -249,6 +252,7 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
     for folder in ("docred", "re-docred"):
         for method in ("atlop", "atlop-bce", "era", "eracl", "ncrl", "pemscl", "kd-docre", "docunet"):
             assert (folder, method) in methods
+    assert ("re-docred", "vaediff") in methods
 
 
 PUBLISHED = {
@@ -266,6 +270,7 @@ PUBLISHED = {
     "docred/docunet-roberta-large": (3e-5, 1e-4, 30, 2, 2, 0.06, 4, 111, True, False),
     "docred/pemscl-deberta-large": (2e-5, 1e-4, 5, 4, 1, 0.1, 4, 66, False, True),
     "re-docred/pemscl-roberta-large": (2e-5, 1e-4, 8, 4, 1, 0.06, 4, 66, False, True),
+    "re-docred/vaediff-stage1-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, False, False),
     "re-docred/vaediff-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, False, False),
 }
 

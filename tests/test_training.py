@@ -169,12 +169,18 @@ def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "normalise"), [("pemscl", "global"), ("pemscl", "micro-batch"), ("vaediff", "global")]
+    ("method", "normalise", "more"),
+    [
+        ("pemscl", "global", []),
+        ("pemscl", "micro-batch", []),
+        ("vaediff", "global", []),
+        ("vaediff", "global", ["--noisy_copies=2"]),
+    ],
 )
-def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_dir, tmp_path, method, normalise):
+def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_dir, tmp_path, method, normalise, more):
     # Nine documents, one a batch: in the last step, one process has a filler. The published mean over micro-batches
     # compares the pairs of each alone, as accumulation does.
-    options = [f"--method={method}", f"--normalise={normalise}"]
+    options = [f"--method={method}", f"--normalise={normalise}", *more]
     large = ["--batch=2"] if normalise == "global" else ["--batch=1", "--accumulate=2"]
     train_in_processes(tiny_bert_dir, tmp_path / "one", *options, *large)
     train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=1", processes=2)

@@ -45,6 +45,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--copies", type=int)
     parser.add_argument("--mask_probability", type=float, default=0.1)
     parser.add_argument("--text_augmentation")
+    parser.add_argument("--noisy_copies", type=int, help="without noise: processes draw from generators of their own")
     parser.add_argument("--teacher")
     parser.add_argument("--soft_labels")
     parser.add_argument("--dropout", action="store_true")
@@ -64,8 +65,10 @@ def train(options: argparse.Namespace) -> None:
     )
     documents = [fictional(number) for number in range(9)]
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
+    noise = {"augmentation_copies": options.noisy_copies, "augmentation_noise": 0.0, "augmentation_warmup_epochs": 1}
     args = arguments(
         options.folder,
+        **({"augmentation": "gaussian", **noise} if options.noisy_copies else {}),
         per_device_train_batch_size=options.batch,
         max_pairs_per_batch=options.max_pairs,
         logging_steps=options.logging_steps,
