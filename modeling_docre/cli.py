@@ -268,6 +268,38 @@ def _report_import(model: Any, report: Any, output: str) -> None:
     print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {output}", file=sys.stderr)
 
 
+def _plot(options: argparse.Namespace, _: list[str]) -> None:
+    from .data_files import iter_documents
+    from .modeling_docre import DocREForRelationExtraction
+    from .pair_embeddings import PairEmbeddingStore
+    from .plots import plot_generator
+    from .processing_docre import DocREProcessor
+    from .recipe_generator import EMBEDDINGS
+    from .regimes import choose_slice, read_slice
+    from .vaediff import VaeDiffModel
+
+    beside = os.path.join(options.generator, EMBEDDINGS)
+    train = options.train or (beside if os.path.isdir(beside) else None)
+    with _without_progress_bar():
+        generator = VaeDiffModel.from_pretrained(options.generator)
+        model: Any = DocREForRelationExtraction.from_pretrained(options.model)
+    relations = _relations(options.relations, model.config)
+    figures = plot_generator(
+        generator,
+        model,
+        DocREProcessor.from_pretrained(options.model),
+        list(choose_slice(iter_documents(options.source), read_slice(options.documents))),
+        options.output,
+        train=None if train is None else PairEmbeddingStore(train),
+        relations=relations,
+        number=options.number,
+    )
+    for name, value in figures.items():
+        print(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value:,}")
+    if not figures:
+        print("The figures need what the generator learned from: --train STORE", file=sys.stderr)
+
+
 def _methods(_: argparse.Namespace, __: list[str]) -> None:
     from .methods import methods_table
 
@@ -314,6 +346,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], None]] = {
     "facts": _facts,
     "import": _import,
     "import-generator": _import_generator,
+    "plot": _plot,
     "methods": _methods,
     "relations": _list_relations,
     "demo": _demo,

@@ -178,6 +178,32 @@ def make_parser() -> argparse.ArgumentParser:
             help="JSON of relation ids in class order, or rel2id.json; DocRED's without it",
         )
 
+    plot = _command(
+        commands, "plot", "draw pictures, .png or .svg",
+        "docre plot vaediff runs/generator dev.json --model runs/stage1 -o generator.png",
+    )  # fmt: skip
+    pictures = plot.add_subparsers(title="pictures", required=True, metavar="PICTURE", dest="picture")
+    vaediff = _command(
+        pictures, "vaediff", "draw generated and encoded pair embeddings, and say what a classifier learns of both",
+        "docre plot vaediff runs/generator dev.json --model runs/stage1 -o generator.png\n"
+        "  docre plot vaediff runs/generator dev.json --model runs/stage1 -o series.svg --documents 400:500 "
+        "--relations P155,P156",
+    )  # fmt: skip
+    vaediff.add_argument("generator", metavar="GENERATOR", help="folder or Hub id of a generator of pair embeddings")
+    vaediff.add_argument("source", metavar="DOCS", help="labelled documents that it has not learned from")
+    vaediff.add_argument("-o", "--output", required=True, metavar="PICTURE", help="file to write, .png or .svg")
+    vaediff.add_argument("--model", required=True, help="folder or Hub id of the model whose embeddings it learned")
+    vaediff.add_argument("--documents", default=":", metavar="SLICE", help="which documents to take, such as 400:500")
+    vaediff.add_argument(
+        "--train",
+        metavar="STORE",
+        help="folder of the embeddings that it learned from; GENERATOR/pair_embeddings where that is there",
+    )
+    vaediff.add_argument(
+        "--relations", action="append", help="relations to draw instead of the rarest, ids or words; may be repeated"
+    )
+    vaediff.add_argument("--number", type=int, default=6, help="relations in a panel, 8 at most; 6 without it")
+
     _command(commands, "methods", "list the methods: what each is made of", "docre methods")
 
     relations = _command(

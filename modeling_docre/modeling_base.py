@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +29,18 @@ def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
     init.uniform_(layer.weight, -bound, bound)
     if layer.bias is not None:
         init.uniform_(layer.bias, -bound, bound)
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Leave out dropout for a while; each part is then in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def read_model_type(name: str, arguments: Mapping[str, Any]) -> str | None:

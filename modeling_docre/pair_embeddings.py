@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from .documents import Document
 from .model_digest import digest_pipeline
+from .modeling_base import in_evaluation
 from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError
 from .processing_docre import DocREProcessor
@@ -141,30 +142,29 @@ def store_pair_embeddings(
     partial.mkdir(parents=True)
     ends: list[int] = []
     left_out: Counter[str] = Counter()
-    training = model.training
-    model.eval()
-    try:
-        with open(partial / _EMBEDDINGS, "wb") as vectors, open(partial / _LABELS, "wb") as relations:
-            for start in range(0, len(documents), batch_size):
-                features = processor(documents[start : start + batch_size], strict=False)
-                batch = processor.collate(features)
-                for item in features:
-                    left_out.update({k: count for k, count in item["coverage"].items() if k.startswith("relations ")})
-                batch = {name: value.to(model.device) for name, value in batch.items()}
-                labels = batch.pop("labels")
-                with torch.no_grad():
-                    output = model(**batch, output_pair_embeddings=True)
-                document, head, tail = batch["pairs"].unbind(1)
-                read = output.entities_read[document, head] & output.entities_read[document, tail]
-                chosen = (labels[:, 1:] > 0).any(1) & read
-                embeddings = output.pair_embeddings
-                vectors.write(embeddings[chosen].float().cpu().numpy().astype("<f4").tobytes())
-                relations.write((labels[chosen] > 0).cpu().numpy().astype("u1").tobytes())
-                counts = torch.bincount(document[chosen], minlength=len(features))
-                for count in counts.tolist():
-                    ends.append((ends[-1] if ends else 0) + count)
-    finally:
-        model.train(training)
+    with (
+        in_evaluation(model),
+        open(partial / _EMBEDDINGS, "wb") as vectors,
+        open(partial / _LABELS, "wb") as relations,
+    ):
+        for start in range(0, len(documents), batch_size):
+            features = processor(documents[start : start + batch_size], strict=False)
+            batch = processor.collate(features)
+            for item in features:
+                left_out.update({k: count for k, count in item["coverage"].items() if k.startswith("relations ")})
+            batch = {name: value.to(model.device) for name, value in batch.items()}
+            labels = batch.pop("labels")
+            with torch.no_grad():
+                output = model(**batch, output_pair_embeddings=True)
+            document, head, tail = batch["pairs"].unbind(1)
+            read = output.entities_read[document, head] & output.entities_read[document, tail]
+            chosen = (labels[:, 1:] > 0).any(1) & read
+            embeddings = output.pair_embeddings
+            vectors.write(embeddings[chosen].float().cpu().numpy().astype("<f4").tobytes())
+            relations.write((labels[chosen] > 0).cpu().numpy().astype("u1").tobytes())
+            counts = torch.bincount(document[chosen], minlength=len(features))
+            for count in counts.tolist():
+                ends.append((ends[-1] if ends else 0) + count)
     np.save(partial / _ENDS, np.array(ends, "<i8"), allow_pickle=False)
     if left_out:
         logger.warning(f"No pair embeddings of {describe_left_out({0: left_out})}.")

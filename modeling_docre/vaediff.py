@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_vaediff import VaeDiffConfig
 from .diffusion import NoiseSchedule
-from .modeling_base import init_linear, read_model_type
+from .modeling_base import in_evaluation, init_linear, read_model_type
 from .names import suggest_name
 from .vaediff_parts import Denoiser, EntityPairVAE, Gaussian, ScaleShift
 
@@ -158,14 +158,8 @@ class VaeDiffModel(PreTrainedModel):
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples={num_samples} and batch_size={batch_size} are counts; pass 1 or more.")
         wanted = self._multi_hot(labels).repeat_interleave(num_samples, 0)
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                parts = [self._draw(part, generator, guidance) for part in wanted.split(batch_size)]
-                drawn = torch.cat(parts)
-        finally:
-            self.train(training)
+        with in_evaluation(self), torch.inference_mode():
+            drawn = torch.cat([self._draw(part, generator, guidance) for part in wanted.split(batch_size)])
         # A tensor of inference mode could not be the input of a layer that is trained.
         return drawn.clone()
 
@@ -254,6 +248,8 @@ class VaeDiffForTraining(VaeDiffModel):
         config ([`VaeDiffConfig`]): The configuration.
     """
 
+    # The loss is divided by `num_items_in_batch` here, so Trainer must not divide it again.
+    accepts_loss_kwargs = True
     num_updates: Tensor
     _keys_to_ignore_on_load_unexpected: list[str] = []  # noqa: RUF012
 
@@ -272,6 +268,7 @@ class VaeDiffForTraining(VaeDiffModel):
         *,
         kl_weight: float = 1e-3,
         learn_prior: bool = True,
+        num_items_in_batch: Tensor | int | None = None,
         return_dict: bool | None = None,
     ) -> VaeDiffOutput | tuple[Tensor, ...]:
         r"""Compute the loss of a batch of pairs with relations.
@@ -281,6 +278,9 @@ class VaeDiffForTraining(VaeDiffModel):
             labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Their relations, multi-hot.
             kl_weight (`float`, *optional*, defaults to `1e-3`): Weight \\(k\\) of all but the reconstruction.
             learn_prior (`bool`, *optional*, defaults to `True`): Whether the learner learns too.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+                Pairs over all micro-batches and processes of a step, which the loss is divided by; those given here
+                when left out.
             return_dict (`bool`, *optional*): Return a tuple when `False`.
 
         Returns:
@@ -297,7 +297,8 @@ class VaeDiffForTraining(VaeDiffModel):
         terms = {"reconstruction": reconstruction, "entropy": entropy, "cross_entropy": cross_entropy}
         if learn_prior:
             terms["prior"] = self.prior_error(latents.detach(), labels, learns=True)
-        losses = {name: values.sum() / max(len(values), 1) for name, values in terms.items()}
+        number = max(len(latents), 1) if num_items_in_batch is None else num_items_in_batch
+        losses = {name: values.sum() / number for name, values in terms.items()}
         loss = losses["reconstruction"] + kl_weight * (losses["entropy"] + losses["cross_entropy"])
         if learn_prior:
             loss = loss + losses["prior"]

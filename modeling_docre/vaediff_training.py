@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from .configuration_vaediff import VaeDiffConfig
+from .loss_parts import LossPartsTrainer
 from .pair_embeddings import PairEmbeddingStore
 from .training_checks import check_one_device
 from .vaediff import VaeDiffForTraining
@@ -92,7 +93,7 @@ class _Average(TrainerCallback):
             self.trainer.generator.update_average(self.trainer.args.average_decay)
 
 
-class VaeDiffTrainer(Trainer):
+class VaeDiffTrainer(LossPartsTrainer):
     """
     Trains a generator on the embeddings of pairs with a relation: the autoencoder alone at first, and then both it and
     the diffusion prior (VaeDiff-DocRE, sections 2.2.3 and 2.3.2).
@@ -146,8 +147,6 @@ class VaeDiffTrainer(Trainer):
         model.denoiser.requires_grad_(False)
         self.generator = model
         self.learns_prior = False
-        self._sums: dict[str, Tensor] = {}
-        self._batches = 0
         super().__init__(
             model=model,
             args=args,
@@ -155,6 +154,8 @@ class VaeDiffTrainer(Trainer):
             train_dataset=train_dataset,
             callbacks=[*(callbacks or []), _Average(self)],
         )
+        # The loss is divided by the pairs of a step by the model itself.
+        self.model_accepts_loss_kwargs = True
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
@@ -166,10 +167,17 @@ class VaeDiffTrainer(Trainer):
         folder = resume_from_checkpoint
         if folder is True:
             folder = get_last_checkpoint(str(self.args.output_dir))
-        if isinstance(folder, str):
-            found = VaeDiffConfig.from_pretrained(folder)
-            _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), folder)
+        self._resumed_from = folder if isinstance(folder, str) else None
+        if self._resumed_from is not None:
+            found = VaeDiffConfig.from_pretrained(self._resumed_from)
+            _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), self._resumed_from)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
+        count = torch.tensor([sum(len(batch["labels"]) for batch in batch_samples)], device=device)
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count)
+        return count.sum().clamp(min=1)
 
     def compute_loss(
         self,
@@ -185,31 +193,22 @@ class VaeDiffTrainer(Trainer):
             model (`nn.Module`): The model, perhaps wrapped.
             inputs (`dict`): `embeddings` and `labels`.
             return_outputs (`bool`, *optional*, defaults to `False`): Whether to return the outputs as well.
-            num_items_in_batch (`int`, *optional*): Not read: the loss is a mean over the pairs of a batch.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+                Pairs of a step, of all micro-batches and processes, which the loss is a mean over.
 
         Returns:
             `torch.Tensor` or `tuple`: The loss, with the outputs if asked for.
         """
         self.learns_prior = (self.state.epoch or 0.0) >= self.args.autoencoder_epochs
         weight = self.args.kl_weight if self.learns_prior else self.args.first_kl_weight
-        output = model(**inputs, kl_weight=weight, learn_prior=self.learns_prior)
-        for name, value in output.losses.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
-        self._batches += 1
-        return (output.loss, output) if return_outputs else output.loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """
-        Logs each term of the loss beside it, a mean over the batches since the last time.
-
-        Args:
-            logs (`dict`): What is logged.
-            start_time (`float`, *optional*): When the training began.
-        """
-        if "loss" in logs:
-            logs |= {f"loss_{name}": (value / self._batches).item() for name, value in self._sums.items()}
-            self._sums, self._batches = {}, 0
-        super().log(logs, start_time)
+        output = model(
+            **inputs, kl_weight=weight, learn_prior=self.learns_prior, num_items_in_batch=num_items_in_batch
+        )
+        # Processes average their gradients, and their sums are divided by the pairs of all of them.
+        scale = 1 if num_items_in_batch is None else self.accelerator.num_processes
+        self._collect_parts(output.losses, scale)
+        loss = output.loss * scale
+        return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
         """One optimizer with the rates of both parts."""

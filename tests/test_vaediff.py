@@ -308,6 +308,18 @@ def test_average_after_some_steps():
     assert int(model.num_updates) == 15
 
 
+def test_parts_of_a_step_add_up(monkeypatch):
+    model, embeddings, labels = model_for(VaeDiffForTraining), vectors(3, 12), multi_hot([1], [2], [3])
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr(torch, "randint", lambda high, shape, device=None: torch.zeros(shape[0], dtype=torch.long))
+    monkeypatch.setattr(torch, "rand", lambda shape: torch.tensor(0.99))
+    whole = model(embeddings, labels)
+    parts = [model(embeddings[rows], labels[rows], num_items_in_batch=3) for rows in (slice(0, 1), slice(1, 3))]
+    torch.testing.assert_close(sum(part.loss for part in parts), whole.loss)
+    for name, value in whole.losses.items():
+        torch.testing.assert_close(sum(part.losses[name] for part in parts), value)
+
+
 def test_no_pairs_cost_nothing():
     model = VaeDiffForTraining(config_for())
     output = model(torch.zeros(0, 12), torch.zeros(0, 4))

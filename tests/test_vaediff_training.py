@@ -21,7 +21,7 @@ def store(tiny_bert_dir, tmp_path_factory):
     return store_pair_embeddings(*axial_model(tiny_bert_dir), stories(), tmp_path_factory.mktemp("pairs") / "store")
 
 
-def trainer_for(store, folder, callbacks=None, model=None, **settings) -> VaeDiffTrainer:
+def trainer_for(store, folder, callbacks=None, model=None, trainer_class=VaeDiffTrainer, **settings) -> VaeDiffTrainer:
     torch.manual_seed(2)
     if model is None:
         config = VaeDiffConfig(
@@ -37,7 +37,7 @@ def trainer_for(store, folder, callbacks=None, model=None, **settings) -> VaeDif
         **settings,
     }
     args = VaeDiffTrainingArguments(output_dir=str(folder), **settings)
-    return VaeDiffTrainer(model, args, store, callbacks)
+    return trainer_class(model, args, store, callbacks)
 
 
 class Watch(TrainerCallback):
@@ -100,6 +100,28 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(store, tmp_path):
         for one in (straight, resumed)
     ]
     assert logs[0][:-1] == logs[1][:-1] and len(logs[0]) == 5
+
+
+def test_a_step_is_a_mean_over_all_its_pairs(store, tmp_path):
+    """Documents have different numbers of pairs, and one has none."""
+    seen = []
+
+    class Counting(VaeDiffTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            seen.append((len(inputs["labels"]), int(num_items_in_batch)))
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    trainer = trainer_for(store, tmp_path, trainer_class=Counting, per_device_train_batch_size=1,
+                          gradient_accumulation_steps=3, autoencoder_epochs=1, num_train_epochs=2)  # fmt: skip
+    trainer.train()
+    steps = [seen[start : start + 3] for start in range(0, 6, 3)]
+    for step in steps:
+        assert {total for _, total in step} == {max(1, sum(count for count, _ in step))}
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry in logs:
+        weight = 1e-3 if entry["epoch"] > 1 else 1e-6
+        terms = entry["loss_reconstruction"] + weight * (entry["loss_entropy"] + entry["loss_cross_entropy"])
+        assert entry["loss"] == pytest.approx(terms + entry.get("loss_prior", 0.0), rel=1e-4)
 
 
 def test_parts_of_the_optimizer_and_the_pace_of_the_average(store, tmp_path):

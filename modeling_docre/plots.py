@@ -1,0 +1,157 @@
+"""Pictures, as PNG or SVG: told apart by colour and by shape or words."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .documents import Document
+from .generator_quality import check_embeddings, import_part, score_generator
+from .modeling_docre import DocREForRelationExtraction
+from .output_files import DataFileError
+from .pair_embeddings import PairEmbeddingStore, store_pair_embeddings
+from .processing_docre import DocREProcessor
+from .vaediff import VaeDiffModel
+
+FORMATS = (".png", ".svg")
+# Okabe and Ito's colours, which colour-blind people tell apart.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
+# Pairs of a relation that are drawn at most, and that it needs to be drawn.
+_MOST, _LEAST = 80, 5
+
+
+def plot_generator(
+    generator: VaeDiffModel,
+    model: DocREForRelationExtraction,
+    processor: DocREProcessor,
+    documents: Sequence[Document],
+    path: str | os.PathLike[str],
+    *,
+    train: PairEmbeddingStore | None = None,
+    relations: Sequence[str] | None = None,
+    number: int = 6,
+    seed: int = 13,
+) -> dict[str, float]:
+    """
+    Draw pair embeddings that a model encodes, and those that its generator draws (VaeDiff-DocRE, figures 2 and 5).
+
+    Two panels, each a t-SNE of its own: the commonest relations as they are encoded, and the rarest, encoded against
+    generated. Of each encoded pair there, one is generated with the same relations. A pair with several relations
+    stands for the rarest of those that are drawn.
+
+    Args:
+        generator ([`VaeDiffModel`]): The generator.
+        model ([`DocREForRelationExtraction`]): The model whose embeddings it learned.
+        processor ([`DocREProcessor`]): The processor of the model.
+        documents (sequence of [`Document`]): Labelled documents that neither has learned from.
+        path (`str` or `os.PathLike`): The picture, `.png` or `.svg`.
+        train ([`PairEmbeddingStore`], *optional*):
+            What the generator learned from: says which relations are rare, and adds the figures of
+            [`score_generator`].
+        relations (sequence of `str`, *optional*): Ids or words of those to draw on the right, instead of the rarest.
+        number (`int`, *optional*, defaults to 6): Relations in a panel, 8 at most.
+        seed (`int`, *optional*, defaults to 13): What embeddings are generated, and points placed, with.
+
+    Returns:
+        `dict[str, float]`: The figures, where there is `train`.
+
+    Raises:
+        DataFileError: If the model is another one than the generator's, or the documents have too few pairs.
+        ValueError: If a relation is unknown, the number is not from 1 to 8, or the picture has another form.
+        ModuleNotFoundError: If scikit-learn or matplotlib isn't installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path} is neither a .png nor an .svg file, which are the forms of pictures.")
+    if not 1 <= (len(relations) if relations else number) <= len(_COLOURS):
+        raise ValueError(f"A panel shows 1 to {len(_COLOURS)} relations; pass number={len(_COLOURS)}, or name fewer.")
+    figures_of = import_part("matplotlib.figure")
+    import_part("sklearn.manifold")
+    classes = [model.config.class_of(model.config.relation_id(name)) for name in relations or ()]
+    with tempfile.TemporaryDirectory() as folder:
+        store = store_pair_embeddings(model, processor, documents, Path(folder) / "pairs")
+        check_embeddings(generator, store)
+        embeddings, labels = np.array(store.embeddings), np.array(store.labels)
+        figures = {} if train is None else score_generator(generator, train, store, seed=seed)
+    counts = (labels if train is None else np.asarray(train.labels)).sum(0)
+    drawable = [number for number in range(1, labels.shape[1]) if labels[:, number].sum() >= _LEAST]
+    if not drawable:
+        raise DataFileError(f"No relation has {_LEAST} pairs in the documents: take more of them.")
+    by_rarity = sorted(drawable, key=lambda one: (counts[one], one))
+    common, rare = by_rarity[::-1][:number], classes or by_rarity[:number]
+    words = [model.config.relation_label(relation) for relation in model.config.relations]
+    figure = figures_of.Figure(figsize=(11, 5.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw = _Panel(embeddings, labels, counts, words, seed)
+    draw(left, common, None)
+    left.set_title("encoded pairs of the commonest relations")
+    draw(right, rare, generator)
+    right.set_title(f"{'some' if classes else 'the rarest'} relations: encoded and generated pairs")
+    figure.savefig(path, dpi=150)
+    return figures
+
+
+class _Panel:
+    def __init__(
+        self, embeddings: np.ndarray, labels: np.ndarray, counts: np.ndarray, words: Sequence[str], seed: int
+    ) -> None:
+        self.embeddings, self.labels, self.counts = embeddings, labels, counts
+        self.words, self.seed = words, seed
+
+    def __call__(self, axes: Any, classes: Sequence[int], generator: VaeDiffModel | None) -> None:
+        rows, owners = self._choose(classes)
+        points = self.embeddings[rows]
+        if generator is not None:
+            wanted = torch.from_numpy(self.labels[rows]).float()
+            drawn = generator.sample(wanted, generator=torch.Generator().manual_seed(self.seed))
+            points = np.concatenate([points, drawn.float().cpu().numpy()])
+        perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
+        place = import_part("sklearn.manifold").TSNE(init="pca", perplexity=perplexity, random_state=self.seed)
+        places = place.fit_transform(points)
+        for colour, number in zip(_COLOURS, classes, strict=False):
+            own = owners == number
+            if not own.any():
+                continue
+            encoded = places[: len(rows)][own]
+            axes.scatter(*encoded.T, s=22, c=colour, alpha=0.75, linewidths=0)
+            if generator is not None:
+                axes.scatter(*places[len(rows) :][own].T, s=30, c=colour, marker="x", linewidths=1.2)
+            axes.annotate(
+                self.words[number - 1],
+                np.median(encoded, axis=0),
+                fontsize=8,
+                ha="center",
+                bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": colour, "alpha": 0.85},
+            )
+        axes.set(xticks=[], yticks=[])
+        axes.scatter([], [], s=22, c="#555555", label="encoded")
+        if generator is not None:
+            axes.scatter([], [], s=30, c="#555555", marker="x", label="generated")
+        axes.legend(loc="best", fontsize=8)
+
+    def _choose(self, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of pairs with one of the relations, and the rarest of these that each has."""
+        rarest_first = sorted(classes, key=lambda number: (self.counts[number], number))
+        owners = np.zeros(len(self.labels), dtype=int)
+        for number in reversed(rarest_first):
+            owners[self.labels[:, number] > 0] = number
+        generator = np.random.default_rng(self.seed)
+        rows = []
+        for number in rarest_first:
+            own = np.flatnonzero(owners == number)
+            rows.append(np.sort(generator.permutation(own)[:_MOST]))
+        chosen = np.concatenate(rows)
+        if len(chosen) < _LEAST:
+            raise DataFileError(
+                "The documents have too few pairs with these relations to be drawn: take more of them."
+            )
+        return chosen, owners[chosen]
+
+
+__all__ = ["FORMATS", "plot_generator"]
