@@ -57,11 +57,13 @@ MODELS = {
     "minilm-768": Shape(6, 384, 12, 1536, emb_size=768),
     "bert-base": Shape(12, 768, 12, 3072, emb_size=768),
     "minilm-kd-docre": Shape(6, 384, 12, 1536, emb_size=384, loss="afl", method="kd-docre"),
+    "minilm-vaediff": Shape(6, 384, 12, 1536, emb_size=384, loss="pmt", method="vaediff"),
     "minilm-docunet": Shape(6, 384, 12, 1536, emb_size=384, loss="balanced", method="docunet"),
     "bert-base-kd-docre": Shape(12, 768, 12, 3072, emb_size=1024, loss="afl", method="kd-docre"),
     "bert-base-docunet": Shape(12, 768, 12, 3072, emb_size=768, loss="balanced", method="docunet"),
     "tiny": Shape(2, 32, 4, 64, emb_size=32, block_size=8),
     "tiny-kd-docre": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="afl", method="kd-docre"),
+    "tiny-vaediff": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="pmt", method="vaediff"),
     "tiny-docunet": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="balanced", method="docunet"),
 }
 MODEL_NOTES = (

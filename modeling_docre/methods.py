@@ -71,7 +71,7 @@ METHODS: tuple[Method, ...] = (
         loss="pmt",
         decision="threshold-class",
         settings={**_AXIAL, "contrastive_weight": 2.0, "contrastive_arguments": {"form": "vaediff"}},
-        training="supervised contrastive loss; the first of three stages",
+        training="supervised contrastive loss; generated pairs, where there is a generator",
     ),
     Method("docunet", head="unet", loss="balanced", decision="zero"),
 )

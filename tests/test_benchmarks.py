@@ -72,6 +72,14 @@ def test_queues_are_measured_when_they_are_full(bench):
     assert all(float(row["step"]) > float(row["of it the copy"]) > 0 for row in rows)
 
 
+def test_extra_pairs_are_measured_with_what_draws_them(bench):
+    (rows,) = tables(bench("generation.py", "--models", "tiny-vaediff", "--rounds", "1", *GENERATED[:-1], "5"))
+    assert [row["extra pairs"] for row in rows] == ["none", "noisy", "generated", "from a bank"]
+    shares = [float(row["of it drawing"].rstrip("%")) for row in rows]
+    assert shares[0] == 0 and shares[2] > shares[3]
+    assert all(float(row["step"]) > 0 for row in rows)
+
+
 @pytest.mark.skipif(not DEFAULT_MODEL.is_dir(), reason=f"the embedded model is absent: {DEFAULT_MODEL}")
 def test_speed_takes_real_documents(bench, tmp_path):
     path = tmp_path / "stories.json"

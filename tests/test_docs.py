@@ -211,8 +211,8 @@ def test_the_table_of_the_configuration_is_that_of_its_docstring():
 
 def test_the_command_line_page_has_every_option():
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## docre ([\w-]+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
-    commands = next(iter(make_parser()._subparsers._group_actions)).choices
+    sections = dict(re.findall(r"^## docre ([\w -]+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    commands = _flat(make_parser())
     assert list(sections) == list(commands)
     for name, command in commands.items():
         table = "\n".join(re.findall(r"^\| (`.*?) \|", sections[name], re.MULTILINE))
@@ -220,6 +220,14 @@ def test_the_command_line_page_has_every_option():
         assert set(re.findall(r"`(--?[a-z0-9-]+)`", table)) == options, name
         places = {str(action.metavar) for action in command._actions if not action.option_strings}
         assert set(re.findall(r"`([A-Z][\w.]*)(?: \.\.\.)?`", table)) == places, name
+
+
+def _flat(parser, above=""):
+    """All commands, those of commands included, by what is typed after `docre`."""
+    found = {}
+    for name, command in next(iter(parser._subparsers._group_actions)).choices.items():
+        found |= _flat(command, f"{above}{name} ") if command._subparsers else {above + name: command}
+    return found
 
 
 def test_every_page_is_in_the_index():
