@@ -158,6 +158,11 @@ def _check_generator(tree: Mapping[str, Any], path: str) -> None:
         )
     if tree["data"].get("eval"):
         raise RecipeError(f"{path}: a generator scores no documents: take out data.eval, or write eval: null.")
+    if tree["training"].get("push_to_hub"):
+        raise RecipeError(
+            f"{path}: a generator is shared when it is done: take out training.push_to_hub, and call "
+            "VaeDiffModel.from_pretrained(FOLDER).push_to_hub(NAME)."
+        )
 
 
 def _check_self_training(tree: Mapping[str, Any], path: str) -> None:

@@ -24,8 +24,29 @@ FOLDERS = (
 TWO_TEACHERS = "A student has one teacher, whose logits are computed along with training or read from a store"
 
 
+class PortableArguments(TrainingArguments):
+    """`TrainingArguments` that are pickled without what is of this machine or its user alone."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled, as into `training_args.bin`, which goes to the Hub: no token, and of folders the name."""
+        state = {name: without_folders(value, always=name in FOLDERS) for name, value in vars(self).items()}
+        return state | {name: None for name in SECRETS if name in state}
+
+    def __copy__(self) -> PortableArguments:
+        # A copy in this process keeps everything.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PortableArguments:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
+
 @dataclass
-class DocRETrainingArguments(TrainingArguments):
+class DocRETrainingArguments(PortableArguments):
     """
     `TrainingArguments` with what document-level relation extraction adds. Some inherited defaults differ:
     `remove_unused_columns` is off (the columns of a document aren't the arguments of the model),
@@ -189,23 +210,6 @@ class DocRETrainingArguments(TrainingArguments):
         config.dispatch_batches = False
         config.split_batches = False
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled, as into `training_args.bin`, which goes to the Hub: no token, and of folders the name."""
-        state = {name: without_folders(value, always=name in FOLDERS) for name, value in vars(self).items()}
-        return state | {name: None for name in SECRETS if name in state}
-
-    def __copy__(self) -> DocRETrainingArguments:
-        # A copy in this process keeps everything.
-        copied = object.__new__(type(self))
-        vars(copied).update(vars(self))
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> DocRETrainingArguments:
-        copied = object.__new__(type(self))
-        memo[id(self)] = copied
-        vars(copied).update(copy.deepcopy(vars(self), memo))
-        return copied
-
     def _check_text_augmentation(self) -> None:
         if self.era_max_facts is not None and self.era_max_facts < 1:
             raise ValueError(f"era_max_facts={self.era_max_facts} is no relation's: pass 1 or more, or leave it out.")
@@ -278,4 +282,4 @@ def without_folders(value: Any, *, always: bool = False) -> Any:
     return value
 
 
-__all__ = ["SECRETS", "DocRETrainingArguments", "without_folders"]
+__all__ = ["SECRETS", "DocRETrainingArguments", "PortableArguments", "without_folders"]

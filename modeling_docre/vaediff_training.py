@@ -10,18 +10,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from .configuration_vaediff import VaeDiffConfig
 from .loss_parts import LossPartsTrainer
 from .pair_embeddings import PairEmbeddingStore
+from .training_arguments import PortableArguments
 from .training_checks import check_one_device
 from .vaediff import VaeDiffForTraining
 
 
 @dataclass
-class VaeDiffTrainingArguments(TrainingArguments):
+class VaeDiffTrainingArguments(PortableArguments):
     """
     `TrainingArguments` for a generator. Some inherited defaults differ: `learning_rate`, the autoencoder's, is 2e-4,
     `per_device_train_batch_size` is 8 (documents, of which all pairs with a relation are in the batch),

@@ -236,6 +236,24 @@ print(json.dumps(found))
     assert "generated_from_trainer" in ModelCard(repo.text("README.md")).data.tags
 
 
+def test_a_generator_is_pushed_and_loaded_by_id(pushed, tmp_path):
+    code = """
+import torch
+from transformers import AutoModel
+from modeling_docre import VaeDiffConfig, VaeDiffModel
+config = VaeDiffConfig(["P17", "P131"], embedding_size=8, latent_size=4, hidden_size=8, num_hidden_layers=1,
+                       num_attention_heads=1, num_steps=3, embeddings_of="abc")
+generator = VaeDiffModel(config)
+generator.push_to_hub("ada/generator")
+def draw(model):
+    return model.sample([["P17"]], generator=torch.Generator().manual_seed(1)).tolist()
+loaded = [VaeDiffModel.from_pretrained("ada/generator"), AutoModel.from_pretrained("ada/generator")]
+print(json.dumps([draw(model) == draw(generator) for model in loaded] + [loaded[0].config.embeddings_of]))
+"""
+    assert client(pushed.hub, tmp_path / "home", code) == [True, True, "abc"]
+    assert {"config.json", "model.safetensors"} <= set(pushed.hub.repos["ada/generator"].paths())
+
+
 def test_a_recipe_pushes_the_finished_card_and_no_place_of_this_machine(tiny_bert_dir, tmp_path):
     private = tmp_path / "private-home"
     private.mkdir()

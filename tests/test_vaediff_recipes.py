@@ -161,6 +161,7 @@ def test_settings_of_a_generator_are_set_and_checked(chain, tmp_path):
         ("--model.encoder=x", "model has no setting 'encoder'"),
         ("--model.relations=[a]", "model has no setting 'relations'"),
         ("--data.eval=dev.json", "scores no documents"),
+        ("--training.push_to_hub=true", r"VaeDiffModel\.from_pretrained\(FOLDER\)\.push_to_hub"),
         ("--card.description=x", "card has no setting"),
         ("--model.objective=generate", "write one of relations, contrastive, generator. .*generator"),
     ):

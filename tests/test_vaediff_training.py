@@ -160,6 +160,14 @@ def test_what_is_saved_is_a_generator_of_those_embeddings(store, tmp_path):
     assert generator.sample([["rules"]], 2).shape == (2, 32)
 
 
+def test_saved_arguments_hold_no_token_and_no_place(store, tmp_path):
+    args = VaeDiffTrainingArguments(output_dir=str(tmp_path / "somewhere"), hub_token="hf_secret", use_cpu=True)
+    torch.save(args, tmp_path / "args.bin")
+    content = (tmp_path / "args.bin").read_bytes()
+    assert b"hf_secret" not in content and str(tmp_path).encode() not in content
+    assert args.hub_token == "hf_secret" and args.output_dir == str(tmp_path / "somewhere")
+
+
 def test_wrong_settings_and_embeddings_of_another_model(store, tmp_path):
     with pytest.raises(ValueError, match="are 32 wide: make it with embedding_size=32"):
         trainer_for(store, tmp_path, model=VaeDiffForTraining(VaeDiffConfig(RELATIONS, embedding_size=16)))
