@@ -36,7 +36,8 @@ from typing import Any, NamedTuple
 
 from common import peak_memory
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "protocols" / "small.yaml"
+RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "protocols"
+RECIPE, GENERATOR = RECIPES / "small.yaml", RECIPES / "small-generator.yaml"
 TRIALS = ("1e-3", "3e-4")
 SEEDS = (13, 14, 15)
 TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
@@ -46,8 +47,8 @@ TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
 FEW_FACTS = ("--training.era_max_facts=500", "--training.era_scale_facts=true")
 
 
-# In overrides: the folder of the stage before, and the file of distant labels.
-STAGE, DISTANT = "{stage}", "{distant}"
+# In overrides: the folder of the stage before, that of the one before it, and the file of distant labels.
+STAGE, SOURCE, DISTANT = "{stage}", "{source}", "{distant}"
 ON_DISTANT = (f"--data.train={DISTANT}", "--training.num_train_epochs=3")
 PRETRAINING = (
     *("--model.method=eracl", "--model.objective=contrastive", *ON_DISTANT, "--data.eval=null"),
@@ -63,15 +64,26 @@ PEMSCL = (
 )
 
 
+# One epoch of eight is to the published five of thirty what whole epochs allow.
+AUGMENTED = ("--model.method=vaediff", "--training.augmentation_warmup_epochs=1")
+GENERATED = (*("--training.augmentation=vaediff", "--training.augmentation_bank=32", f"--training.generator={STAGE}"),)
+
+
 class Row(NamedTuple):
-    """A row of the table: overrides of the recipe, the row whose learning rate it takes over, and what is trained
-    before it, with the same rate and seed.
+    """A row of the table: overrides of the recipe, the row whose learning rate it takes over, what is trained before
+    it, with the same rate and seed, and the recipe.
     """
 
     name: str
     overrides: tuple[str, ...]
     rate_of: str = ""
     stage: str = ""
+    recipe: Path = RECIPE
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it predicts relations, which are scored."""
+        return self.recipe == RECIPE and "--model.objective=contrastive" not in self.overrides
 
 
 def method(name: str, *overrides: str) -> Row:
@@ -89,6 +101,7 @@ STAGES = (
     Row("teacher", ("--model.method=atlop",), "atlop"),
     Row("eracl-pretraining", (*PRETRAINING, *FEW_FACTS), "era"),
     Row("eracl-pretraining-no-augmentation", (*PRETRAINING, "--model.era_copies=0"), "era"),
+    Row("vaediff-generator", (f"--model.checkpoint={STAGE}",), "vaediff", "vaediff", GENERATOR),
 )
 ROWS = (
     method("atlop"),
@@ -132,6 +145,21 @@ ROWS = (
     Row("student-kl-continued", CONTINUED, "atlop", "student-kl"),
     variant("student-naive", "atlop", *ON_DISTANT),
     Row("student-naive-continued", CONTINUED, "atlop", "student-naive"),
+    method("vaediff"),
+    Row("vaediff-gaussian", (*AUGMENTED, "--training.augmentation=gaussian"), "vaediff"),
+    Row(
+        "vaediff-generated",
+        (*AUGMENTED, *GENERATED, f"--training.generator_of={SOURCE}"),
+        "vaediff",
+        "vaediff-generator",
+    ),
+    Row("vaediff-continued", CONTINUED, "vaediff", "vaediff"),
+    Row(
+        "vaediff-continued-generated",
+        (CONTINUED[0].replace(STAGE, SOURCE), *CONTINUED[1:], *GENERATED, "--training.augmentation_warmup_epochs=0"),
+        "vaediff",
+        "vaediff-generator",
+    ),
 )
 COLUMNS = {
     "F1": "f1",
@@ -148,7 +176,7 @@ MACRO_COLUMNS = {
     **{f"@{limit}": f"macro_f1_at_{limit}" for limit in (500, 200, 100)},
     **{f"@{limit} scaled": f"macro_f1_scaled_{limit}" for limit in (500, 200, 100)},
 }
-KEPT = frozenset(row.stage for row in ROWS)
+KEPT = frozenset(row.stage for row in (*STAGES, *ROWS))
 
 
 class Folders(NamedTuple):
@@ -180,7 +208,9 @@ def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]:
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed; see {log}.")
         done = {"seconds": processor_seconds() - began, "peak_mib": peak / 2**20, **made_with(row, rate, seed)}
-        if "--model.objective=contrastive" not in row.overrides:
+        if row.recipe == GENERATOR:
+            done |= score_generator(folders, row, rate, seed)
+        if row.predicts:
             done |= score(folders, folder, SCORED)
             done["validation_f1"] = score(folders, folder, VALIDATION)["f1"]
         (folder / "figures.json").write_text(json.dumps(done, indent=1))
@@ -232,15 +262,15 @@ def made_with(row: Row, rate: str, seed: int) -> dict[str, Any]:
     """Return what tells a run from others: the overrides, and the recipe with what it extends. Code and data may
     change too: then pass another folder.
     """
-    return {"overrides": overrides(row, rate, seed), "recipe": recipe_digest()}
+    return {"overrides": overrides(row, rate, seed), "recipe": recipe_digest(row.recipe)}
 
 
 @functools.cache
-def recipe_digest() -> str:
+def recipe_digest(recipe: Path) -> str:
     """Return the SHA-256 of what the recipe says, its comments apart."""
     from modeling_docre.recipe_files import as_written, load_recipe
 
-    said = json.dumps(as_written(load_recipe(RECIPE)), sort_keys=True)
+    said = json.dumps(as_written(load_recipe(recipe)), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -253,22 +283,26 @@ def training(folders: Folders, row: Row, rate: str, seed: int) -> list[str]:
     """Return what `docre` is told to train a run."""
     return [
         "train",
-        os.path.relpath(RECIPE),
+        os.path.relpath(row.recipe),
         *(fill(folders, row, rate, seed, override) for override in overrides(row, rate, seed)),
         f"--output_dir={run_folder(folders, row, rate, seed)}",
-        f"--training.frozen_cache_dir={folders.output / 'frozen'}",
+        *([f"--training.frozen_cache_dir={folders.output / 'frozen'}"] if row.recipe == RECIPE else []),
     ]
 
 
 def fill(folders: Folders, row: Row, rate: str, seed: int, override: str) -> str:
     """Put the places of this run into an override."""
     override = override.replace(DISTANT, str(folders.output / "distant.jsonl"))
-    return override.replace(STAGE, str(run_folder(folders, stage_of(row), rate, seed)) if row.stage else STAGE)
+    for place, stage in zip((STAGE, SOURCE), reversed(stages_of(row)), strict=False):
+        override = override.replace(place, str(run_folder(folders, stage, rate, seed)))
+    return override
 
 
 def overrides(row: Row, rate: str, seed: int) -> list[str]:
     """Return the changes of the recipe that make a run."""
-    return [*row.overrides, f"--training.head_learning_rate={rate}", f"--training.seed={seed}"]
+    # The rate is that of a head. A generator has the published ones.
+    of_head = [f"--training.head_learning_rate={rate}"] if row.recipe == RECIPE else []
+    return [*row.overrides, *of_head, f"--training.seed={seed}"]
 
 
 def processor_seconds() -> float:
@@ -303,6 +337,22 @@ def score(folders: Folders, model: Path, part: slice) -> dict[str, float]:
             len(rare), 1
         )
     return {name: value for name, value in figures.items() if not name.startswith("relation/")}
+
+
+def score_generator(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
+    """Say what a classifier learns of generated pair embeddings, and of real ones, for the scored documents."""
+    from modeling_docre import DocREForRelationExtraction, DocREProcessor, VaeDiffModel
+    from modeling_docre.data_files import iter_documents
+    from modeling_docre.generator_quality import score_generator
+    from modeling_docre.pair_embeddings import PairEmbeddingStore, store_pair_embeddings
+    from modeling_docre.recipe_generator import EMBEDDINGS
+
+    folder, source = run_folder(folders, row, rate, seed), run_folder(folders, stage_of(row), rate, seed)
+    documents = list(iter_documents(folders.data / "re-docred" / "dev_revised.json"))[SCORED]
+    parts = DocREForRelationExtraction.from_pretrained(source), DocREProcessor.from_pretrained(source)
+    held_out = store_pair_embeddings(*parts, documents, folder / "held_out_pair_embeddings")
+    generator = VaeDiffModel.from_pretrained(folder)
+    return score_generator(generator, PairEmbeddingStore(folder / EMBEDDINGS), held_out, seed=seed)
 
 
 def method_of(row: Row) -> Row:
