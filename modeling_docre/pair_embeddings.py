@@ -146,6 +146,7 @@ def store_pair_embeddings(
         in_evaluation(model),
         open(partial / _EMBEDDINGS, "wb") as vectors,
         open(partial / _LABELS, "wb") as relations,
+        logging.tqdm(total=len(documents), unit=" documents", desc="pair embeddings") as progress,
     ):
         for start in range(0, len(documents), batch_size):
             features = processor(documents[start : start + batch_size], strict=False)
@@ -165,6 +166,7 @@ def store_pair_embeddings(
             counts = torch.bincount(document[chosen], minlength=len(features))
             for count in counts.tolist():
                 ends.append((ends[-1] if ends else 0) + count)
+            progress.update(len(features))
     np.save(partial / _ENDS, np.array(ends, "<i8"), allow_pickle=False)
     if left_out:
         logger.warning(f"No pair embeddings of {describe_left_out({0: left_out})}.")

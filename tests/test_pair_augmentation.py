@@ -494,3 +494,17 @@ def test_generators_that_are_missing_or_idle_are_refused(tiny_bert_dir, tmp_path
 def test_arguments_that_say_nothing_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **settings)
+
+
+def test_a_step_without_pairs_learns_nothing(tiny_bert_dir, tmp_path):
+    """Documents of one entity each, and so nothing that a mean is over."""
+    alone = [{**fictional(0, f"Alone {number}"), "labels": []} for number in range(2)]
+    for story in alone:
+        story["vertexSet"] = story["vertexSet"][:1]
+    trainer, _, output = train(
+        tiny_bert_dir, tmp_path, trainer={"train_dataset": alone}, augmentation="gaussian",
+        augmentation_warmup_epochs=0, optim="sgd", weight_decay=0.0,
+    )  # fmt: skip
+    assert output.training_loss == 0.0
+    first, _ = make(tiny_bert_dir, dropout=True, **AXIAL)
+    assert all(torch.equal(value, parameters(first)[name]) for name, value in parameters(trainer.model).items())
