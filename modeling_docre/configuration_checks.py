@@ -103,10 +103,7 @@ def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
             "moco_positives": ("mean", "sum"),
         },
     )
-    if len(set(config.relations)) < len(config.relations):
-        raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
-    if THRESHOLD_CLASS in config.relations:
-        raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
+    check_classes(config.relations)
     _check_head(config)
     _check_augmentation(config)
     _check_numbers(config)
@@ -201,6 +198,18 @@ def _check_numbers(config: DocREConfig) -> None:
         raise ValueError(f"window_overlap={config.window_overlap} is negative.")
 
 
+def check_classes(relations: Sequence[str]) -> None:
+    """Check the relation ids of a config.
+
+    Raises:
+        ValueError: when one is there twice, or is that of the threshold class.
+    """
+    if len(set(relations)) < len(relations):
+        raise ValueError("`relations` names a relation twice; each class needs an id of its own.")
+    if THRESHOLD_CLASS in relations:
+        raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
+
+
 def check_relations(relations: object) -> None:
     """Check what a caller passes as the relations of a new model: ids in class order, or ids with words for them.
 
@@ -220,4 +229,4 @@ def check_relations(relations: object) -> None:
                 raise ValueError(f"relations has {words!r} for {name!r}, where words for people belong; {instead}")
 
 
-__all__ = ["THRESHOLD_CLASS", "check_choices", "check_relations", "check_settings"]
+__all__ = ["THRESHOLD_CLASS", "check_choices", "check_classes", "check_relations", "check_settings"]

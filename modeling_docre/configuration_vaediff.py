@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .configuration_checks import check_choices, check_relations
+from .configuration_checks import check_choices, check_classes, check_relations
 
 _CHOICES = {"norm": ("rms", "batch"), "class_reduction": ("mean", "sum"), "guidance_form": ("code", "paper")}
 _POSITIVE = ("embedding_size", "latent_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_steps")
@@ -103,6 +103,7 @@ class VaeDiffConfig(PreTrainedConfig):
 
     def _check(self) -> None:
         check_choices(self, _CHOICES)
+        check_classes(self.relations)
         for name in _POSITIVE:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:

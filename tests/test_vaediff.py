@@ -27,7 +27,7 @@ SMALL = {
 
 
 def config_for(**settings) -> VaeDiffConfig:
-    return VaeDiffConfig(RELATIONS, **{**SMALL, **settings})
+    return VaeDiffConfig(**{"relations": RELATIONS, **SMALL, **settings})
 
 
 def shaken(module):
@@ -501,6 +501,7 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
     [
         ({"norm": "rsm"}, r"norm='rsm' is not one of 'rms', 'batch'\. Did you mean 'rms'"),
         ({"guidance_form": "x"}, "guidance_form='x' is not one of"),
+        ({"relations": ["P17", "P17"]}, "names a relation twice"),
         ({"num_steps": 0}, "num_steps=0 is not a positive whole number"),
         ({"num_steps": 2.5}, "num_steps=2.5 is not a positive whole number"),
         ({"guidance": math.nan}, "guidance=nan is not a finite number"),
