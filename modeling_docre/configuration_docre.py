@@ -76,7 +76,8 @@ class DocREConfig(PreTrainedConfig):
             pairs of the document.
         loss (`str`, *optional*, defaults to `"atl"`):
             Main loss: adaptive thresholding (`"atl"`), adaptive focal (`"afl"`), pairwise moving threshold (`"pmt"`),
-            none-class ranking (`"ncrl"`), balanced softmax (`"balanced"`) or binary cross-entropy (`"bce"`).
+            none-class ranking (`"ncrl"`), balanced softmax (`"balanced"`), adaptive softmax (`"adaptive"`) or binary
+            cross-entropy (`"bce"`).
         loss_arguments (`dict`, *optional*): Keyword arguments of the loss function.
         contrastive_weight (`float`, *optional*, defaults to `0.0`):
             Weight of the supervised contrastive loss that is added to the main one; 0 leaves it out.

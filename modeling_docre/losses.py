@@ -306,6 +306,33 @@ def balanced_softmax_loss(logits: Tensor, labels: Tensor, *, reduction: str = "m
     return reduce_pairs(_log_total(zero, logits, ~holds) + _log_total(zero, -logits, holds), reduction)
 
 
+def adaptive_softmax_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""
+    Adaptive softmax loss of PAEE (equation 9): [`balanced_softmax_loss`] with the threshold class in the place of 0,
+    and of relations alone. With \\(P\\) the relations of a pair, \\(N\\) all others and \\(s_0\\) the threshold class,
+
+    $$\log\Big(e^{s_0} + \sum_{r \in N} e^{s_r}\Big) + \log\Big(e^{-s_0} + \sum_{r \in P} e^{-s_r}\Big)$$
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Scores.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Multi-hot relations. Column 0 is not read.
+        reduction (`str`, *optional*, defaults to `"mean"`):
+            `"none"`, `"sum"` or `"mean"` over pairs.
+
+    Returns:
+        `torch.Tensor`: shape `(num_pairs,)` for `"none"`, else a scalar; at least float32.
+
+    Raises:
+        ValueError: On shapes that do not fit or an unknown `reduction`.
+    """
+    logits, positives = _check(logits, labels)
+    threshold, scores = logits[:, :1], logits[:, 1:]
+    above = _log_total(threshold, scores, ~positives)
+    return reduce_pairs(above + _log_total(-threshold, -scores, positives), reduction)
+
+
 def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
     """
     Binary cross-entropy of every relation's own logit, for models that decide by one global probability (the

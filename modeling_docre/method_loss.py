@@ -19,6 +19,7 @@ from .encoding import run_again
 from .head_bilinear import PairFactors, group_similarity
 from .losses import (
     adaptive_focal_loss,
+    adaptive_softmax_loss,
     adaptive_thresholding_loss,
     balanced_softmax_loss,
     binary_cross_entropy_loss,
@@ -33,6 +34,7 @@ LOSS_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "pmt": pairwise_moving_threshold_loss,
     "ncrl": none_class_ranking_loss,
     "balanced": balanced_softmax_loss,
+    "adaptive": adaptive_softmax_loss,
     "bce": binary_cross_entropy_loss,
 }
 

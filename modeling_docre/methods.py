@@ -84,6 +84,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "pmt": ("threshold-class",),
     "ncrl": ("threshold-class",),
     "balanced": ("zero", "probability"),
+    "adaptive": ("threshold-class",),
     "bce": ("probability", "zero"),
 }
 
@@ -97,6 +98,7 @@ _LOSS_NAMES = {
     "pmt": "pairwise moving threshold + entropy",
     "ncrl": "none-class ranking",
     "balanced": "balanced softmax",
+    "adaptive": "adaptive softmax",
     "bce": "binary cross-entropy",
 }
 _DECISION_NAMES = {"threshold-class": "threshold class", "zero": "constant 0", "probability": "one probability"}

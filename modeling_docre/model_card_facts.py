@@ -208,6 +208,16 @@ DOCUNET = """\
     year = {2021},
 }"""
 
+PAEE = """\
+@inproceedings{huang2022paee,
+    title = {Document-level relation extraction via pair-aware and entity-enhanced representation learning},
+    author = {Huang, Xiusheng and Yang, Hang and Chen, Yubo and Zhao, Jun and Liu, Kang and Sun, Weijian and
+        Zhao, Zuyu},
+    booktitle = {Proceedings of the 29th International Conference on Computational Linguistics},
+    pages = {2418--2428},
+    year = {2022},
+}"""
+
 NCRL = """\
 @inproceedings{zhou2022ncrl,
     title = {None class ranking loss for document-level relation extraction},
@@ -249,6 +259,7 @@ LOSSES = {
     "afl": ("adaptive focal (Tan et al., 2022)", KD_DOCRE),
     "ncrl": ("none-class ranking (Zhou and Lee, 2022)", NCRL),
     "balanced": ("balanced softmax (Zhang et al., 2021)", DOCUNET),
+    "adaptive": ("adaptive softmax (Huang et al., 2022)", PAEE),
     "bce": ("binary cross-entropy", None),
 }
 """By loss: what it is, and its paper, if it takes one."""

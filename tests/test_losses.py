@@ -6,6 +6,7 @@ import torch
 from modeling_docre import losses
 from modeling_docre.losses import (
     adaptive_focal_loss,
+    adaptive_softmax_loss,
     adaptive_thresholding_loss,
     balanced_softmax_loss,
     binary_cross_entropy_loss,
@@ -19,6 +20,7 @@ ALL_LOSSES = [
     pairwise_moving_threshold_loss,
     none_class_ranking_loss,
     balanced_softmax_loss,
+    adaptive_softmax_loss,
     binary_cross_entropy_loss,
 ]
 # Focal weights and a floor under logarithms make another slope.
@@ -159,7 +161,17 @@ def balanced_softmax_loop(logits, labels):
     return values
 
 
+def adaptive_softmax_loop(logits, labels):
+    values = []
+    for row, (positives, negatives) in zip(logits, positives_and_negatives(labels), strict=True):
+        above = torch.exp(row[0]) + sum(torch.exp(row[c]) for c in negatives)
+        below = torch.exp(-row[0]) + sum(torch.exp(-row[c]) for c in positives)
+        values.append(torch.log(above) + torch.log(below))
+    return values
+
+
 LOOPS = [
+    (adaptive_softmax_loss, {}, adaptive_softmax_loop, {}),
     (adaptive_focal_loss, {}, adaptive_focal_loop, {}),
     (adaptive_focal_loss, {"gamma": 2.0}, adaptive_focal_loop, {"gamma": 2.0}),
     (adaptive_focal_loss, {"gamma": 0.5, "offset": 0.0}, adaptive_focal_loop, {"gamma": 0.5, "offset": 0.0}),

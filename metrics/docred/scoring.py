@@ -5,7 +5,8 @@ torch.
 
 Sources: the official scorer (Yao et al., 2019, DocRED) for precision, recall, F1, evidence and Ign F1; Tan et al.
 (2022, Re-DocRED) for frequent / long-tail and intra / inter; the paper on easy relation augmentation (ERA,
-section 5.2) for Macro and Macro@k; Guo et al. (2023, PEMSCL, section 4.4) for head / middle / tail.
+section 5.2) for Macro and Macro@k; Guo et al. (2023, PEMSCL, section 4.4) for head / middle / tail; the paper on
+pair-aware and entity-enhanced representations (PAEE, section 3.1) for Rela.
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ def score(
         - `macro_f1_at_500`, `macro_f1_at_200`, `macro_f1_at_100` (with `train_annotated`): the same over relations
           with strictly fewer training triples. `macro_f1_all`: over every relation of `train_annotated` and the gold,
           0 where it has no gold triple.
+        - `rela_precision`, `rela_recall`, `rela_f1`: over pairs of entities instead of triples, whether a relation is
+          predicted, and whether there is one, whichever it is. The paper does not define its Rela; of what it may be,
+          this F1 fits its numbers. `rela_accuracy`: part of all ordered pairs of different entities where both agree,
+          nearly all of which have none.
         - `relation/P17/precision`, `relation/P17/recall`, `relation/P17/f1`: each relation in gold or predictions.
 
     Raises:
@@ -139,6 +144,7 @@ def score(
     figures |= counts.slices(_frequency, ("frequent", "long_tail"))
     if training_counts is not None:
         figures |= counts.slices(_band(training_counts, gold_relations), ("head", "middle", "tail"))
+    figures |= _related_pairs(predicted.keys(), gold)
     by_relation = counts.relations()
     figures |= _macro(by_relation, gold_relations, training_counts)
     for relation, values in by_relation.items():
@@ -188,6 +194,19 @@ def _figures(correct: int, predicted: int, gold: int, *, prefix: str = "", suffi
 def _ignoring(known: int, counts: _Counts, recall: float, *, suffix: str = "") -> dict[str, float]:
     precision = _ratio(len(counts.correct) - known, len(counts.predicted) - known)
     return {f"ign_precision{suffix}": precision, f"ign_f1{suffix}": _f1(precision, recall)}
+
+
+def _related_pairs(predicted: Collection[Triple], gold: Gold) -> dict[str, float]:
+    found, wanted = ({triple[:3] for triple in triples} for triples in (predicted, gold.evidence))
+    sizes = {title: len(entities) for title, entities in gold.entities.items()}
+    # What is no pair of different entities of a document is wrong, and none of those that accuracy is a part of.
+    differs = sum(
+        head != tail and 0 <= head < sizes.get(title, 0) and 0 <= tail < sizes[title]
+        for title, head, tail in found ^ wanted
+    )
+    pairs = sum(size * (size - 1) for size in sizes.values())
+    figures = _figures(len(found & wanted), len(found), len(wanted), prefix="rela_")
+    return {**figures, "rela_accuracy": _ratio(pairs - differs, pairs)}
 
 
 @dataclass(frozen=True, slots=True)
