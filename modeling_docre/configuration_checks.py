@@ -210,6 +210,19 @@ def check_classes(relations: Sequence[str]) -> None:
         raise ValueError(f"{THRESHOLD_CLASS!r} is the threshold class, class 0; leave it out of `relations`.")
 
 
+def check_one_vector(config: DocREConfig) -> None:
+    """Check that a head represents a pair by one vector, which can be stored and drawn.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    if config.head != "axial":
+        raise ValueError(
+            f"head={config.head!r} represents a pair by the outer product of two vectors, which is too wide to be "
+            'stored or drawn: take a model of a method with head="axial", such as vaediff.'
+        )
+
+
 def check_relations(relations: object) -> None:
     """Check what a caller passes as the relations of a new model: ids in class order, or ids with words for them.
 
@@ -229,4 +242,11 @@ def check_relations(relations: object) -> None:
                 raise ValueError(f"relations has {words!r} for {name!r}, where words for people belong; {instead}")
 
 
-__all__ = ["THRESHOLD_CLASS", "check_choices", "check_classes", "check_relations", "check_settings"]
+__all__ = [
+    "THRESHOLD_CLASS",
+    "check_choices",
+    "check_classes",
+    "check_one_vector",
+    "check_relations",
+    "check_settings",
+]

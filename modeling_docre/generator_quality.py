@@ -49,10 +49,10 @@ def score_generator(
         ModuleNotFoundError: If scikit-learn isn't installed.
     """
     metrics = import_part("sklearn.metrics")
-    for store in (train, held_out):
-        check_embeddings(generator, store)
+    for store, what in ((train, "training"), (held_out, "held-out")):
+        check_embeddings(generator, store, f"the {what} ones: pass those of the model that it learned from")
         if not len(store.embeddings):
-            raise DataFileError(f"{store.folder} has no pair with a relation: take more documents.")
+            raise DataFileError(f"No {what} pair has a relation: take more documents.")
     rows = np.arange(len(train.embeddings))
     if len(rows) > max_pairs:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_pairs, replace=False))
@@ -75,20 +75,22 @@ def score_generator(
     }
 
 
-def check_embeddings(generator: VaeDiffModel, store: PairEmbeddingStore) -> None:
+def check_embeddings(generator: VaeDiffModel, store: PairEmbeddingStore, whose: str) -> None:
     """
     Check that a generator's embeddings are of the model that those of a store are of.
+
+    Args:
+        generator ([`VaeDiffModel`]): The generator.
+        store ([`PairEmbeddingStore`]): The store.
+        whose (`str`): What to say of the store, and what to do instead.
 
     Raises:
         DataFileError: If they are not.
     """
-    about = store.manifest
-    if about["relations"] != generator.config.relations or about["width"] != generator.config.embedding_size:
-        raise DataFileError(f"The generator has other relations, or another width, than {store.folder}.")
-    if generator.config.embeddings_of not in (None, about["embeddings_of"]):
-        raise DataFileError(
-            f"The generator learned the pair embeddings of another model than the one that {store.folder} is of."
-        )
+    about, config = store.manifest, generator.config
+    same = about["relations"] == config.relations and about["width"] == config.embedding_size
+    if not same or config.embeddings_of not in (None, about["embeddings_of"]):
+        raise DataFileError(f"The generator learned the pair embeddings of another model than {whose}.")
 
 
 def _classifier(embeddings: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

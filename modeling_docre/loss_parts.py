@@ -1,16 +1,39 @@
-"""The part of the trainers that logs what a loss is made of."""
+"""What the trainers share: a loss that is logged by its parts, and checkpoints to go on from."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .processes import Processes
+
+
+def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
+    """
+    The newest checkpoint that was written to its end: a killed run may leave half of one behind.
+
+    Args:
+        folder (`str` or `os.PathLike`): An `output_dir`.
+
+    Returns:
+        `str` or `None`: The folder of the checkpoint.
+    """
+    found = {}
+    for state in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}"):
+        # The state is what the trainer writes last.
+        try:
+            found[json.loads(state.read_text(encoding="utf-8"))["global_step"]] = str(state.parent)
+        except (ValueError, KeyError):
+            continue
+    return found[max(found)] if found else None
 
 
 class _AtTheBeginning(TrainerCallback):
@@ -33,6 +56,18 @@ class LossPartsTrainer(Trainer):
         self._loss_before = 0.0
         super().__init__(*args, **kwargs)
         self.add_callback(_AtTheBeginning(self._begin_losses))
+
+    def _resume_from(self, wanted: str | bool | None) -> str | None:
+        """The checkpoint to go on from; the last whole one for `True`."""
+        if wanted is True:
+            wanted = last_checkpoint(str(self.args.output_dir))
+            if wanted is None:
+                raise ValueError(
+                    f"There is no complete checkpoint in {self.args.output_dir}; leave resume_from_checkpoint out to "
+                    "start at the beginning."
+                )
+        self._resumed_from = str(wanted) if wanted else None
+        return self._resumed_from
 
     # What a checkpoint has of losses that are not logged yet
 
@@ -97,4 +132,4 @@ class LossPartsTrainer(Trainer):
         return {name: sum(part.get(name, 0.0) for part in everywhere) / len(everywhere) for name in names}
 
 
-__all__ = ["LossPartsTrainer"]
+__all__ = ["LossPartsTrainer", "last_checkpoint"]

@@ -84,7 +84,8 @@ def method_losses(
     the contrastive loss compares the pairs themselves, and a teacher knows them alone.
 
     Extra pairs (VaeDiff-DocRE, section 2.3.3) have the main loss too, a mean over them and a part of its own, as
-    published; the paper joins both in one mean. The contrastive loss compares them with the pairs and each other.
+    published; the paper joins both in one mean. The contrastive loss compares them with the pairs and each other, and
+    is divided by them as by other pairs.
 
     Args:
         config ([`DocREConfig`]): The loss and its arguments.
@@ -137,7 +138,8 @@ def method_losses(
         compared, theirs = embeddings, labels
         if extra is not None and isinstance(embeddings, Tensor):
             compared, theirs = torch.cat([embeddings, extra[0]]), torch.cat([labels, extra[2]])
-        divisor = _contrastive_divisor(config, theirs, rows, num_items_in_batch, num_anchors_in_batch)
+        numbers = (num_items_in_batch, num_anchors_in_batch, num_extra_in_batch)
+        divisor = _contrastive_divisor(config, theirs, rows, len(theirs) - len(labels), *numbers)
         contrastive = contrastive_sum(config, compared, theirs, gather_rows)
         losses["contrastive"] = config.contrastive_weight * contrastive / divisor
     if extra is not None:
@@ -225,11 +227,16 @@ def _contrastive_divisor(
     config: DocREConfig,
     labels: Tensor,
     rows: int,
+    extra: int,
     num_items_in_batch: Tensor | int | None,
     num_anchors_in_batch: Tensor | int | None,
+    num_extra_in_batch: Tensor | int | None,
 ) -> Tensor | int:
     if config.contrastive_arguments.get("form") != "vaediff":
-        return max(rows, 1) if num_items_in_batch is None else num_items_in_batch
+        if num_items_in_batch is None:
+            return max(rows + extra, 1)
+        more = extra * num_items_in_batch / max(rows, 1) if num_extra_in_batch is None else num_extra_in_batch
+        return num_items_in_batch + more  # type: ignore[return-value]
     # A step without anchors has nothing to divide.
     if num_items_in_batch is not None and num_anchors_in_batch is not None:
         return torch.as_tensor(num_anchors_in_batch).clamp(min=1)

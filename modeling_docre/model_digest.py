@@ -16,19 +16,29 @@ _NOT_OF_THE_MODEL = (
 
 
 def digest_pipeline(pipe: Any) -> str:
-    """Compute a digest of the settings, the tokenizer and the weights of a model.
+    """Compute [`digest_model`] of a pipeline, or of anything else with a `model` and a `processor`.
 
     Args:
         pipe (`DocREPipeline`): `pipeline("docre", ...)`.
+    """
+    return digest_model(pipe.model, pipe.processor)
+
+
+def digest_model(model: Any, processor: Any) -> str:
+    """Compute a digest of the settings, the tokenizer and the weights of a model.
+
+    Args:
+        model ([`DocREForRelationExtraction`]): The model.
+        processor ([`DocREProcessor`]): Its processor.
 
     Returns:
         `str`: The same for the same model, wherever its files lie, however their place is spelled, and on whatever
         device it runs. The same weights in another precision, such as float16, give other answers, and another digest.
     """
-    config = _settings(pipe.model.config.to_dict())
+    config = _settings(model.config.to_dict())
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(_tokenizer(pipe.processor.tokenizer).encode())
-    for name, tensor in pipe.model.state_dict().items():
+    digest.update(_tokenizer(processor.tokenizer).encode())
+    for name, tensor in model.state_dict().items():
         data = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(f"{name} {data.dtype} {tuple(tensor.shape)}".encode())
         digest.update(data.view(torch.uint8).numpy())
@@ -56,4 +66,4 @@ def _tokenizer(tokenizer: Any) -> str:
     return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), settings], sort_keys=True, default=str)
 
 
-__all__ = ["digest_pipeline"]
+__all__ = ["digest_model", "digest_pipeline"]

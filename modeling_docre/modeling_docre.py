@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .augmentation import noisy_copies, pairs_to_augment
+from .configuration_checks import check_one_vector
 from .configuration_docre import DocREConfig
 from .encoders import copy_fusion, copy_weights, load_encoder
 from .encoding import all_pairs, check_entities
@@ -323,11 +324,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
     ) -> tuple[Tensor, Tensor] | None:
         if (embeddings is None) != (labels is None):
             raise ValueError("Extra pairs need both extra_pair_embeddings and extra_labels: pass both, or neither.")
-        if (embeddings is not None or noise_copies) and self.config.head != "axial":
-            raise ValueError(
-                f"head={self.config.head!r} represents a pair by the outer product of two vectors, of which no extra "
-                'ones are made: take a model of a method with head="axial", such as vaediff.'
-            )
+        if embeddings is not None or noise_copies:
+            check_one_vector(self.config)
         if embeddings is None or labels is None:
             return None
         width = self.config.get_text_config().hidden_size
@@ -350,12 +348,15 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         noise: tuple[int, float],
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """Embeddings, logits and labels of the pairs that are given, and of noisy copies, where there are."""
+        if not isinstance(embeddings, Tensor):
+            return None
         found = []
         if given is not None:
-            extra = given[0].to(pairs.device, self.dtype)
+            # In the precision of the pairs, with which they are compared.
+            extra = given[0].to(embeddings)
             found.append((extra, self._classify(extra, None, None, num_entities), given[1].to(labels)))
         copies, scale = noise
-        if copies and isinstance(embeddings, Tensor):
+        if copies:
             noisy, rows = noisy_copies(embeddings, labels, copies, scale=scale)
             found.append((noisy, self._classify(noisy, pairs[rows], entity_types, num_entities), labels[rows]))
         joined = tuple(torch.cat(parts) for parts in zip(*found, strict=True))

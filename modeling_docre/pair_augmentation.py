@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.utils import logging
 
+from .configuration_checks import check_one_vector
 from .configuration_docre import DocREConfig
 from .documents import Document
 from .method_loss import count_anchors
-from .model_digest import digest_pipeline
+from .model_digest import digest_model
 from .modeling_docre import DocREForRelationExtraction
 from .processing_docre import DocREProcessor
 from .training_arguments import DocRETrainingArguments
@@ -35,26 +35,22 @@ class PairAugmentation:
     def __init__(self, args: DocRETrainingArguments, generator: VaeDiffModel | None = None) -> None:
         self.args = args
         self.generator = None if generator is None else generator.eval().to(args.device)
+        self._checked = False
         self._bank: Tensor | None = None
         self._rows: dict[bytes, int] = {}
 
-    def check(self, model: DocREForRelationExtraction, processor: DocREProcessor) -> None:
+    def check(self, model: DocREForRelationExtraction) -> None:
         """
-        Check that the extra pairs mean to a model what they meant to the one that the generator learned from.
+        Check that a model has pair embeddings of the kind that is added.
 
         Args:
-            model ([`DocREForRelationExtraction`]): The model, before training.
-            processor ([`DocREProcessor`]): Its processor.
+            model ([`DocREForRelationExtraction`]): The model.
 
         Raises:
-            ValueError: If they don't.
+            ValueError: If it has two vectors for a pair, other relations than the generator, or another width.
         """
         config = model.config
-        if config.head != "axial":
-            raise ValueError(
-                f"augmentation={self.args.augmentation!r} adds pair embeddings of one vector each, and "
-                f'head={config.head!r} represents a pair by two: take a method with head="axial", such as vaediff.'
-            )
+        check_one_vector(config)
         if self.generator is None:
             return
         about = self.generator.config
@@ -69,25 +65,66 @@ class PairAugmentation:
                 f"The generator draws pair embeddings of {about.embedding_size} numbers, and those of the model have "
                 f"{width}: train one on the pair embeddings of a model with this encoder."
             )
-        if about.embeddings_of is None:
+
+    def check_source(self, model: DocREForRelationExtraction, processor: DocREProcessor) -> None:
+        """
+        Check that the generator learned the pair embeddings of the model that is to be trained, or of the one that
+        `generator_of` names. Once: a second training goes on from what the first made.
+
+        Args:
+            model ([`DocREForRelationExtraction`]): The model, before training.
+            processor ([`DocREProcessor`]): Its processor.
+
+        Raises:
+            ValueError: If it did not.
+        """
+        if self.generator is None or self._checked:
+            return
+        self._checked = True
+        known, source = self.generator.config.embeddings_of, self.args.generator_of
+        if known is None:
             logger.warning("The generator does not say of which model its pair embeddings are: that is not checked.")
-        elif about.embeddings_of != self._digest(model, processor):
+            return
+        parts: tuple[Any, Any] = model, processor
+        if source:
+            parts = DocREForRelationExtraction.from_pretrained(source), DocREProcessor.from_pretrained(source)
+        if known != digest_model(*parts):
             raise ValueError(
                 "The generator was trained on the pair embeddings of another model than "
                 + (
-                    f"generator_of={self.args.generator_of!r}: name the one that they are of."
-                    if self.args.generator_of
+                    f"generator_of={source!r}: name the one that they are of."
+                    if source
                     else "the one that is to be trained. Start from that model; or, to train a new one, as published, "
                     "say where that model is: generator_of=FOLDER."
                 )
             )
 
-    def _digest(self, model: DocREForRelationExtraction, processor: DocREProcessor) -> str:
-        if self.args.generator_of:
-            name = self.args.generator_of
-            parts = DocREForRelationExtraction.from_pretrained(name), DocREProcessor.from_pretrained(name)
-            return digest_pipeline(SimpleNamespace(model=parts[0], processor=parts[1]))
-        return digest_pipeline(SimpleNamespace(model=model, processor=processor))
+    def check_length(self, epochs: float) -> None:
+        """
+        Check that a training of so many epochs adds extra pairs at all.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        warmup = self.args.augmentation_warmup_epochs
+        if self.args.augmentation_copies and warmup >= epochs:
+            raise ValueError(
+                f"augmentation_warmup_epochs={warmup:g} of {epochs:g} epochs leave none to augment: train for longer, "
+                "or make these fewer."
+            )
+
+    def report(self, epochs: float) -> None:
+        """
+        Say so where the model that is kept is from before the first extra pair: the best one, or stopped early.
+
+        Args:
+            epochs (`float`): Epochs that it was trained for.
+        """
+        if self.args.augmentation_copies and epochs <= self.args.augmentation_warmup_epochs:
+            logger.warning(
+                f"The model that is kept was trained for {epochs:g} epochs, of which all were without extra pairs "
+                f"(augmentation_warmup_epochs={self.args.augmentation_warmup_epochs:g})."
+            )
 
     def fill_bank(self, documents: Sequence[Document], config: DocREConfig) -> None:
         """
@@ -98,7 +135,7 @@ class PairAugmentation:
             documents (sequence of [`Document`]): The training documents.
             config ([`DocREConfig`]): The model's settings.
         """
-        if self.generator is None or not self.args.augmentation_bank:
+        if self.generator is None or not self.args.augmentation_bank or not self.args.augmentation_copies:
             return
         sets = torch.zeros(0, config.num_classes)
         found = sorted({row for document in documents for row in _label_sets(document, config)})
@@ -106,10 +143,11 @@ class PairAugmentation:
             sets = torch.zeros(len(found), config.num_classes)
             for number, classes in enumerate(found):
                 sets[number, list(classes)] = 1
-        logger.warning(
-            f"A bank of {self.args.augmentation_bank} generated pair embeddings for each of {len(found)} sets of "
-            "relations is drawn before training."
-        )
+        if self.args.process_index == 0:
+            logger.warning(
+                f"A bank of {self.args.augmentation_bank} generated pair embeddings for each of {len(found)} sets of "
+                "relations is drawn before training."
+            )
         seeded = torch.Generator().manual_seed(self.args.seed)
         drawn = self.generator.sample(sets, self.args.augmentation_bank, generator=seeded)
         self._bank = drawn.unflatten(0, (len(found), self.args.augmentation_bank))

@@ -9,7 +9,6 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers.utils import logging
 
+from .configuration_checks import check_one_vector
 from .documents import Document
-from .model_digest import digest_pipeline
+from .model_digest import digest_model
 from .modeling_base import in_evaluation
 from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError
@@ -117,14 +117,10 @@ def store_pair_embeddings(
     """
     target = Path(folder)
     refuse_unlabelled(documents, "documents", "a generator of pair embeddings")
-    if model.config.head != "axial":
-        raise ValueError(
-            f"head={model.config.head!r} represents a pair by the outer product of two vectors, which is too wide to "
-            'be generated: take a model of a method with head="axial", such as vaediff.'
-        )
+    check_one_vector(model.config)
     made_of = {
         "format": _FORMAT,
-        "embeddings_of": digest_pipeline(SimpleNamespace(model=model, processor=processor)),
+        "embeddings_of": digest_model(model, processor),
         "documents": _digest(documents),
     }
     if target.is_dir() and not any(target.iterdir()):

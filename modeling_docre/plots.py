@@ -43,7 +43,8 @@ def plot_generator(
 
     Two panels, each a t-SNE of its own: the commonest relations as they are encoded, and the rarest, encoded against
     generated. Of each encoded pair there, one is generated with the same relations. A pair with several relations
-    stands for the rarest of those that are drawn.
+    stands for the rarest of those that are drawn. A relation needs 5 pairs in the documents; of 80 at most, drawn by
+    `seed`, each has a point.
 
     Args:
         generator ([`VaeDiffModel`]): The generator.
@@ -54,7 +55,8 @@ def plot_generator(
         train ([`PairEmbeddingStore`], *optional*):
             What the generator learned from: says which relations are rare, and adds the figures of
             [`score_generator`].
-        relations (sequence of `str`, *optional*): Ids or words of those to draw on the right, instead of the rarest.
+        relations (sequence of `str`, *optional*):
+            Ids or words of those to draw on the right, instead of the rarest; one pair is enough for these.
         number (`int`, *optional*, defaults to 6): Relations in a panel, 8 at most.
         seed (`int`, *optional*, defaults to 13): What embeddings are generated, and points placed, with.
 
@@ -62,24 +64,29 @@ def plot_generator(
         `dict[str, float]`: The figures, where there is `train`.
 
     Raises:
-        DataFileError: If the model is another one than the generator's, or the documents have too few pairs.
+        DataFileError: If the model is another one than the generator's, or the documents have too few pairs, of all
+            relations or of one that is named.
         ValueError: If a relation is unknown, the number is not from 1 to 8, or the picture has another form.
         ModuleNotFoundError: If scikit-learn or matplotlib isn't installed.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path} is neither a .png nor an .svg file, which are the forms of pictures.")
-    if not 1 <= (len(relations) if relations else number) <= len(_COLOURS):
+    relations = list(dict.fromkeys(model.config.relation_id(name) for name in relations or ()))
+    if not (1 <= number <= len(_COLOURS) and len(relations) <= len(_COLOURS)):
         raise ValueError(f"A panel shows 1 to {len(_COLOURS)} relations; pass number={len(_COLOURS)}, or name fewer.")
     figures_of = import_part("matplotlib.figure")
     import_part("sklearn.manifold")
-    classes = [model.config.class_of(model.config.relation_id(name)) for name in relations or ()]
+    classes = [model.config.class_of(relation) for relation in relations]
     with tempfile.TemporaryDirectory() as folder:
         store = store_pair_embeddings(model, processor, documents, Path(folder) / "pairs")
-        check_embeddings(generator, store)
+        check_embeddings(generator, store, "the model that is given: pass the one that it learned from")
         embeddings, labels = np.array(store.embeddings), np.array(store.labels)
         figures = {} if train is None else score_generator(generator, train, store, seed=seed)
     counts = (labels if train is None else np.asarray(train.labels)).sum(0)
+    for relation, number_of_pairs in zip(relations, labels[:, classes].sum(0), strict=True):
+        if not number_of_pairs:
+            raise DataFileError(f"No pair of the documents has {relation}: take more of them, or leave it out.")
     drawable = [number for number in range(1, labels.shape[1]) if labels[:, number].sum() >= _LEAST]
     if not drawable:
         raise DataFileError(f"No relation has {_LEAST} pairs in the documents: take more of them.")
@@ -117,6 +124,7 @@ class _Panel:
         for colour, number in zip(_COLOURS, classes, strict=False):
             own = owners == number
             if not own.any():
+                # All its pairs stand for rarer ones.
                 continue
             encoded = places[: len(rows)][own]
             axes.scatter(*encoded.T, s=22, c=colour, alpha=0.75, linewidths=0)
@@ -147,10 +155,8 @@ class _Panel:
             own = np.flatnonzero(owners == number)
             rows.append(np.sort(generator.permutation(own)[:_MOST]))
         chosen = np.concatenate(rows)
-        if len(chosen) < _LEAST:
-            raise DataFileError(
-                "The documents have too few pairs with these relations to be drawn: take more of them."
-            )
+        if len(chosen) < 2:
+            raise DataFileError("One pair has no place beside others: take more documents, or more relations.")
         return chosen, owners[chosen]
 
 

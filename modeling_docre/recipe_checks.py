@@ -183,6 +183,8 @@ def _check_self_training(tree: Mapping[str, Any], path: str) -> None:
         "model.checkpoint": "Write model.encoder: each fold starts a new model",
         "training.teacher": "Leave the teacher out",
         "training.soft_labels": "Leave them out",
+        "training.generator": "Leave the generator out",
+        "training.generator_of": "Leave it out",
     }
     for name, remedy in remedies.items():
         section, _, key = name.rpartition(".")

@@ -64,6 +64,8 @@ def train_from_recipe(
         ValueError: If `self_training` finds the work of other settings, or its documents are not right.
     """
     recipe = load_recipe(path, overrides)
+    # What is wrong in its own settings is said before hours of what comes before it.
+    _arguments(recipe)
     _train_before(recipe, (Path(path).resolve(),))
     return _train(recipe, resume=resume)
 

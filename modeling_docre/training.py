@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .distillation import Teacher, find_teacher
 from .document_batches import DocumentDataLoader, training_batches
 from .documents import Document
 from .frozen_layers import FrozenLayers
+from .loss_parts import last_checkpoint
 from .modeling_docre import DocREForRelationExtraction
 from .pair_augmentation import find_augmentation
 from .parameter_groups import parameter_groups
@@ -34,26 +30,6 @@ from .training_loss import LossTrainer
 from .vaediff import VaeDiffModel
 
 logger = logging.get_logger(__name__)
-
-
-def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
-    """
-    The newest checkpoint that was written to its end: a killed run may leave half of one behind.
-
-    Args:
-        folder (`str` or `os.PathLike`): An `output_dir`.
-
-    Returns:
-        `str` or `None`: The folder of the checkpoint.
-    """
-    found = {}
-    for state in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}"):
-        # The state is what the trainer writes last.
-        try:
-            found[json.loads(state.read_text(encoding="utf-8"))["global_step"]] = str(state.parent)
-        except (ValueError, KeyError):
-            continue
-    return found[max(found)] if found else None
 
 
 class DocRETrainer(LossTrainer):
@@ -187,7 +163,7 @@ class DocRETrainer(LossTrainer):
         if self._teacher is not None:
             self._teacher.check_student(model.config)
         if self._augmentation is not None:
-            self._augmentation.check(model, self.processing_class)
+            self._augmentation.check(model)
         # One config for both: a threshold tuned in training counts when decoding.
         self.processing_class.config = model.config
         if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
@@ -210,6 +186,8 @@ class DocRETrainer(LossTrainer):
         """
         model = cast(DocREForRelationExtraction, super().call_model_init(trial))
         self._adopt(model)
+        if self._augmentation is not None:
+            self._augmentation.check_source(model, self.processing_class)
         return model
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -273,20 +251,19 @@ class DocRETrainer(LossTrainer):
         Raises:
             ValueError: If `resume_from_checkpoint` is `True` and there is no checkpoint.
         """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
-            if resume_from_checkpoint is None:
-                raise ValueError(
-                    f"There is no complete checkpoint in {self.args.output_dir}; leave resume_from_checkpoint out to "
-                    "start at the beginning."
-                )
+        resume_from_checkpoint = self._resume_from(resume_from_checkpoint)
         self._start_from_prior = self.args.prior_bias and not resume_from_checkpoint
-        self._resumed_from = resume_from_checkpoint or None
+        # With `model_init`, the model is made inside.
+        if self._augmentation is not None and getattr(self, "model_init", None) is None:
+            self._augmentation.check_source(self.model, self.processing_class)
         try:
             output = super().train(resume_from_checkpoint, *args, **kwargs)
             output = output._replace(training_loss=output.metrics["train_loss"])
             if self.train_dataset is not None:
                 self._report_left_out(self.train_dataset, "training", partly=True)
+            if self._augmentation is not None:
+                epochs = (self.state.epoch or 0.0) * self.model_step / max(self.state.global_step, 1)
+                self._augmentation.report(epochs)
             if self.args.tune_threshold:
                 output.metrics["train_threshold"] = self.tune_threshold()
                 # None switches evidence off, and tuning is not to switch it on.
@@ -309,6 +286,9 @@ class DocRETrainer(LossTrainer):
         if self.model.config.era_copies and self.train_dataset is not None:
             self._choose_relations(self.train_dataset.documents)
         if self._augmentation is not None and self.train_dataset is not None:
+            max_steps, batches = args[0], len(args[1])
+            steps = max(1, -(-batches // self.args.gradient_accumulation_steps))
+            self._augmentation.check_length(max_steps / steps)
             self._augmentation.fill_bank(self.train_dataset.documents, self.model.config)
         return super()._prepare_for_training(*args, **kwargs)
 

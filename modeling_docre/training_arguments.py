@@ -236,6 +236,13 @@ class DocRETrainingArguments(PortableArguments):
                 f"augmentation={self.augmentation!r} is not known: pass 'vaediff', 'gaussian' or 'none'; "
                 "text_augmentation alters texts."
             )
+        defaults = {item.name: item.default for item in fields(self)}
+        for name in (name for name in defaults if name.startswith("augmentation_")):
+            if getattr(self, name) is None:
+                setattr(self, name, defaults[name])
+        for name in ("generator", "generator_of"):
+            if not isinstance(getattr(self, name), str | os.PathLike | None):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one folder or Hub id; pass one, as a string.")
         for name in ("copies", "warmup_epochs", "noise", "bank"):
             if not 0 <= getattr(self, f"augmentation_{name}") < math.inf:
                 raise ValueError(f"augmentation_{name}={getattr(self, f'augmentation_{name}')}: pass 0 or more.")

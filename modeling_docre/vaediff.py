@@ -158,7 +158,9 @@ class VaeDiffModel(PreTrainedModel):
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples={num_samples} and batch_size={batch_size} are counts; pass 1 or more.")
         wanted = self._multi_hot(labels).repeat_interleave(num_samples, 0)
-        with in_evaluation(self), torch.inference_mode():
+        # A training's half precision would add up over the steps.
+        exact = torch.autocast(self.device.type, enabled=False)
+        with in_evaluation(self), torch.inference_mode(), exact:
             drawn = torch.cat([self._draw(part, generator, guidance) for part in wanted.split(batch_size)])
         # A tensor of inference mode could not be the input of a layer that is trained.
         return drawn.clone()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from .configuration_vaediff import VaeDiffConfig
 from .loss_parts import LossPartsTrainer
@@ -163,16 +162,14 @@ class VaeDiffTrainer(LossPartsTrainer):
         As `Trainer.train`.
 
         Raises:
-            ValueError: If the checkpoint was trained on the embeddings of another model.
+            ValueError: If the checkpoint was trained on the embeddings of another model, or there is none to go on
+                from.
         """
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(str(self.args.output_dir))
-        self._resumed_from = folder if isinstance(folder, str) else None
-        if self._resumed_from is not None:
-            found = VaeDiffConfig.from_pretrained(self._resumed_from)
-            _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), self._resumed_from)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        folder = self._resume_from(resume_from_checkpoint)
+        if folder is not None:
+            found = VaeDiffConfig.from_pretrained(folder)
+            _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), folder)
+        return super().train(folder, *args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         count = torch.tensor([sum(len(batch["labels"]) for batch in batch_samples)], device=device)

@@ -14,6 +14,7 @@ from vaediff_helpers import axial_model, stories
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, VaeDiffConfig, VaeDiffModel
 from modeling_docre.augmentation import noisy_copies
+from modeling_docre.contrastive import supervised_contrastive_loss
 from modeling_docre.contrastive_pretraining import ContrastivePreTrainer
 from modeling_docre.losses import pairwise_moving_threshold_loss
 from modeling_docre.pair_augmentation import PairAugmentation
@@ -112,11 +113,10 @@ def test_parts_of_a_step_add_up(tiny_bert_dir):
     features = processor([fictional(number) for number in range(4)])
     embeddings, labels = extra_pairs(6)
     whole = model(**processor.collate(features), extra_pair_embeddings=embeddings, extra_labels=labels)
-    pairs, anchors = sum(len(item["pairs"]) for item in features), 0
+    pairs = sum(len(item["pairs"]) for item in features)
     parts = []
     for part, rows in ((features[:1], slice(0, 2)), (features[1:], slice(2, 6))):
         batch = processor.collate(part)
-        anchors += int((batch["labels"][:, 1:] > 0).any(1).sum())
         parts.append(
             model(
                 **batch,
@@ -128,6 +128,36 @@ def test_parts_of_a_step_add_up(tiny_bert_dir):
         )
     for name in ("pmt", "extra"):
         torch.testing.assert_close(sum(part.losses[name] for part in parts), whole.losses[name])
+
+
+def test_pairs_of_pemscls_form_are_divided_by_all_that_is_compared(tiny_bert_dir):
+    model, batch = batch_of(tiny_bert_dir)
+    model.config.contrastive_arguments = {"form": "pemscl"}
+    embeddings, labels = extra_pairs()
+    output = model(**batch, extra_pair_embeddings=embeddings, extra_labels=labels, output_pair_embeddings=True)
+    joined, theirs = torch.cat([output.pair_embeddings, embeddings]), torch.cat([batch["labels"], labels])
+    total = supervised_contrastive_loss(joined, theirs, reduction="sum")
+    expected = model.config.contrastive_weight * total / len(theirs)
+    torch.testing.assert_close(output.losses["contrastive"], expected)
+    given = {"num_items_in_batch": len(batch["pairs"]), "num_extra_in_batch": len(labels)}
+    again = model(**batch, extra_pair_embeddings=embeddings, extra_labels=labels, **given)
+    torch.testing.assert_close(again.losses["contrastive"], expected)
+
+
+def test_extra_pairs_are_in_the_precision_of_the_pairs(tiny_bert_dir):
+    """Processes join them with pairs of others, which may have none."""
+    model, batch = batch_of(tiny_bert_dir)
+    embeddings, labels = extra_pairs()
+    seen = []
+
+    def gather(labels, joined):
+        seen.append(joined.dtype)
+        return (labels, joined), slice(0, len(labels))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(**batch, gather_rows=gather)
+        model(**batch, gather_rows=gather, extra_pair_embeddings=embeddings, extra_labels=labels)
+    assert seen[0] == seen[1]
 
 
 def test_extra_pairs_know_no_entity_types(tiny_bert_dir):
@@ -359,6 +389,43 @@ def test_generated_pairs_have_the_labels_of_their_pairs(tiny_bert_dir, tmp_path)
     assert torch.equal(made["extra_pair_embeddings"], generator.sample(positive, 3))
 
 
+def test_a_step_counts_extra_pairs_among_its_anchors(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(
+        tiny_bert_dir, tmp_path, model_settings=AXIAL, augmentation="gaussian", augmentation_warmup_epochs=1,
+        augmentation_copies=3,
+    )  # fmt: skip
+    batches = [batch_of(tiny_bert_dir, count)[1] for count in (2, 4)]
+    anchors = sum(int((batch["labels"][:, 1:] > 0).any(1).sum()) for batch in batches)
+    trainer.state.epoch = 0.5
+    assert trainer._count_items(batches)["num_anchors_in_batch"] == anchors
+    assert "num_extra_in_batch" not in trainer._count_items(batches)
+    trainer.state.epoch = 1.0
+    counted = trainer._count_items(batches)
+    assert (counted["num_anchors_in_batch"], counted["num_extra_in_batch"]) == (4 * anchors, 3 * anchors)
+
+
+def test_a_training_without_extra_pairs_says_so(tiny_bert_dir, tmp_path, caplog):
+    settings = {"augmentation": "gaussian", "augmentation_warmup_epochs": 2, "max_steps": 4}
+    with pytest.raises(ValueError, match=r"augmentation_warmup_epochs=2 of 1\.33333 epochs leave none"):
+        train(tiny_bert_dir, tmp_path / "a", **settings)
+
+    class Stop(TrainerCallback):
+        def on_epoch_end(self, args, state, control, **_):
+            control.should_training_stop = True
+
+    train(tiny_bert_dir, tmp_path / "b", trainer={"callbacks": [Stop()]}, **{**settings, "max_steps": -1,
+          "num_train_epochs": 3})  # fmt: skip
+    assert "was trained for 1 epochs, of which all were without extra pairs" in caplog.text
+
+
+def test_drawing_is_exact_in_a_training_of_half_precision():
+    generator = generator_for(num_steps=50)
+    wanted = torch.eye(4)[1:]
+    exact = generator.sample(wanted, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(generator.sample(wanted, generator=torch.Generator().manual_seed(1)), exact)
+
+
 def test_a_bank_is_drawn_from_by_relations(tiny_bert_dir, tmp_path):
     args = arguments(tmp_path, augmentation="vaediff", augmentation_warmup_epochs=1, augmentation_bank=4)
     model, batch = batch_of(tiny_bert_dir)
@@ -407,22 +474,26 @@ def test_a_generator_of_this_model_alone_is_taken(tiny_bert_dir, tmp_path):
     generator = own_generator(model, processor, tmp_path)
     args = arguments(tmp_path / "run", augmentation="vaediff", augmentation_warmup_epochs=0)
     given = {"train_dataset": [fictional(1)], "processing_class": processor, "generator": generator}
-    DocRETrainer(model, args, **given)
+    DocRETrainer(model, args, **given).train()
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.head.classifier.bias[1] += 1e-3
+    trainer = DocRETrainer(other, args, eval_dataset=[fictional(2)], **given)
+    # It may be evaluated, and not trained.
+    trainer.evaluate()
     with pytest.raises(ValueError, match=r"than the one that is to be trained.*generator_of=FOLDER"):
-        DocRETrainer(other, args, **given)
-    # A new model is trained, where that one is named.
+        trainer.train()
+    # A new model is trained, where that one is named: as it was before training.
+    model, _ = axial_model(tiny_bert_dir)
     model.save_pretrained(tmp_path / "first")
     processor.save_pretrained(tmp_path / "first")
     args.generator_of = str(tmp_path / "first")
-    DocRETrainer(other, args, **given)
+    DocRETrainer(other, args, **given).train()
     other.save_pretrained(tmp_path / "second")
     processor.save_pretrained(tmp_path / "second")
     args.generator_of = str(tmp_path / "second")
     with pytest.raises(ValueError, match="another model than generator_of="):
-        DocRETrainer(other, args, **given)
+        DocRETrainer(other, args, **given).train()
 
 
 def test_a_generator_from_a_folder_goes_on(tiny_bert_dir, tmp_path):
@@ -454,7 +525,7 @@ def test_a_generator_of_other_relations_or_width_is_refused(tiny_bert_dir, tmp_p
 def test_a_generator_that_does_not_say_whose_it_is_is_taken_with_a_word(tiny_bert_dir, tmp_path, caplog):
     model, processor = axial_model(tiny_bert_dir)
     args = arguments(tmp_path, augmentation="vaediff", augmentation_warmup_epochs=0)
-    DocRETrainer(model, args, processing_class=processor, generator=generator_for())
+    DocRETrainer(model, args, [fictional(1)], processing_class=processor, generator=generator_for()).train()
     assert "does not say of which model" in caplog.text
 
 
@@ -489,11 +560,17 @@ def test_generators_that_are_missing_or_idle_are_refused(tiny_bert_dir, tmp_path
         ({"augmentation": "gaussian", "augmentation_copies": -1}, "pass 0 or more"),
         ({"augmentation": "gaussian", "augmentation_noise": float("nan")}, "pass 0 or more"),
         ({"augmentation": "gaussian", "augmentation_warmup_epochs": 2}, "leave none to augment"),
+        ({"augmentation": "vaediff", "augmentation_warmup_epochs": 0, "generator": ["a"]}, "not one folder or Hub id"),
     ],
 )
 def test_arguments_that_say_nothing_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **settings)
+
+
+def test_settings_that_are_null_are_the_defaults(tmp_path):
+    args = arguments(tmp_path, augmentation_copies=None, augmentation_warmup_epochs=None, generator=None)
+    assert (args.augmentation_copies, args.augmentation_warmup_epochs) == (2, 5.0)
 
 
 def test_a_step_without_pairs_learns_nothing(tiny_bert_dir, tmp_path):

@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 from training_helpers import RELATIONS, fictional
 from vaediff_helpers import axial_model
 
-from modeling_docre import Document, VaeDiffConfig, VaeDiffModel, cli
+from modeling_docre import Document, VaeDiffConfig, VaeDiffModel, cli, generator_quality
 from modeling_docre.generator_quality import score_generator
 from modeling_docre.output_files import DataFileError
 from modeling_docre.pair_embeddings import MANIFEST, PairEmbeddingStore, store_pair_embeddings
@@ -80,21 +82,31 @@ def test_good_generators_teach_what_real_pairs_teach_and_bad_ones_do_not(stores)
     assert fewer["train_pairs"] == 50 and fewer["f1_real"] != good["f1_real"]
 
 
-def test_figures_are_those_of_counted_facts(stores):
-    """A generator of one class only: its classifier finds that relation alone, or nothing."""
-    blind = generator_for(Known)
-    blind.centres = torch.zeros(3, WIDTH)
-    figures = score_generator(blind, *stores)
-    labels = stores[1].labels[:, 1:]
-    assert 0.0 <= figures["f1_generated"] < 2 * labels[:, 0].sum() / labels.sum()
+def test_figures_are_those_of_counted_facts(stores, monkeypatch):
+    """Classifiers that say what is written here."""
+    said = {"real": np.zeros((120, 3), int), "generated": np.zeros((120, 3), int)}
+    said["real"][:40, 0] = 1
+    said["generated"][:, 1:] = 1
+    order = iter(said.values())
+    monkeypatch.setattr(generator_quality, "_classifier", lambda *_: partial(lambda found, given: found, next(order)))
+    figures = score_generator(generator_for(Known), *stores)
+    gold = np.array(stores[1].labels[:, 1:])
+    for name, found in said.items():
+        right, each = 0, []
+        for relation in range(3):
+            hits = sum(a and b for a, b in zip(gold[:, relation], found[:, relation], strict=True))
+            each.append(2 * hits / max(1, gold[:, relation].sum() + found[:, relation].sum()))
+            right += hits
+        assert figures[f"f1_{name}"] == pytest.approx(2 * right / (gold.sum() + found.sum()))
+        assert figures[f"macro_f1_{name}"] == pytest.approx(sum(each) / 3)
 
 
 def test_figures_are_of_the_generators_own_embeddings(stores, tmp_path):
-    with pytest.raises(DataFileError, match="of another model than the one that"):
+    with pytest.raises(DataFileError, match="of another model than the training ones: pass those"):
         score_generator(generator_for(Known, embeddings_of="n"), *stores)
-    with pytest.raises(DataFileError, match="another width"):
+    with pytest.raises(DataFileError, match="of another model"):
         score_generator(generator_for(width=16), *stores)
-    with pytest.raises(DataFileError, match="no pair with a relation"):
+    with pytest.raises(DataFileError, match="No held-out pair has a relation"):
         score_generator(generator_for(Known), stores[0], store_of(tmp_path / "empty", 0, 1))
 
 
@@ -157,14 +169,18 @@ def test_wrong_wishes_for_a_picture(trained, tmp_path, tiny_bert_dir):
     _, parts, _ = trained
     with pytest.raises(ValueError, match=r"neither a \.png nor an \.svg"):
         plot_generator(*parts, tmp_path / "a.pdf")
-    with pytest.raises(ValueError, match="1 to 8 relations"):
-        plot_generator(*parts, tmp_path / "a.png", number=9)
+    for number in (9, 0, -1):
+        with pytest.raises(ValueError, match="1 to 8 relations"):
+            plot_generator(*parts, tmp_path / "a.png", number=number, relations=["rules"])
+    nobody = [replace(document, relations=document.relations[:1]) for document in parts[3]]
+    with pytest.raises(DataFileError, match="No pair of the documents has rules"):
+        plot_generator(*parts[:3], nobody, tmp_path / "a.png", relations=["born_in", "rules"])
     with pytest.raises(ValueError, match="did you mean 'rules'"):
         plot_generator(*parts, tmp_path / "a.png", relations=["rule"])
     with pytest.raises(DataFileError, match="No relation has 5 pairs"):
         plot_generator(*parts[:3], parts[3][:1], tmp_path / "a.png")
     other, processor = axial_model(tiny_bert_dir)
-    with pytest.raises(DataFileError, match="of another model"):
+    with pytest.raises(DataFileError, match="than the model that is given: pass the one"):
         plot_generator(parts[0], other, processor, parts[3], tmp_path / "a.png")
     assert not list(tmp_path.glob("a.*"))
 

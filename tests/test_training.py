@@ -25,7 +25,14 @@ from training_helpers import (
 )
 from transformers import TrainerCallback
 
-from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre import (
+    DocREConfig,
+    DocREForRelationExtraction,
+    DocREProcessor,
+    Document,
+    VaeDiffConfig,
+    VaeDiffModel,
+)
 from modeling_docre.metrics.docred.scoring import score
 from modeling_docre.remote_code import CODE_FILES
 from modeling_docre.training import DocRETrainer, DocRETrainingArguments, last_checkpoint
@@ -186,6 +193,18 @@ def test_the_contrastive_loss_is_that_of_one_batch_in_two_processes(tiny_bert_di
     train_in_processes(tiny_bert_dir, tmp_path / "two", *options, "--batch=1", processes=2)
     first, second = (parameters_of(tmp_path / name) for name in ("one", "two"))
     assert_close(first, second, 1e-6)
+
+
+@pytest.mark.slow
+def test_a_process_without_extra_pairs_keeps_up_in_half_precision(tiny_bert_dir, tmp_path):
+    config = VaeDiffConfig(
+        RELATIONS, embedding_size=32, latent_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        num_steps=3,
+    )  # fmt: skip
+    VaeDiffModel(config).save_pretrained(tmp_path / "generator")
+    options = ["--method=vaediff", f"--generator={tmp_path / 'generator'}", "--batch=1", "--bf16"]
+    train_in_processes(tiny_bert_dir, tmp_path / "two", *options, processes=2)
+    assert all(math.isfinite(loss) for loss in result_of(tmp_path / "two")["losses"])
 
 
 @pytest.mark.slow

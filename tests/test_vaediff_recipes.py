@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,32 @@ def test_a_generator_that_was_killed_goes_on(chain, tmp_path, tiny_bert_dir):
                for place in (tmp_path, other)]  # fmt: skip
     for found, expected in zip(*([e for e in entries if "loss" in e] for entries in history), strict=True):
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_what_a_kill_leaves_between_its_files_is_made_again(chain, tmp_path):
+    train_from_recipe(chain)
+    made = {stage: weights_of(tmp_path / stage) for stage in ("first", "second", "third")}
+    # The model is written before the state that says so.
+    (tmp_path / "second" / "trainer_state.json").unlink()
+    shutil.rmtree(tmp_path / "second" / EMBEDDINGS)
+    (tmp_path / "second" / f".{EMBEDDINGS}.partial").mkdir()
+    (tmp_path / "second" / f".{EMBEDDINGS}.partial" / "embeddings.f32").write_bytes(b"half")
+    shutil.rmtree(tmp_path / "third")
+    train_from_recipe(chain)
+    for stage, weights in made.items():
+        found = weights_of(tmp_path / stage)
+        assert all(torch.equal(found[name], value) for name, value in weights.items()), stage
+
+
+def test_what_is_wrong_with_the_last_recipe_is_said_first(chain, tmp_path):
+    with pytest.raises(ValueError, match="augmentation_copies=-1"):
+        train_from_recipe(chain, ["--training.augmentation_copies=-1"])
+    assert not (tmp_path / "first").exists()
+
+
+def test_folds_have_no_generator(chain):
+    with pytest.raises(RecipeError, match=r"self_training does not go with training\.generator"):
+        load_recipe(chain, ["--self_training={folds: 3}", "--after=null"])
 
 
 def test_embeddings_of_another_first_stage_are_not_learned(chain, tmp_path):

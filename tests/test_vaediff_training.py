@@ -160,6 +160,17 @@ def test_what_is_saved_is_a_generator_of_those_embeddings(store, tmp_path):
     assert generator.sample([["rules"]], 2).shape == (2, 32)
 
 
+def test_half_a_checkpoint_is_passed_over(store, tmp_path):
+    trainer_for(store, tmp_path).train()
+    newest = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (newest / "trainer_state.json").unlink()
+    again = trainer_for(store, tmp_path)
+    again.train(resume_from_checkpoint=True)
+    assert again._resumed_from != str(newest) and again.state.epoch == 4
+    with pytest.raises(ValueError, match="There is no complete checkpoint"):
+        trainer_for(store, tmp_path / "nowhere").train(resume_from_checkpoint=True)
+
+
 def test_saved_arguments_hold_no_token_and_no_place(store, tmp_path):
     args = VaeDiffTrainingArguments(output_dir=str(tmp_path / "somewhere"), hub_token="hf_secret", use_cpu=True)
     torch.save(args, tmp_path / "args.bin")
@@ -182,7 +193,7 @@ def test_wrong_settings_and_embeddings_of_another_model(store, tmp_path):
         trainer_for(store, tmp_path, model=other)
     other.save_pretrained(tmp_path / "checkpoint-3")
     with pytest.raises(ValueError, match="checkpoint-3 was trained on the pair embeddings of another model"):
-        trainer_for(store, tmp_path).train(resume_from_checkpoint=True)
+        trainer_for(store, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     with pytest.raises(ValueError, match=r"min_learning_rate=0\.1 is above"):
         VaeDiffTrainingArguments(output_dir=str(tmp_path), min_learning_rate=0.1)
     with pytest.raises(ValueError, match="would not be used"):

@@ -46,6 +46,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mask_probability", type=float, default=0.1)
     parser.add_argument("--text_augmentation")
     parser.add_argument("--noisy_copies", type=int, help="without noise: processes draw from generators of their own")
+    parser.add_argument("--generator", help="of pair embeddings; every other document has no facts then")
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--teacher")
     parser.add_argument("--soft_labels")
     parser.add_argument("--dropout", action="store_true")
@@ -64,11 +66,16 @@ def train(options: argparse.Namespace) -> None:
         **({} if options.copies is None else {"era_copies": options.copies}),
     )
     documents = [fictional(number) for number in range(9)]
+    if options.generator:
+        documents = [{**one, "labels": []} if number % 2 else one for number, one in enumerate(documents)]
+    generated = {"augmentation": "vaediff", "augmentation_warmup_epochs": 0, "generator": options.generator}
     saving = {"save_strategy": "steps", "save_steps": options.save_steps} if options.save_steps else {}
     noise = {"augmentation_copies": options.noisy_copies, "augmentation_noise": 0.0, "augmentation_warmup_epochs": 1}
     args = arguments(
         options.folder,
         **({"augmentation": "gaussian", **noise} if options.noisy_copies else {}),
+        **(generated if options.generator else {}),
+        bf16=options.bf16,
         per_device_train_batch_size=options.batch,
         max_pairs_per_batch=options.max_pairs,
         logging_steps=options.logging_steps,
