@@ -28,6 +28,9 @@ _POSITIVE = (
     "unet_channels",
     "unet_width",
     "unet_outputs",
+    "pair_type_size",
+    "entity_encoder_layers",
+    "entity_encoder_heads",
     "moco_queue_size",
     "moco_size",
 )
@@ -100,6 +103,8 @@ def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
             "context_head_reduce": _CONTEXT_REDUCTIONS,
             "axial_order": _AXIAL_ORDERS,
             "axial_form": _AXIAL_FORMS,
+            "grid_fill": ("tile", "zeros"),
+            "potential_feature": ("tag", "probability"),
             "moco_positives": ("mean", "sum"),
         },
     )
@@ -131,12 +136,24 @@ def _check_head(config: DocREConfig) -> None:
             f"axial_heads={config.axial_heads} does not divide the encoder's hidden size of {hidden}; pass one that "
             f"does, such as axial_heads={_divisor(hidden, config.axial_heads)}."
         )
+    if config.head == "pair-aware" and hidden % config.entity_encoder_heads:
+        raise ValueError(
+            f"entity_encoder_heads={config.entity_encoder_heads} does not divide the encoder's hidden size of "
+            f"{hidden}; pass one that does, such as "
+            f"entity_encoder_heads={_divisor(hidden, config.entity_encoder_heads)}."
+        )
+    if config.prune_pairs and not (config.use_pair_grid and config.use_potential_pairs):
+        raise ValueError(
+            "prune_pairs=True leaves out pairs by what use_pair_grid and use_potential_pairs predict: leave both on."
+        )
+    if not 0.0 <= config.potential_threshold < 1.0:
+        raise ValueError(f"potential_threshold={config.potential_threshold} is not a probability from 0 to below 1.")
     if config.unet_width % 2:
         raise ValueError(
             f"unet_width={config.unet_width} is odd, and the U-Net's last level has half of it; pass "
             f"unet_width={config.unet_width + 1}."
         )
-    for name in ("contrastive_weight", "distillation_weight"):
+    for name in ("contrastive_weight", "distillation_weight", "potential_weight", "role_weight"):
         value = getattr(config, name)
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")

@@ -72,8 +72,8 @@ class DocREConfig(PreTrainedConfig):
             Row of the table of methods that the other settings started from: a name alone, which changes none of them.
             [`DocREConfig.for_method`] takes the row's settings.
         head (`str`, *optional*, defaults to `"bilinear"`):
-            Pair head: `"bilinear"` scores pairs one by one, `"axial"` (KD-DocRE) and `"unet"` (DocuNet) in view of all
-            pairs of the document.
+            Pair head: `"bilinear"` scores pairs one by one, `"axial"` (KD-DocRE), `"unet"` (DocuNet) and
+            `"pair-aware"` (PAEE) in view of all pairs of the document.
         loss (`str`, *optional*, defaults to `"atl"`):
             Main loss: adaptive thresholding (`"atl"`), adaptive focal (`"afl"`), pairwise moving threshold (`"pmt"`),
             none-class ranking (`"ncrl"`), balanced softmax (`"balanced"`), adaptive softmax (`"adaptive"`) or binary
@@ -138,9 +138,31 @@ class DocREConfig(PreTrainedConfig):
         unet_channels (`int`, *optional*, defaults to `3`): Channels of the image that the U-Net head reads.
         unet_width (`int`, *optional*, defaults to `256`): Channels of the U-Net's first level; an even number.
         unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
+        use_pair_grid (`bool`, *optional*, defaults to `True`):
+            Whether the pair-aware head reads the contexts of all pairs as an image, with the U-Net above (PAEE's PAR).
+        grid_fill (`str`, *optional*, defaults to `"tile"`):
+            What surrounds a document's own cells there up to `pad_to`: the same cells again (`"tile"`, PAEE's sliding
+            window), or zeros (`"zeros"`).
+        pair_type_size (`int`, *optional*, defaults to `16`): Width of the embedding of an entity's type there.
+        use_potential_pairs (`bool`, *optional*, defaults to `True`):
+            Whether it predicts which pairs have a relation at all, and tells the classifier (PAEE's PPP).
+        potential_threshold (`float`, *optional*, defaults to `0.3`): Probability above which a pair is such a one.
+        potential_feature (`str`, *optional*, defaults to `"tag"`):
+            What the classifier is told: 0 or 1 (`"tag"`), or the `"probability"`.
+        potential_weight (`float`, *optional*, defaults to `1.0`): Weight of the loss of that prediction.
+        prune_pairs (`bool`, *optional*, defaults to `False`):
+            Whether other pairs have no relation at inference, and are not classified.
+        use_entity_encoder (`bool`, *optional*, defaults to `True`):
+            Whether the pair-aware head lets entities and sentences see each other, and tells heads from tails (PAEE's
+            EER).
+        entity_encoder_layers (`int`, *optional*, defaults to `2`): Layers of that.
+        entity_encoder_heads (`int`, *optional*, defaults to `8`): Its attention heads.
+        role_weight (`float`, *optional*, defaults to `1.0`):
+            Weight of the loss of which relations an entity is head, and tail, of.
         pad_to (`int`, *optional*):
-            Least size of the axial and the U-Net head's entity tables where padding takes part (`mask_padding=False`),
-            a document with more entities having a larger one; `None` is no padding. 42 is published.
+            Least size of the entity tables of the axial, the U-Net and the pair-aware head where padding takes part
+            (`mask_padding=False`), a document with more entities having a larger one; `None` is no padding. 42 is
+            published.
         mask_padding (`bool`, *optional*, defaults to `True`):
             Keep the padding of entity tables from having an influence. Published code lets it.
         include_diagonal_in_mean (`bool`, *optional*, defaults to `False`):
@@ -209,6 +231,18 @@ class DocREConfig(PreTrainedConfig):
     unet_channels: int = 3
     unet_width: int = 256
     unet_outputs: int = 256
+    use_pair_grid: bool = True
+    grid_fill: str = "tile"
+    pair_type_size: int = 16
+    use_potential_pairs: bool = True
+    potential_threshold: float = 0.3
+    potential_feature: str = "tag"
+    potential_weight: float = 1.0
+    prune_pairs: bool = False
+    use_entity_encoder: bool = True
+    entity_encoder_layers: int = 2
+    entity_encoder_heads: int = 8
+    role_weight: float = 1.0
     pad_to: int | None = None
     mask_padding: bool = True
     include_diagonal_in_mean: bool = False

@@ -86,12 +86,13 @@ class TableHead(PairHead):
     Args:
         config ([`DocREConfig`]): `pad_to` and `mask_padding` are read, and what [`PairHead`] reads.
         features (`int`): Width of a pair's features.
+        entity_width (`int`, *optional*): Width of an entity; the encoder's when left out.
     """
 
     has_batch_norm = False
 
-    def __init__(self, config: DocREConfig, features: int) -> None:
-        super().__init__(config, features)
+    def __init__(self, config: DocREConfig, features: int, entity_width: int | None = None) -> None:
+        super().__init__(config, features, entity_width)
         self.pad_to, self.mask_padding = config.pad_to or 0, config.mask_padding
 
     def pair_embeddings(
@@ -103,13 +104,28 @@ class TableHead(PairHead):
         pairs: Tensor,
     ) -> Any:
         """Represent each pair in view of its document's; see [`PairHead.pair_embeddings`]."""
+        return self.by_size(hidden_states, entity_embeddings, entity_attention, num_entities, pairs)
+
+    def by_size(
+        self,
+        hidden_states: Tensor,
+        entity_embeddings: Tensor,
+        entity_attention: Tensor,
+        num_entities: Tensor,
+        pairs: Tensor,
+        **more: Any,
+    ) -> Any:
+        """Run [`TableHead.from_tables`] for the documents of each size of table.
+
+        `more` are further arguments of it, each with a method `take(documents, entities)`.
+        """
         inputs = (hidden_states, entity_embeddings, entity_attention, num_entities, pairs)
         if self.mask_padding:
-            return self.from_tables(entity_embeddings.shape[1], *inputs)
+            return self.from_tables(entity_embeddings.shape[1], *inputs, **more)
         sizes = num_entities.clamp(min=self.pad_to)
         distinct = sizes.unique().tolist()
         if len(distinct) < 2 or (self.has_batch_norm and self.training):
-            return self.from_tables(max(distinct, default=self.pad_to), *inputs)
+            return self.from_tables(max(distinct, default=self.pad_to), *inputs, **more)
         parts, rows = [], []
         for size in distinct:
             documents = (sizes == size).nonzero().flatten()
@@ -121,7 +137,8 @@ class TableHead(PairHead):
                 entity_attention[documents, :size],
                 num_entities[documents],
             )
-            parts.append(self.from_tables(size, *per_document, renamed))
+            further = {name: value.take(documents, size) for name, value in more.items()}
+            parts.append(self.from_tables(size, *per_document, renamed, **further))
             rows.append(mine)
         places = torch.cat(rows).argsort()
         if isinstance(parts[0], PairFactors):

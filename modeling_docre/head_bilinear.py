@@ -171,16 +171,17 @@ class PairHead(nn.Module):
     Args:
         config ([`DocREConfig`]): `emb_size`, `context_head_reduce` and `context_eps` are read.
         features (`int`): Width of a pair's features.
+        entity_width (`int`, *optional*): Width of an entity; the encoder's when left out.
     """
 
     classifier: nn.Linear
 
-    def __init__(self, config: DocREConfig, features: int) -> None:
+    def __init__(self, config: DocREConfig, features: int, entity_width: int | None = None) -> None:
         super().__init__()
-        hidden = config.get_text_config().hidden_size
+        width = entity_width or config.get_text_config().hidden_size
         self.context_reduce, self.context_eps = config.context_head_reduce, config.context_eps
-        self.head_projection = nn.Linear(hidden + features, config.emb_size)
-        self.tail_projection = nn.Linear(hidden + features, config.emb_size)
+        self.head_projection = nn.Linear(width + features, config.emb_size)
+        self.tail_projection = nn.Linear(width + features, config.emb_size)
 
     def context(self, hidden_states: Tensor, entity_attention: Tensor, cells: Tensor) -> Tensor:
         """Return the context of cells `(num_cells, 3)`, as [`localized_context`] does, with the head's settings."""
@@ -201,8 +202,8 @@ class PairHead(nn.Module):
         """
         document, head, tail = pairs.unbind(1)
         return PairFactors(
-            _project(self.head_projection, entities, features, document, head),
-            _project(self.tail_projection, entities, features, document, tail),
+            project(self.head_projection, entities, features, document, head),
+            project(self.tail_projection, entities, features, document, tail),
         )
 
     def pair_embeddings(
@@ -232,7 +233,8 @@ class PairHead(nn.Module):
         return self.classifier(pair_embeddings)
 
 
-def _project(layer: nn.Linear, entities: Tensor, features: Tensor, document: Tensor, entity: Tensor) -> Tensor:
+def project(layer: nn.Linear, entities: Tensor, features: Tensor, document: Tensor, entity: Tensor) -> Tensor:
+    """Return `tanh(W [entity; features] + b)` of pairs, `(num_pairs, emb_size)`."""
     # The entity's part of the product is the same in every pair, so it is computed once per entity.
     hidden = entities.shape[-1]
     of_entity = nn.functional.linear(entities.to(layer.weight.dtype), layer.weight[:, :hidden])
@@ -284,4 +286,12 @@ class BilinearHead(PairHead):
         return self.join(entity_embeddings, context.flatten(0, 1), pairs.repeat_interleave(keep.shape[1], 0))
 
 
-__all__ = ["BilinearHead", "GroupedBilinear", "PairFactors", "PairHead", "group_similarity", "grouped_outer"]
+__all__ = [
+    "BilinearHead",
+    "GroupedBilinear",
+    "PairFactors",
+    "PairHead",
+    "group_similarity",
+    "grouped_outer",
+    "project",
+]

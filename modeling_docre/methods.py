@@ -74,9 +74,17 @@ METHODS: tuple[Method, ...] = (
         training="supervised contrastive loss; generated pairs, where there is a generator",
     ),
     Method("docunet", head="unet", loss="balanced", decision="zero"),
+    Method(
+        "paee",
+        head="pair-aware",
+        loss="adaptive",
+        decision="threshold-class",
+        settings={"marker_style": "tags", "pad_to": 42, "mask_padding": False},
+        training="losses of potential pairs, and of entities as heads and tails",
+    ),
 )
 
-HEADS = ("bilinear", "axial", "unet")
+HEADS = ("bilinear", "axial", "unet", "pair-aware")
 # What each loss trains: where a relation's logit has to lie above.
 LOSSES: dict[str, tuple[str, ...]] = {
     "atl": ("threshold-class",),
@@ -91,7 +99,12 @@ LOSSES: dict[str, tuple[str, ...]] = {
 DISTILLATION_LOSSES = ("mse", "kl")
 
 # In words, for people.
-_HEAD_NAMES = {"bilinear": "bilinear", "axial": "axial attention", "unet": "U-Net"}
+_HEAD_NAMES = {
+    "bilinear": "bilinear",
+    "axial": "axial attention",
+    "unet": "U-Net",
+    "pair-aware": "pair grid, entity encoder",
+}
 _LOSS_NAMES = {
     "atl": "adaptive thresholding",
     "afl": "adaptive focal",

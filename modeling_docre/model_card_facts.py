@@ -250,6 +250,7 @@ HEADS = {
     "bilinear": ("grouped bilinear with localized context pooling (Zhou et al., 2021)", ATLOP),
     "axial": ("axial attention over the entity table (Tan et al., 2022)", KD_DOCRE),
     "unet": ("U-Net over the entity table (Zhang et al., 2021)", DOCUNET),
+    "pair-aware": ("pair-aware and entity-enhanced (Huang et al., 2022)", PAEE),
 }
 """By pair head: what it is, and its paper."""
 

@@ -41,6 +41,8 @@ class DocRERelationOutput(ModelOutput):
             On request: what the classifier reads, `(num_pairs, emb_size * block_size)` of the bilinear and the U-Net
             head, `(num_pairs, hidden)` of the axial one.
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
+        potential_pairs (`torch.Tensor` of shape `(num_pairs,)`, *optional*):
+            Of the pair-aware head: probability that a pair has a relation at all.
         sentence_attention (`torch.Tensor` of shape `(num_pairs, sentences)`, *optional*):
             On request: how much of the pair's context comes from each sentence; see [`sentence_attention`].
     """
@@ -52,6 +54,7 @@ class DocRERelationOutput(ModelOutput):
     losses: dict[str, Tensor] | None = None
     pair_embeddings: Tensor | None = None
     entity_embeddings: Tensor | None = None
+    potential_pairs: Tensor | None = None
     sentence_attention: Tensor | None = None
 
 

@@ -19,13 +19,21 @@ from .encoding import all_pairs, check_entities
 from .evidence import sentence_attention
 from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
+from .head_pair_aware import PairAwareHead, PairAwareStates
 from .head_unet import UNetHead
 from .markers import load_tokenizer
 from .method_loss import RowGatherer, check_loss_arguments, method_losses
 from .model_outputs import DocREModelOutput, DocRERelationOutput
 from .modeling_base import DocREModel, DocREPreTrainedModel, augmented_embeddings
+from .pair_aware_loss import pair_aware_losses
+from .sentence_features import sentence_features
 
-HEAD_CLASSES: dict[str, type[nn.Module]] = {"bilinear": BilinearHead, "axial": AxialHead, "unet": UNetHead}
+HEAD_CLASSES: dict[str, type[nn.Module]] = {
+    "bilinear": BilinearHead,
+    "axial": AxialHead,
+    "unet": UNetHead,
+    "pair-aware": PairAwareHead,
+}
 
 
 class DocREForRelationExtraction(DocREPreTrainedModel):
@@ -155,6 +163,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         num_augmented_in_batch: Tensor | int | None = None,
         num_anchors_in_batch: Tensor | int | None = None,
         num_extra_in_batch: Tensor | int | None = None,
+        num_entities_in_batch: Tensor | int | None = None,
         gather_rows: RowGatherer | None = None,
         teacher_logits: Tensor | None = None,
         extra_pair_embeddings: Tensor | None = None,
@@ -182,9 +191,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_entities (`torch.Tensor` of shape `(batch,)`, *optional*):
                 Entities per document; 1 + the highest entity in `mentions` when left out.
             entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*):
-                Type ids, 0 unknown; not read unless the config has `use_entity_types`.
+                Type ids, 0 unknown; read with `use_entity_types`, and by the pair-aware head.
             sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*):
-                Sentence of each token, -1 outside; read for `sentence_attention`.
+                Sentence of each token, -1 outside; read for `sentence_attention`, and by the pair-aware head.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
                 Pairs over all micro-batches and processes that make one step, and with `include_diagonal_in_mean` one
                 more for each entity: the sum of the loss over them is divided by it. The mean over those of this call
@@ -198,6 +207,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_extra_in_batch (`int` or `torch.Tensor`, *optional*):
                 Extra pairs of them, noisy copies included; those with a relation count in `num_anchors_in_batch` too.
                 Not read without `num_items_in_batch`. See [`method_losses`].
+            num_entities_in_batch (`int` or `torch.Tensor`, *optional*):
+                Entities of them, for the pair-aware head. See [`pair_aware_losses`].
             gather_rows (`Callable`, *optional*):
                 [`processes.gather_rows`], where the contrastive loss is to compare the pairs of all processes.
             teacher_logits (`torch.Tensor` of shape `(num_pairs, num_classes)`, *optional*):
@@ -233,12 +244,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             name = next(name for name, given in read_with_labels.items() if given)
             raise ValueError(f"{name} enters the loss alone, which needs `labels` too: pass both, or neither.")
         given = self._check_extra(extra_pair_embeddings, extra_labels, noise_copies)
-        if output_sentence_attention and sentence_ids is None:
-            raise ValueError(
-                "output_sentence_attention=True needs `sentence_ids` (batch, tokens), which the processor's collate "
-                "gives."
-            )
-        drops_types = self.config.use_entity_types and self.config.entity_type_dropout > 0
+        if sentence_ids is None and (output_sentence_attention or self.config.head == "pair-aware"):
+            reader = "output_sentence_attention=True" if output_sentence_attention else 'head="pair-aware"'
+            raise ValueError(f"{reader} needs `sentence_ids` (batch, tokens), which the processor's collate gives.")
+        reads_types = self.config.use_entity_types or self.config.head == "pair-aware"
+        drops_types = reads_types and self.config.entity_type_dropout > 0
         if self.training and entity_types is not None and drops_types:
             hidden = torch.rand(len(entity_types), 1, device=entity_types.device) < self.config.entity_type_dropout
             entity_types = entity_types.masked_fill(hidden, 0)
@@ -247,10 +257,25 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             pairs = all_pairs(states.num_entities)
         pairs = pairs.long()
         check_entities("pairs", pairs, states.num_entities)
-        embeddings = self.head.pair_embeddings(
-            states.last_hidden_state, states.entity_embeddings, states.entity_attention, states.num_entities, pairs
+        inputs = (
+            states.last_hidden_state,
+            states.entity_embeddings,
+            states.entity_attention,
+            states.num_entities,
+            pairs,
         )
-        logits = self._classify(embeddings, pairs, entity_types, states.num_entities)
+        side, kept = None, None
+        if isinstance(self.head, PairAwareHead):
+            types = self.docre.entity_type_table(entity_types, states.num_entities)
+            found = input_ids.new_zeros(0, 3) if mentions is None else mentions.long()
+            side = self.head.represent(*inputs, sentence_features(found, types, torch.as_tensor(sentence_ids)))
+            kept = self._potential_rows(side, labels)
+            embeddings = self.head.factors(side, pairs, kept)
+        else:
+            embeddings = self.head.pair_embeddings(*inputs)
+        logits = self._classify(embeddings, pairs if kept is None else pairs[kept], entity_types, states.num_entities)
+        if kept is not None:
+            logits = _with_unrelated(logits, kept, len(pairs))
         if teacher_logits is not None and self.config.include_diagonal_in_mean:
             teacher_logits = teacher_logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
         losses = None
@@ -274,6 +299,16 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 ),
                 teacher_logits=teacher_logits,
             )
+        if labels is not None and losses is not None and side is not None:
+            losses |= pair_aware_losses(
+                self.config,
+                side,
+                labels,
+                pairs,
+                states.num_entities,
+                num_items_in_batch=num_items_in_batch,
+                num_entities_in_batch=num_entities_in_batch,
+            )
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
@@ -282,11 +317,18 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             losses=losses,
             pair_embeddings=self._as_tensor(embeddings) if output_pair_embeddings else None,
             entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,
+            potential_pairs=None if side is None or side.potential is None else torch.sigmoid(side.potential.float()),
             sentence_attention=(
                 self._sentence_attention(states, sentence_ids, pairs) if output_sentence_attention else None
             ),
         )
         return output.to_tuple() if return_dict is False else output
+
+    def _potential_rows(self, side: PairAwareStates, labels: Tensor | None) -> Tensor | None:
+        """Rows of the pairs that are classified, where others are left out; a loss is that of all."""
+        if self.training or labels is not None or not self.config.prune_pairs or side.potential is None:
+            return None
+        return (torch.sigmoid(side.potential.float()) > self.config.potential_threshold).nonzero().flatten()
 
     def _classify(
         self,
@@ -375,6 +417,13 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
     def _as_tensor(self, embeddings: Tensor | PairFactors) -> Tensor:
         return embeddings.outer(self.config.block_size) if isinstance(embeddings, PairFactors) else embeddings
+
+
+def _with_unrelated(logits: Tensor, rows: Tensor, number: int) -> Tensor:
+    """Put logits in their rows among those of pairs without relation, in which class 0 is above all others."""
+    table = logits.new_full((number, logits.shape[1]), -1e4)
+    table[:, 0] = 0.0
+    return table.index_copy(0, rows, logits)
 
 
 __all__ = ["DocREForRelationExtraction", "DocRERelationOutput"]

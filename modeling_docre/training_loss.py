@@ -57,6 +57,8 @@ class LossTrainer(LossPartsTrainer, RecordingTrainer):
         if self._augmentation is not None and self._augmentation.has_begun(self.state.epoch):
             extra = sum(self._augmentation.count(batch["labels"]) for batch in batches)
             counted["num_extra_in_batch"] = extra
+        if config.head == "pair-aware":
+            counted["num_entities_in_batch"] = sum(int(batch["num_entities"].sum()) for batch in batches)
         if config.contrastive_weight:
             anchors = sum(int(count_anchors(batch["labels"])) for batch in batches)
             counted["num_anchors_in_batch"] = anchors + extra

@@ -1,0 +1,77 @@
+"""The losses that PAEE adds to the main one: potential pairs, and entities as heads and tails (equations 10 to 12)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .configuration_docre import DocREConfig
+from .head_pair_aware import PairAwareStates
+from .losses import entity_role_loss, potential_pair_loss
+
+
+def pair_aware_losses(
+    config: DocREConfig,
+    states: PairAwareStates,
+    labels: Tensor,
+    pairs: Tensor,
+    num_entities: Tensor,
+    *,
+    num_items_in_batch: Tensor | int | None = None,
+    num_entities_in_batch: Tensor | int | None = None,
+) -> dict[str, Tensor]:
+    """Compute them, each weighted as it enters the sum.
+
+    Args:
+        config ([`DocREConfig`]): `potential_weight` and `role_weight` are read.
+        states ([`PairAwareStates`]): What the head made of the documents.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot; never changed.
+        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+        num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+            Pairs over all micro-batches and processes of a step: the potential pairs are a mean over them; those given
+            here when left out.
+        num_entities_in_batch (`int` or `torch.Tensor`, *optional*):
+            Their entities, which the roles are a mean over; not read without `num_items_in_batch`. Without it, an
+            entity counts as its micro-batch has pairs.
+
+    Returns:
+        `dict[str, torch.Tensor]`: Scalars, `"potential"` and `"roles"`, where they have a weight.
+    """
+    losses = {}
+    number = max(len(pairs), 1)
+    if states.potential is not None and config.potential_weight:
+        # The pair of an entity with itself is none.
+        rows = (pairs[:, 1] != pairs[:, 2]).nonzero().flatten()
+        total = potential_pair_loss(states.potential[rows], labels[rows], reduction="sum")
+        divisor = max(len(rows), 1) if num_items_in_batch is None else num_items_in_batch
+        losses["potential"] = config.potential_weight * total / divisor
+    if states.roles is not None and config.role_weight:
+        real = torch.arange(states.roles.shape[1], device=pairs.device) < num_entities[:, None]
+        total = entity_role_loss(states.roles[real], entity_roles(labels, pairs, states.roles)[real], reduction="sum")
+        entities = torch.as_tensor(num_entities.sum().clamp(min=1))
+        if num_items_in_batch is not None:
+            own_share = entities * num_items_in_batch / number
+            entities = torch.as_tensor(own_share if num_entities_in_batch is None else num_entities_in_batch)
+        losses["roles"] = config.role_weight * total / entities.clamp(min=1)
+    return losses
+
+
+def entity_roles(labels: Tensor, pairs: Tensor, like: Tensor) -> Tensor:
+    """Return which relations each entity is head, and tail, of, `(batch, entities, 2, num_relations)`.
+
+    Args:
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
+        pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
+        like (`torch.Tensor` of that shape): What it is to be like.
+    """
+    roles = torch.zeros_like(like)
+    document, head, tail = pairs.unbind(1)
+    holds = (labels[:, 1:] > 0).to(roles.dtype)
+    for role, entity in enumerate((head, tail)):
+        place = torch.full_like(entity, role)
+        roles.index_put_((document, entity, place), holds, accumulate=True)
+    return (roles > 0).to(roles.dtype)
+
+
+__all__ = ["entity_roles", "pair_aware_losses"]
