@@ -177,6 +177,30 @@ class PairAwareHead(TableHead):
         self.threshold, self.as_tag = config.potential_threshold, config.potential_feature == "tag"
         self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
 
+    def pair_embeddings(
+        self,
+        hidden_states: Tensor,
+        entity_embeddings: Tensor,
+        entity_attention: Tensor,
+        num_entities: Tensor,
+        pairs: Tensor,
+    ) -> PairFactors:
+        """Represent each pair of documents of which nothing else is known; see [`PairHead.pair_embeddings`].
+
+        Entities then have no types, appear in their order, and in no sentence. [`PairAwareHead.represent`] takes what
+        is known.
+        """
+        batch, entities, tokens = len(hidden_states), entity_embeddings.shape[1], hidden_states.shape[1]
+        numbers = num_entities.new_zeros(batch, entities)
+        features = SentenceFeatures(
+            numbers,
+            numbers + torch.arange(entities, device=numbers.device),
+            numbers.new_zeros(batch, entities, entities, dtype=torch.bool),
+            numbers.new_full((batch, tokens), -1),
+        )
+        inputs = (hidden_states, entity_embeddings, entity_attention, num_entities, pairs)
+        return self.factors(self.represent(*inputs, features), pairs)
+
     def represent(
         self,
         hidden_states: Tensor,

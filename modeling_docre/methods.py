@@ -20,6 +20,8 @@ class Method(NamedTuple):
     """Other fields in which the method differs from their defaults."""
     training: str = ""
     """What happens in training beyond the main loss."""
+    published: bool = True
+    """Whether its authors published code, whose checkpoints can be imported."""
 
 
 # Of KD-DocRE's code, which VaeDiff-DocRE took over.
@@ -38,6 +40,7 @@ METHODS: tuple[Method, ...] = (
         decision="threshold-class",
         settings=_ERA,
         training="easy relation augmentation",
+        published=False,
     ),
     Method(
         "eracl",
@@ -46,6 +49,7 @@ METHODS: tuple[Method, ...] = (
         decision="threshold-class",
         settings=_ERA,
         training="easy relation augmentation, after contrastive pre-training on distant labels",
+        published=False,
     ),
     Method("ncrl", head="bilinear", loss="ncrl", decision="threshold-class"),
     Method(
@@ -81,6 +85,7 @@ METHODS: tuple[Method, ...] = (
         decision="threshold-class",
         settings={"marker_style": "tags", "pad_to": 42, "mask_padding": False},
         training="losses of potential pairs, and of entities as heads and tails",
+        published=False,
     ),
 )
 

@@ -109,10 +109,10 @@ def import_checkpoint(
         OSError: when there is no such encoder.
     """
     row = find_method(method)
-    if "era_copies" in row.settings:
+    if not row.published:
+        shared = " ATLOP's, with which their network shares its layout, is imported with --method atlop."
         raise OriginalCheckpointError(
-            f"The authors of {method} published no code and no checkpoint. ATLOP's, with which their network shares "
-            "its layout, is imported with --method atlop."
+            f"The authors of {method} published no code and no checkpoint.{shared if row.head == 'bilinear' else ''}"
         )
     refuse_full_folder(output)
     config = (
@@ -184,7 +184,7 @@ def _check_layout(file: TensorFile, method: str, head: str) -> Layout:
             f"{', '.join(layout.sign for layout in _LAYOUTS.values())} (it has {some}, ...)."
         )
     if found != head:
-        fits = [row.name for row in METHODS if row.head == found and "era_copies" not in row.settings]
+        fits = [row.name for row in METHODS if row.head == found and row.published]
         raise OriginalCheckpointError(
             f"{file.path} is no {method} checkpoint: its {_LAYOUTS[found].sign}* tensors are those of "
             f"{' or '.join(fits)}. Pass --method {'|'.join(fits)}."

@@ -213,6 +213,18 @@ def test_the_order_of_appearance_makes_one():
     assert not torch.allclose(found[~same], logits[~same], atol=1e-4)
 
 
+def test_what_is_not_known_of_a_document():
+    head, (inputs, _) = head_for(), inputs_for()
+    pairs = all_pairs(COUNTS)
+    nothing = sentence_features(
+        torch.tensor([[d, e, e] for d in range(3) for e in range(5)]),
+        torch.zeros_like(TYPES),
+        torch.full_like(SENTENCES, -1),
+    )
+    expected, _ = logits_of(head, inputs, nothing, COUNTS, pairs)
+    torch.testing.assert_close(head.classify(head.pair_embeddings(*inputs, COUNTS, pairs)), expected)
+
+
 def test_features_of_sentences():
     features = sentence_features(MENTIONS, TYPES, SENTENCES)
     for document, places in enumerate(PLACES):

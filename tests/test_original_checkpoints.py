@@ -146,7 +146,7 @@ LAYERS = {
 SIZES = {"emb_size": 16, "block_size": 4, "axial_layers": 3, "axial_heads": 8, "unet_width": 4, "unet_outputs": 6}
 
 
-PUBLISHED = [row.name for row in METHODS if "era_copies" not in row.settings]
+PUBLISHED = [row.name for row in METHODS if row.published]
 
 
 def published(method, encoder_config, relations=("r1", "r2", "r3")):

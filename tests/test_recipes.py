@@ -250,7 +250,7 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
         check_loss_arguments(config)
         methods.add((path.parent.name, config.method))
     for folder in ("docred", "re-docred"):
-        for method in ("atlop", "atlop-bce", "era", "eracl", "ncrl", "pemscl", "kd-docre", "docunet"):
+        for method in ("atlop", "atlop-bce", "era", "eracl", "ncrl", "pemscl", "kd-docre", "docunet", "paee"):
             assert (folder, method) in methods
     assert ("re-docred", "vaediff") in methods
 
