@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any, cast
@@ -35,7 +36,14 @@ def digest_model(model: Any, processor: Any) -> str:
         `str`: The same for the same model, wherever its files lie, however their place is spelled, and on whatever
         device it runs. The same weights in another precision, such as float16, give other answers, and another digest.
     """
-    config = _settings(model.config.to_dict())
+    # A setting at its default changes nothing: one that a later version adds leaves digests as they are.
+    defaults = {one.name: one.default for one in dataclasses.fields(model.config)}
+    given = {
+        name: value
+        for name, value in model.config.to_dict().items()
+        if name not in defaults or value != defaults[name]
+    }
+    config = _settings(given)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(_tokenizer(processor.tokenizer).encode())
     for name, tensor in model.state_dict().items():

@@ -1141,3 +1141,13 @@ def test_example_of_ray(repository, pipe, tiny_checkpoint, tmp_path):
         scores = [[relation.pop("score") for relation in answer["relations"]] for answer in (first, second)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-5)
         assert first == second
+
+
+def test_a_setting_that_older_models_lack_is_no_other_model(pipe, monkeypatch):
+    digest = digest_pipeline(pipe)
+    config = pipe.model.config
+    older = {name: value for name, value in config.to_dict().items() if name != "grid_fill"}
+    monkeypatch.setattr(config, "to_dict", lambda: older)
+    assert digest_pipeline(pipe) == digest
+    monkeypatch.setattr(config, "to_dict", lambda: older | {"grid_fill": "zeros"})
+    assert digest_pipeline(pipe) != digest
