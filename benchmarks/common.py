@@ -58,12 +58,14 @@ MODELS = {
     "bert-base": Shape(12, 768, 12, 3072, emb_size=768),
     "minilm-kd-docre": Shape(6, 384, 12, 1536, emb_size=384, loss="afl", method="kd-docre"),
     "minilm-vaediff": Shape(6, 384, 12, 1536, emb_size=384, loss="pmt", method="vaediff"),
+    "minilm-paee": Shape(6, 384, 12, 1536, emb_size=384, loss="adaptive", method="paee"),
     "minilm-docunet": Shape(6, 384, 12, 1536, emb_size=384, loss="balanced", method="docunet"),
     "bert-base-kd-docre": Shape(12, 768, 12, 3072, emb_size=1024, loss="afl", method="kd-docre"),
     "bert-base-docunet": Shape(12, 768, 12, 3072, emb_size=768, loss="balanced", method="docunet"),
     "tiny": Shape(2, 32, 4, 64, emb_size=32, block_size=8),
     "tiny-kd-docre": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="afl", method="kd-docre"),
     "tiny-vaediff": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="pmt", method="vaediff"),
+    "tiny-paee": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="adaptive", method="paee"),
     "tiny-docunet": Shape(2, 32, 4, 64, emb_size=32, block_size=8, loss="balanced", method="docunet"),
 }
 MODEL_NOTES = (
@@ -176,6 +178,12 @@ def generate_work(entities: int, *, documents: int = 8, tokens: int = 464, seed:
         "num_entities": torch.full((documents,), entities),
         "entity_types": torch.randint(1, len(ENTITY_TYPES) + 1, (documents, entities), generator=generator),
         "labels": labels,
+        # Of 25 tokens each, between the special tokens.
+        "sentence_ids": torch.where(
+            (torch.arange(mask.shape[1]) > 0) & (torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True) - 1),
+            (torch.arange(mask.shape[1]) - 1) // 25,
+            -1,
+        ),
     }
     return Work(f"{entities} entities", batch)
 

@@ -34,14 +34,14 @@ from torch import Tensor, nn
 
 import modeling_docre.modeling_base as states
 import modeling_docre.modeling_docre as assembly
-from modeling_docre import attention, head_axial, head_bilinear, head_unet
+from modeling_docre import attention, head_axial, head_bilinear, head_pair_aware, head_unet
 from modeling_docre.encoding import run_again
 
 PARTS: dict[str, tuple[Any, str]] = {
     "attention rows": (attention, "attention_rows"),
     "entity pooling": (states, "pool_entities"),
     "localized context": (head_bilinear, "localized_context"),
-    "projections": (head_bilinear, "_project"),
+    "projections": (head_bilinear, "project"),
     "bilinear": (head_bilinear.GroupedBilinear, "forward"),
     "loss": (assembly, "method_losses"),
 }
@@ -49,6 +49,11 @@ PARTS_OF_HEADS: dict[str, dict[str, tuple[Any, str]]] = {
     "bilinear": {},
     "axial": {"axial attention": (head_axial.AxialHead, "_attend")},
     "unet": {"U-Net": (head_unet.UNet, "forward")},
+    "pair-aware": {
+        "U-Net": (head_unet.UNet, "forward"),
+        "entity encoder": (head_pair_aware.EntityEncoder, "forward"),
+        "projections": (head_pair_aware, "project"),
+    },
 }
 # What the model computes again in the backward pass, around the part and not in it.
 RUN_AGAIN = ("axial attention",)

@@ -70,7 +70,8 @@ def measure(model_name: str, work: Work, capacity: int, arguments: argparse.Name
     def copied() -> None:
         with torch.no_grad():
             model.update_momentum()
-            model.momentum.docre(**{name: value for name, value in batch.items() if name not in ("pairs", "labels")})
+            of_heads = ("pairs", "labels", "sentence_ids")
+            model.momentum.docre(**{name: value for name, value in batch.items() if name not in of_heads})
 
     def queues() -> None:
         model.queues.push(unit_vectors(embeddings.detach()), relations)

@@ -69,6 +69,10 @@ AUGMENTED = ("--model.method=vaediff", "--training.augmentation_warmup_epochs=1"
 GENERATED = (*("--training.augmentation=vaediff", "--training.augmentation_bank=32", f"--training.generator={STAGE}"),)
 
 
+# Embeddings of markers of its own would stay as they begin, since lower layers are frozen.
+PLAIN_MARKERS = "--model.marker_style=asterisk"
+
+
 class Row(NamedTuple):
     """A row of the table: overrides of the recipe, the row whose learning rate it takes over, what is trained before
     it, with the same rate and seed, and the recipe.
@@ -160,6 +164,11 @@ ROWS = (
         "vaediff",
         "vaediff-generator",
     ),
+    method("paee", PLAIN_MARKERS),
+    variant("paee-no-pair-grid", "paee", PLAIN_MARKERS, "--model.use_pair_grid=false"),
+    variant("paee-no-entity-encoder", "paee", PLAIN_MARKERS, "--model.use_entity_encoder=false"),
+    variant("paee-no-sliding-window", "paee", PLAIN_MARKERS, "--model.grid_fill=zeros"),
+    variant("paee-no-potential-pairs", "paee", PLAIN_MARKERS, "--model.use_potential_pairs=false"),
 )
 COLUMNS = {
     "F1": "f1",

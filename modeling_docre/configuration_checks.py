@@ -142,9 +142,11 @@ def _check_head(config: DocREConfig) -> None:
             f"{hidden}; pass one that does, such as "
             f"entity_encoder_heads={_divisor(hidden, config.entity_encoder_heads)}."
         )
-    if config.prune_pairs and not (config.use_pair_grid and config.use_potential_pairs):
+    predicts_pairs = config.head == "pair-aware" and config.use_pair_grid and config.use_potential_pairs
+    if config.prune_pairs and not predicts_pairs:
         raise ValueError(
-            "prune_pairs=True leaves out pairs by what use_pair_grid and use_potential_pairs predict: leave both on."
+            'prune_pairs=True leaves out pairs by what head="pair-aware" predicts of them with use_pair_grid and '
+            "use_potential_pairs: take these, or leave prune_pairs out."
         )
     if not 0.0 <= config.potential_threshold < 1.0:
         raise ValueError(f"potential_threshold={config.potential_threshold} is not a probability from 0 to below 1.")

@@ -142,7 +142,7 @@ class DocREConfig(PreTrainedConfig):
             Whether the pair-aware head reads the contexts of all pairs as an image, with the U-Net above (PAEE's PAR).
         grid_fill (`str`, *optional*, defaults to `"tile"`):
             What surrounds a document's own cells there up to `pad_to`: the same cells again (`"tile"`, PAEE's sliding
-            window), or zeros (`"zeros"`).
+            window), or zeros (`"zeros"`). Not read with `mask_padding`, where nothing does.
         pair_type_size (`int`, *optional*, defaults to `16`): Width of the embedding of an entity's type there.
         use_potential_pairs (`bool`, *optional*, defaults to `True`):
             Whether it predicts which pairs have a relation at all, and tells the classifier (PAEE's PPP).
@@ -151,7 +151,8 @@ class DocREConfig(PreTrainedConfig):
             What the classifier is told: 0 or 1 (`"tag"`), or the `"probability"`.
         potential_weight (`float`, *optional*, defaults to `1.0`): Weight of the loss of that prediction.
         prune_pairs (`bool`, *optional*, defaults to `False`):
-            Whether other pairs have no relation at inference, and are not classified.
+            Whether other pairs have no relation at inference, and are not classified where nothing but the answer is
+            wanted. A student learns of all pairs.
         use_entity_encoder (`bool`, *optional*, defaults to `True`):
             Whether the pair-aware head lets entities and sentences see each other, and tells heads from tails (PAEE's
             EER).

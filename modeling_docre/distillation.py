@@ -157,7 +157,9 @@ class Teacher:
             batch = {**processor.collate(own), "pairs": pairs}
             batch.pop("labels", None)
             # `train()` of a model that is shared with somebody else would bring dropout back.
-            outputs = model.eval()(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            # What a student learns is what the teacher gives each pair.
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            outputs = model.eval()(**inputs, prune_pairs=False)
             scored.append(outputs.logits.float()[:, columns])
         mean = torch.stack(scored).mean(0)
         return mean if config is None else mean[:, self.classes.columns(config, "The teacher")]

@@ -42,7 +42,8 @@ class EntityEncoder(nn.Module):
     """The representation-enhanced encoder: entities and sentences of a document see each other (equation 6).
 
     A sentence is the maximum over its tokens, with an embedding of its position; entities have none. Two transformer
-    layers of eight heads, with the norm behind, as in the paper on transformers: this paper gives no size.
+    layers of eight heads, with the norm behind, as in the paper on transformers: this paper gives no size. Dropout is
+    the encoder's.
 
     Args:
         config ([`DocREConfig`]): `entity_encoder_layers` and `entity_encoder_heads` are read.
@@ -52,7 +53,8 @@ class EntityEncoder(nn.Module):
         super().__init__()
         hidden = config.get_text_config().hidden_size
         self.positions = nn.Embedding(_SENTENCES, hidden)
-        layer = nn.TransformerEncoderLayer(hidden, config.entity_encoder_heads, 4 * hidden, 0.1, batch_first=True)
+        dropout = getattr(config.get_text_config(), "hidden_dropout_prob", 0.1)
+        layer = nn.TransformerEncoderLayer(hidden, config.entity_encoder_heads, 4 * hidden, dropout, batch_first=True)
         self.layers = nn.TransformerEncoder(layer, config.entity_encoder_layers, enable_nested_tensor=False)
 
     def forward(self, entities: Tensor, num_entities: Tensor, hidden_states: Tensor, sentence_ids: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class EntityEncoder(nn.Module):
         seen = torch.cat([real, there], 1)
         # A document with nothing to attend to attends to zeros that nobody reads.
         seen[:, :1] |= ~seen.any(1, keepdim=True)
-        joined = torch.cat([entities, sentences.to(entities.dtype)], 1)
+        joined = torch.cat([entities, sentences.to(entities.dtype)], 1).to(self.positions.weight.dtype)
         return self.layers(joined, src_key_padding_mask=~seen)[:, : entities.shape[1]]
 
     def pool_sentences(self, hidden_states: Tensor, sentence_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,6 +261,12 @@ class PairAwareHead(TableHead):
         read = grid(contexts, features, table, num_entities, size)
         document, head, tail = pairs.unbind(1)
         return read[document, features.places[document, head], features.places[document, tail]]
+
+    def potential_rows(self, states: PairAwareStates) -> Tensor | None:
+        """Rows of the pairs that may be related, by the threshold that the classifier is told of; `None` is all."""
+        if states.potential is None:
+            return None
+        return (torch.sigmoid(at_least_float32(states.potential)) > self.threshold).nonzero().flatten()
 
     def factors(self, states: PairAwareStates, pairs: Tensor, rows: Tensor | None = None) -> PairFactors:
         """Join both entities of pairs with the pairs' features (equation 8).

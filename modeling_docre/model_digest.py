@@ -37,7 +37,10 @@ def digest_model(model: Any, processor: Any) -> str:
         device it runs. The same weights in another precision, such as float16, give other answers, and another digest.
     """
     # A setting at its default changes nothing: one that a later version adds leaves digests as they are.
-    defaults = {one.name: one.default for one in dataclasses.fields(model.config)}
+    defaults = {
+        one.name: one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        for one in dataclasses.fields(model.config)
+    }
     given = {
         name: value
         for name, value in model.config.to_dict().items()

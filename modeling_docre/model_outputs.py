@@ -38,8 +38,8 @@ class DocRERelationOutput(ModelOutput):
         entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
         losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.
         pair_embeddings (`torch.Tensor`, *optional*):
-            On request: what the classifier reads, `(num_pairs, emb_size * block_size)` of the bilinear and the U-Net
-            head, `(num_pairs, hidden)` of the axial one.
+            On request: what the classifier reads, `(num_pairs, emb_size * block_size)`, or `(num_pairs, hidden)` of
+            the axial head.
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
         potential_pairs (`torch.Tensor` of shape `(num_pairs,)`, *optional*):
             Of the pair-aware head: probability that a pair has a relation at all.

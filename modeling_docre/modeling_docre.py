@@ -19,7 +19,7 @@ from .encoding import all_pairs, check_entities
 from .evidence import sentence_attention
 from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
-from .head_pair_aware import PairAwareHead, PairAwareStates
+from .head_pair_aware import PairAwareHead
 from .head_unet import UNetHead
 from .markers import load_tokenizer
 from .method_loss import RowGatherer, check_loss_arguments, method_losses
@@ -173,6 +173,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
+        prune_pairs: bool | None = None,
         return_dict: bool | None = None,
     ) -> DocRERelationOutput | tuple[Any, ...]:
         """Score pairs of entities, and compute the method's loss when `labels` are given.
@@ -224,6 +225,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
                 Return `sentence_attention`, without a gradient.
+            prune_pairs (`bool`, *optional*): Instead of `config.prune_pairs`; not read in training.
             return_dict (`bool`, *optional*): Return a tuple when `False`.
 
         Returns:
@@ -247,6 +249,11 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         if sentence_ids is None and (output_sentence_attention or self.config.head == "pair-aware"):
             reader = "output_sentence_attention=True" if output_sentence_attention else 'head="pair-aware"'
             raise ValueError(f"{reader} needs `sentence_ids` (batch, tokens), which the processor's collate gives.")
+        if sentence_ids is not None and sentence_ids.shape != input_ids.shape:
+            raise ValueError(
+                f"sentence_ids have shape {tuple(sentence_ids.shape)}, and input_ids {tuple(input_ids.shape)}: pass "
+                "the sentence of each token."
+            )
         reads_types = self.config.use_entity_types or self.config.head == "pair-aware"
         drops_types = reads_types and self.config.entity_type_dropout > 0
         if self.training and entity_types is not None and drops_types:
@@ -264,18 +271,24 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             states.num_entities,
             pairs,
         )
-        side, kept = None, None
+        side = kept = classified = None
         if isinstance(self.head, PairAwareHead):
             types = self.docre.entity_type_table(entity_types, states.num_entities)
             found = input_ids.new_zeros(0, 3) if mentions is None else mentions.long()
-            side = self.head.represent(*inputs, sentence_features(found, types, torch.as_tensor(sentence_ids)))
-            kept = self._potential_rows(side, labels)
-            embeddings = self.head.factors(side, pairs, kept)
+            lengths = torch.full_like(states.num_entities, input_ids.shape[1])
+            if attention_mask is not None:
+                lengths = attention_mask.long().sum(1)
+            features = sentence_features(found, types, torch.as_tensor(sentence_ids), states.num_entities, lengths)
+            side = self.head.represent(*inputs, features)
+            pruned = not self.training and (self.config.prune_pairs if prune_pairs is None else prune_pairs)
+            kept = self.head.potential_rows(side) if pruned else None
+            # A loss, and who asks for the embeddings, wants all of them.
+            classified = kept if labels is None and not output_pair_embeddings else None
+            embeddings = self.head.factors(side, pairs, classified)
         else:
             embeddings = self.head.pair_embeddings(*inputs)
-        logits = self._classify(embeddings, pairs if kept is None else pairs[kept], entity_types, states.num_entities)
-        if kept is not None:
-            logits = _with_unrelated(logits, kept, len(pairs))
+        of_rows = pairs if classified is None else pairs[classified]
+        logits = self._classify(embeddings, of_rows, entity_types, states.num_entities)
         if teacher_logits is not None and self.config.include_diagonal_in_mean:
             teacher_logits = teacher_logits.masked_fill((pairs[:, 1] == pairs[:, 2])[:, None], 0.0)
         losses = None
@@ -309,6 +322,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 num_items_in_batch=num_items_in_batch,
                 num_entities_in_batch=num_entities_in_batch,
             )
+        if kept is not None:
+            logits = _with_unrelated(logits if classified is not None else logits[kept], kept, len(pairs))
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
@@ -323,12 +338,6 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             ),
         )
         return output.to_tuple() if return_dict is False else output
-
-    def _potential_rows(self, side: PairAwareStates, labels: Tensor | None) -> Tensor | None:
-        """Rows of the pairs that are classified, where others are left out; a loss is that of all."""
-        if self.training or labels is not None or not self.config.prune_pairs or side.potential is None:
-            return None
-        return (torch.sigmoid(side.potential.float()) > self.config.potential_threshold).nonzero().flatten()
 
     def _classify(
         self,

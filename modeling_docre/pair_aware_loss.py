@@ -8,6 +8,7 @@ from torch import Tensor
 from .configuration_docre import DocREConfig
 from .head_pair_aware import PairAwareStates
 from .losses import entity_role_loss, potential_pair_loss
+from .method_loss import rows_in_mean
 
 
 def pair_aware_losses(
@@ -29,8 +30,8 @@ def pair_aware_losses(
         pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
         num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-            Pairs over all micro-batches and processes of a step: the potential pairs are a mean over them; those given
-            here when left out.
+            Rows of the main loss over all micro-batches and processes of a step, as [`rows_in_mean`] counts them: the
+            potential pairs are a mean over them too; those given here when left out.
         num_entities_in_batch (`int` or `torch.Tensor`, *optional*):
             Their entities, which the roles are a mean over; not read without `num_items_in_batch`. Without it, an
             entity counts as its micro-batch has pairs.
@@ -39,31 +40,31 @@ def pair_aware_losses(
         `dict[str, torch.Tensor]`: Scalars, `"potential"` and `"roles"`, where they have a weight.
     """
     losses = {}
-    number = max(len(pairs), 1)
+    rows_here = max(rows_in_mean(config, pairs, num_entities), 1)
     if states.potential is not None and config.potential_weight:
         # The pair of an entity with itself is none.
         rows = (pairs[:, 1] != pairs[:, 2]).nonzero().flatten()
         total = potential_pair_loss(states.potential[rows], labels[rows], reduction="sum")
-        divisor = max(len(rows), 1) if num_items_in_batch is None else num_items_in_batch
+        divisor = rows_here if num_items_in_batch is None else num_items_in_batch
         losses["potential"] = config.potential_weight * total / divisor
     if states.roles is not None and config.role_weight:
         real = torch.arange(states.roles.shape[1], device=pairs.device) < num_entities[:, None]
         total = entity_role_loss(states.roles[real], entity_roles(labels, pairs, states.roles)[real], reduction="sum")
         entities = torch.as_tensor(num_entities.sum().clamp(min=1))
         if num_items_in_batch is not None:
-            own_share = entities * num_items_in_batch / number
+            own_share = entities * num_items_in_batch / rows_here
             entities = torch.as_tensor(own_share if num_entities_in_batch is None else num_entities_in_batch)
         losses["roles"] = config.role_weight * total / entities.clamp(min=1)
     return losses
 
 
 def entity_roles(labels: Tensor, pairs: Tensor, like: Tensor) -> Tensor:
-    """Return which relations each entity is head, and tail, of, `(batch, entities, 2, num_relations)`.
+    """Return which relations each entity is head, and tail, of among these pairs.
 
     Args:
         labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot.
         pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document, head, tail.
-        like (`torch.Tensor` of that shape): What it is to be like.
+        like (`torch.Tensor` of shape `(batch, entities, 2, num_relations)`): What the result is to be like.
     """
     roles = torch.zeros_like(like)
     document, head, tail = pairs.unbind(1)

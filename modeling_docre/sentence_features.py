@@ -36,20 +36,23 @@ class SentenceFeatures(NamedTuple):
         )
 
 
-def sentence_features(mentions: Tensor, entity_types: Tensor, sentence_ids: Tensor) -> SentenceFeatures:
+def sentence_features(
+    mentions: Tensor, entity_types: Tensor, sentence_ids: Tensor, num_entities: Tensor, lengths: Tensor
+) -> SentenceFeatures:
     """Gather them from a batch.
 
     Args:
-        mentions (`torch.Tensor` of shape `(num_mentions, 3)`): Document, entity, token; beyond the tokens, ignored.
+        mentions (`torch.Tensor` of shape `(num_mentions, 3)`):
+            Document, entity, token; those beyond a document's tokens are ignored.
         entity_types (`torch.Tensor` of shape `(batch, entities)`): Type ids, 0 unknown.
         sentence_ids (`torch.Tensor` of shape `(batch, tokens)`): Sentence of each token, -1 outside.
+        num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
+        lengths (`torch.Tensor` of shape `(batch,)`): Tokens per document.
     """
     batch, entities = entity_types.shape
     tokens = sentence_ids.shape[1]
-    document, entity, token = mentions[mentions[:, 2] < tokens].unbind(1)
-    first = sentence_ids.new_full((batch * entities,), tokens)
-    first = first.scatter_reduce(0, document * entities + entity, token.to(first.dtype), "amin")
-    places = first.view(batch, entities).argsort(dim=1, stable=True).argsort(dim=1)
+    document, entity, token = mentions[mentions[:, 2] < lengths[mentions[:, 0]]].unbind(1)
+    places = _places(document * entities + entity, token, entity_types, num_entities, tokens)
     sentences = int(sentence_ids.max()) + 1 if sentence_ids.numel() else 0
     held = torch.zeros(batch, entities, sentences, device=sentence_ids.device)
     sentence = sentence_ids[document, token]
@@ -58,6 +61,26 @@ def sentence_features(mentions: Tensor, entity_types: Tensor, sentence_ids: Tens
     with torch.autocast(held.device.type, enabled=False):
         shared = held @ held.transpose(1, 2) > 0
     return SentenceFeatures(entity_types, places, shared, sentence_ids)
+
+
+def _places(slots: Tensor, token: Tensor, entity_types: Tensor, num_entities: Tensor, tokens: int) -> Tensor:
+    """Place of each entity `(batch, entities)`: by first mention, and where two have one, by the others and the type.
+
+    The order in which they are given decides between those alone that nothing tells apart.
+    """
+    batch, entities = entity_types.shape
+    first = torch.full((batch * entities,), tokens, device=token.device)
+    first = first.scatter_reduce(0, slots, token, "amin").view(batch, entities)
+    sums = [
+        torch.zeros(batch * entities, dtype=torch.long, device=token.device).index_add(0, slots, power).view_as(first)
+        for power in (token, token * token)
+    ]
+    missing = torch.arange(entities, device=token.device) >= num_entities[:, None]
+    order = torch.arange(entities, device=token.device).expand(batch, entities)
+    # The last key decides, and those before it where it does not.
+    for key in (entity_types.long(), *reversed(sums), first, missing.long()):
+        order = order.gather(1, key.gather(1, order).argsort(dim=1, stable=True))
+    return order.argsort(dim=1)
 
 
 __all__ = ["SentenceFeatures", "sentence_features"]

@@ -111,6 +111,7 @@ def test_generated_documents_are_of_the_shape_asked_for(repository, monkeypatch)
 
 def test_profile_names_every_part_of_every_head(bench):
     own = {"tiny": set(), "tiny-kd-docre": {"axial attention"}, "tiny-docunet": {"U-Net"}}
+    own["tiny-paee"] = {"U-Net", "entity encoder"}
     found = tables(bench("profile_model.py", "--rounds", "1", *GENERATED, "--models", *own))
     assert len(found) == 2
     for table in found:
@@ -246,7 +247,7 @@ def test_the_digest_is_of_what_the_recipe_says(protocol, tmp_path, monkeypatch):
     def digest(text):
         recipe.write_text(text)
         protocol.recipe_digest.cache_clear()
-        return protocol.recipe_digest()
+        return protocol.recipe_digest(protocol.RECIPE)
 
     own = digest(base)
     assert digest("# More to say.\n" + base) == own == digest("extends: base.yaml\n")

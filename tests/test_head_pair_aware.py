@@ -6,9 +6,10 @@ import pytest
 import torch
 from table_heads import BLOCK, HIDDEN, TOKENS, config_for, documents
 from torch import nn
-from training_helpers import RELATIONS, arguments, assert_close, fictional, make, parameters, trainer_for
+from training_helpers import RELATIONS, assert_close, fictional, make, parameters, trainer_for
 
 from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre.distillation import Teacher
 from modeling_docre.encoding import all_pairs
 from modeling_docre.head_bilinear import grouped_outer
 from modeling_docre.head_pair_aware import PairAwareHead
@@ -26,6 +27,7 @@ MENTIONS = torch.tensor(
     [[0, 0, 6], [0, 1, 2], [0, 2, 1], [0, 2, 7], [0, 3, 4], [0, 4, 99], [1, 0, 3], [2, 0, 5], [2, 1, 1], [2, 2, 3]]
 )
 TYPES = torch.tensor([[1, 2, 0, 1, 2], [2, 0, 0, 0, 0], [0, 1, 1, 0, 0]])
+LENGTHS = torch.tensor([9, 9, 9])
 PLACES = [[3, 1, 0, 2, 4], [0], [2, 0, 1]]
 
 
@@ -46,7 +48,7 @@ def head_for(dtype=torch.float64, **settings) -> PairAwareHead:
 
 
 def inputs_for(dtype=torch.float64):
-    return documents(COUNTS, dtype), sentence_features(MENTIONS, TYPES, SENTENCES)
+    return documents(COUNTS, dtype), sentence_features(MENTIONS, TYPES, SENTENCES, COUNTS, LENGTHS)
 
 
 def logits_of(head, inputs, features, counts, pairs):
@@ -196,10 +198,30 @@ def test_the_order_of_entities_makes_no_difference():
     where = mixed.argsort()
     mentions = MENTIONS[MENTIONS[:, 0] == 0].clone()
     mentions[:, 1] = where[mentions[:, 1]]
-    again = sentence_features(mentions, TYPES[:1, mixed], SENTENCES[:1])
+    again = sentence_features(mentions, TYPES[:1, mixed], SENTENCES[:1], COUNTS[:1], LENGTHS[:1])
     renamed = torch.stack([pairs[:, 0], where[pairs[:, 1]], where[pairs[:, 2]]], 1)
     found, _ = logits_of(head, (hidden, entities[:, mixed], attention[:, mixed]), again, COUNTS[:1], renamed)
     torch.testing.assert_close(found, logits)
+
+
+def test_entities_with_one_first_mention_stand_by_what_else_they_have():
+    """A marker of two nested mentions; entities out of reach, of several types."""
+    mentions = torch.tensor([[0, 0, 2], [0, 1, 2], [0, 1, 5], [0, 2, 2]])
+    types = torch.tensor([[1, 1, 2, 2, 1]])
+    rows = torch.tensor([[-1, 0, 0, 0, 1, 1, 3, 3, -1]])
+    counts, lengths = torch.tensor([5]), torch.tensor([9])
+    places = sentence_features(mentions, types, rows, counts, lengths).places[0]
+    assert places[:3].tolist() == [0, 2, 1] and sorted(places[3:].tolist()) == [3, 4]
+    for mixed in (torch.tensor([4, 2, 1, 0, 3]), torch.tensor([1, 0, 3, 4, 2])):
+        again = mentions.clone()
+        again[:, 1] = mixed.argsort()[mentions[:, 1]]
+        found = sentence_features(again, types[:, mixed], rows, counts, lengths).places[0]
+        assert found.tolist() == places[mixed].tolist()
+
+
+def test_mentions_behind_a_document_are_ignored():
+    nothing = sentence_features(MENTIONS, TYPES, SENTENCES, COUNTS, torch.tensor([9, 9, 4]))
+    assert nothing.places[2, :3].tolist() == [2, 0, 1] and not nothing.shared[2, 0].any()
 
 
 def test_the_order_of_appearance_makes_one():
@@ -216,17 +238,14 @@ def test_the_order_of_appearance_makes_one():
 def test_what_is_not_known_of_a_document():
     head, (inputs, _) = head_for(), inputs_for()
     pairs = all_pairs(COUNTS)
-    nothing = sentence_features(
-        torch.tensor([[d, e, e] for d in range(3) for e in range(5)]),
-        torch.zeros_like(TYPES),
-        torch.full_like(SENTENCES, -1),
-    )
+    mentions = torch.tensor([[d, e, e] for d in range(3) for e in range(5)])
+    nothing = sentence_features(mentions, torch.zeros_like(TYPES), torch.full_like(SENTENCES, -1), COUNTS, LENGTHS)
     expected, _ = logits_of(head, inputs, nothing, COUNTS, pairs)
     torch.testing.assert_close(head.classify(head.pair_embeddings(*inputs, COUNTS, pairs)), expected)
 
 
 def test_features_of_sentences():
-    features = sentence_features(MENTIONS, TYPES, SENTENCES)
+    features = sentence_features(MENTIONS, TYPES, SENTENCES, COUNTS, LENGTHS)
     for document, places in enumerate(PLACES):
         assert features.places[document, : len(places)].tolist() == places
     shared = features.shared[0].int().tolist()
@@ -248,7 +267,10 @@ def test_a_document_alone_has_the_logits_that_it_has_in_a_batch(settings):
     for document, count in enumerate(COUNTS.tolist()):
         alone = [inputs[0][document : document + 1], *(one[document : document + 1, :count] for one in inputs[1:])]
         counts = COUNTS[document : document + 1]
-        found, _ = logits_of(head, alone, features.take(torch.tensor([document]), count), counts, all_pairs(counts))
+        mentions = MENTIONS[MENTIONS[:, 0] == document] - torch.tensor([document, 0, 0])
+        rows = slice(document, document + 1)
+        own = sentence_features(mentions, TYPES[rows, :count], SENTENCES[rows], counts, LENGTHS[rows])
+        found, _ = logits_of(head, alone, own, counts, all_pairs(counts))
         torch.testing.assert_close(found, together[pairs[:, 0] == document], atol=1e-12, rtol=1e-12)
     chosen = torch.tensor([21, 2, 2, 25])
     some, _ = logits_of(head, inputs, features, COUNTS, pairs[chosen])
@@ -277,6 +299,8 @@ def test_few_entities(counts, mask_padding):
         torch.zeros(0, 3, dtype=torch.long),
         torch.zeros(len(counts), most, dtype=torch.long),
         torch.full((len(counts), TOKENS), -1),
+        counts,
+        torch.full((len(counts),), TOKENS),
     )
     pairs = all_pairs(counts)
     logits, states = logits_of(head, inputs, features, counts, pairs)
@@ -364,6 +388,8 @@ def test_the_model_gives_potential_pairs_and_all_losses(tiny_bert_dir):
     assert output.loss.item() == pytest.approx(sum(value.item() for value in output.losses.values()))
     assert output.potential_pairs.shape == (len(batch["pairs"]),)
     assert ((output.potential_pairs > 0) & (output.potential_pairs < 1)).all()
+    with pytest.raises(ValueError, match="pass the sentence of each token"):
+        model(**{**batch, "sentence_ids": batch["sentence_ids"][:, :5]})
     without = {name: value for name, value in batch.items() if name != "sentence_ids"}
     with pytest.raises(ValueError, match='head="pair-aware" needs `sentence_ids`'):
         model(**without)
@@ -375,17 +401,29 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir):
     del batch["labels"]
     model.eval()
     plain = model(**batch)
-    model.config.potential_threshold = float(plain.potential_pairs.median())
-    model.head.threshold = 0.3  # what the classifier is told stays
+    # At which the classifier's tags change as well.
+    model.head.threshold = float(plain.potential_pairs.detach().median())
+    plain = model(**batch)
     model.config.prune_pairs = True
     pruned = model(**batch)
-    kept = plain.potential_pairs > model.config.potential_threshold
+    kept = plain.potential_pairs > model.head.threshold
     assert 0 < int(kept.sum()) < len(kept)
     torch.testing.assert_close(pruned.logits[kept], plain.logits[kept])
     assert (pruned.logits[~kept].argmax(1) == 0).all()
     documents = [Document.from_docred(fictional(number)) for number in range(6)]
     found = processor.decode(pruned, documents)
     assert len(found) == 6
+    # Evaluation scores what is answered, and its loss is that of all pairs.
+    labels = processor.collate(processor(documents))["labels"]
+    evaluated, without = model(**batch, labels=labels), model(**batch, labels=labels, prune_pairs=False)
+    torch.testing.assert_close(evaluated.logits, pruned.logits)
+    assert torch.equal(evaluated.loss, without.loss) and torch.equal(without.logits, plain.logits)
+    asked = model(**batch, output_pair_embeddings=True)
+    assert len(asked.pair_embeddings) == len(asked.logits) and torch.equal(asked.logits, evaluated.logits)
+    # A student learns of all pairs.
+    teacher = Teacher([(model, processor)])
+    features = teacher.features(documents)
+    torch.testing.assert_close(teacher.logits(features, batch["pairs"]), plain.logits)
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_entity_types": True}])
@@ -441,12 +479,34 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path):
         ({"entity_encoder_heads": 3}, "such as entity_encoder_heads=2"),
         ({"potential_threshold": 1.0}, "potential_threshold=1.0 is not a probability"),
         ({"prune_pairs": True, "use_potential_pairs": False}, "prune_pairs=True"),
+        ({"prune_pairs": True, "head": "bilinear"}, "prune_pairs=True"),
         ({"role_weight": -1.0}, "role_weight=-1.0 is no weight"),
     ],
 )
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         config_for("paee", **{"entity_encoder_heads": 2, **settings})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(tiny_bert_dir, dtype):
+    model, processor = make(tiny_bert_dir, **SMALL)
+    batch = processor.collate(processor([fictional(number) for number in range(3)]))
+    exact = model.eval()(**batch).logits
+    output = model.to(dtype)(**batch)
+    assert output.loss.dtype == torch.float32 and output.loss.isfinite()
+    assert (output.logits.float() - exact).abs().max() < 0.5
+
+
+def test_more_sentences_than_have_a_position(tiny_bert_dir):
+    model, processor = make(tiny_bert_dir, **SMALL)
+    sentences = [["Ada", "met", "Bo", "."], *[["So", "."]] * 300]
+    entities = [
+        [{"name": name, "sent_id": 0, "pos": [at, at + 1], "type": "PER"}] for name, at in (("Ada", 0), ("Bo", 2))
+    ]
+    batch = processor.collate(processor([{"title": "Long", "sents": sentences, "vertexSet": entities, "labels": []}]))
+    assert int(batch["sentence_ids"].max()) == 300
+    assert model(**batch).loss.isfinite()
 
 
 def test_many_entities(tiny_bert_dir):
@@ -472,7 +532,7 @@ def test_the_published_grid_is_the_default():
     config = DocREConfig.for_method("paee", RELATIONS)
     assert (config.pad_to, config.mask_padding, config.grid_fill) == (42, False, "tile")
     assert (config.potential_threshold, config.unet_channels, config.unet_outputs) == (0.3, 3, 256)
-    assert arguments is not None and (config.potential_weight, config.role_weight, config.marker_style) == (
+    assert (config.potential_weight, config.role_weight, config.marker_style) == (
         1,
         1,
         "tags",

@@ -320,6 +320,10 @@ def test_published_hyper_parameters(repository, name):
 
 
 ABLATIONS = [
+    ("--model.use_pair_grid=false --training.module_learning_rates=null", "paee", {"use_pair_grid": False}),
+    ("--model.use_entity_encoder=false", "paee", {"use_entity_encoder": False}),
+    ("--model.grid_fill=zeros", "paee", {"grid_fill": "zeros"}),
+    ("--model.use_potential_pairs=false", "paee", {"use_potential_pairs": False}),
     # of the page on methods: override, recipes of the method, and what the config says then
     ("--model.loss_arguments.entropy=false", "pemscl", {"loss_arguments": {"entropy": False}}),
     ("--model.contrastive_weight=0", "pemscl", {"contrastive_weight": 0}),
