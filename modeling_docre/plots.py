@@ -132,7 +132,10 @@ class _Panel:
                 axes.scatter(*places[len(rows) :][own].T, s=30, c=colour, marker="x", linewidths=1.2)
             axes.annotate(
                 self.words[number - 1],
+                # Above the middle, where it hides few of the points.
                 np.median(encoded, axis=0),
+                xytext=(0, 12),
+                textcoords="offset points",
                 fontsize=8,
                 ha="center",
                 bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": colour, "alpha": 0.85},
