@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import platform
 import random
 import re
@@ -357,6 +358,22 @@ def _processor_name() -> str:
 def print_environment(found: dict[str, Any]) -> None:
     """Print what the figures were measured on, in one line."""
     print(", ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def report(
+    arguments: argparse.Namespace,
+    name: str,
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    cells: Callable[[dict[str, Any]], dict[str, str]],
+) -> None:
+    """Print measured rows: as JSON under a name, or as a table of their cells."""
+    where = environment(arguments)
+    if arguments.json:
+        print(json.dumps({"environment": where, name: rows}, indent=1))
+        return
+    print_environment(where)
+    print_table(title, [cells(row) for row in rows])
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]]) -> None:

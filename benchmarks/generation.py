@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 from typing import Any
@@ -26,11 +25,9 @@ from common import (
     add_work_arguments,
     build_models,
     clock,
-    environment,
     make_works,
     prepare,
-    print_environment,
-    print_table,
+    report,
     set_dropout,
 )
 
@@ -143,12 +140,7 @@ def main() -> None:
     rows = [
         row for work in make_works(arguments) for name in arguments.models for row in measure(name, work, arguments)
     ]
-    found = {"environment": environment(arguments), "generation": rows}
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-        return
-    print_environment(found["environment"])
-    print_table("Extra pairs, ratios to the encoder's forward and backward", [cells(row) for row in rows])
+    report(arguments, "generation", "Extra pairs, ratios to the encoder's forward and backward", rows, cells)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 from typing import Any
 
@@ -23,12 +22,10 @@ from common import (
     add_work_arguments,
     build_models,
     clock,
-    environment,
     make_works,
     numbers,
     prepare,
-    print_environment,
-    print_table,
+    report,
     set_dropout,
 )
 
@@ -126,12 +123,7 @@ def main() -> None:
         for name in arguments.models
         for capacity in arguments.capacities
     ]
-    found = {"environment": environment(arguments), "queues": rows}
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-        return
-    print_environment(found["environment"])
-    print_table("Contrastive pre-training, ratios to the encoder's forward and backward", [cells(row) for row in rows])
+    report(arguments, "queues", "Contrastive pre-training, ratios to the encoder's forward and backward", rows, cells)
 
 
 if __name__ == "__main__":

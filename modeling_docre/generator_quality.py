@@ -57,11 +57,11 @@ def score_generator(
     if len(rows) > max_pairs:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_pairs, replace=False))
     labels = np.asarray(train.labels[rows])
-    drawn = generator.sample(torch.from_numpy(labels).float(), generator=torch.Generator().manual_seed(seed))
+    drawn = draw_embeddings(generator, labels, seed)
     expected = np.asarray(held_out.labels)[:, 1:]
     occurs = expected.any(0)
     figures: dict[str, float] = {}
-    for name, learnt in (("real", np.asarray(train.embeddings[rows])), ("generated", drawn.float().cpu().numpy())):
+    for name, learnt in (("real", np.asarray(train.embeddings[rows])), ("generated", drawn)):
         predict = _classifier(learnt, labels[:, 1:])
         found = predict(np.asarray(held_out.embeddings))
         figures[f"f1_{name}"] = float(metrics.f1_score(expected, found, average="micro", zero_division=0))
@@ -73,6 +73,22 @@ def score_generator(
         "held_out_pairs": len(expected),
         "relations": int(occurs.sum()),
     }
+
+
+def draw_embeddings(generator: VaeDiffModel, labels: np.ndarray, seed: int) -> np.ndarray:
+    """
+    Draw one embedding for each row of labels.
+
+    Args:
+        generator ([`VaeDiffModel`]): The generator.
+        labels (`numpy.ndarray` of shape `(num_pairs, num_classes)`): Multi-hot.
+        seed (`int`): What to draw with.
+
+    Returns:
+        `numpy.ndarray` of shape `(num_pairs, embedding_size)`, float32.
+    """
+    wanted = torch.from_numpy(labels).float()
+    return generator.sample(wanted, generator=torch.Generator().manual_seed(seed)).float().cpu().numpy()
 
 
 def check_embeddings(generator: VaeDiffModel, store: PairEmbeddingStore, whose: str) -> None:
@@ -121,4 +137,4 @@ def import_part(name: str) -> Any:
         raise ModuleNotFoundError(f"Pictures and their figures need {error.name}: {PLOTS}.", name=error.name) from None
 
 
-__all__ = ["check_embeddings", "import_part", "score_generator"]
+__all__ = ["check_embeddings", "draw_embeddings", "import_part", "score_generator"]

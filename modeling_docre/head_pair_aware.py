@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from .attention import at_least_float32
 from .configuration_docre import DocREConfig
-from .entity_table import EntityTable, TableHead
+from .entity_table import EntityTable, TableHead, square
 from .head_bilinear import GroupedBilinear, PairFactors, project
-from .head_unet import UNet
+from .head_unet import UNet, image_size
 from .sentence_features import SentenceFeatures
 
 # Sentences that have a position of their own; those beyond share the last.
@@ -137,9 +137,8 @@ class PairGrid(nn.Module):
             values = table.fill(contexts + functional.linear(at_least_float32(more), weight, bias))
         # Which entity stands at each row.
         order = features.places.argsort(1)
-        size = 4 * (-(-max(size, 1) // 4) + 1) if self.mask_padding else max(size, 4)
+        size = image_size(size, masked=self.mask_padding)
         place = torch.arange(size, device=values.device)
-        real = place < num_entities[:, None]
         if order.shape[1]:
             batch = torch.arange(len(order), device=values.device)[:, None]
             rows = order[batch, place % num_entities[:, None].clamp(min=1)]
@@ -147,7 +146,7 @@ class PairGrid(nn.Module):
         else:
             images = values.new_zeros(len(order), size, size, values.shape[-1])
         if self.mask_padding or not self.tiles:
-            images = images * (real[:, :, None] & real[:, None, :])[..., None]
+            images = images * square(place < num_entities[:, None])[..., None]
         images = images.permute(0, 3, 1, 2).to(self.channels.weight.dtype)
         return self.unet(images, num_entities if self.mask_padding else None).permute(0, 2, 3, 1)
 

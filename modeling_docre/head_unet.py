@@ -112,6 +112,12 @@ class UNet(nn.Module):
         return self.out(full)
 
 
+def image_size(size: int, *, masked: bool) -> int:
+    """Return rows and columns of the images of tables of `size`, which [`UNet`] halves twice."""
+    size = max(size, 4)
+    return 4 * (-(-size // 4) + 1) if masked else size
+
+
 def _own_cells(count: Tensor, size: int) -> Tensor:
     return square(torch.arange(size, device=count.device) < count[:, None])
 
@@ -160,14 +166,12 @@ class UNetHead(TableHead):
         pairs: Tensor,
     ) -> PairFactors:
         """Represent each pair; see [`TableHead.from_tables`]."""
-        size = max(size, 4)  # the U-Net halves it twice
-        if self.mask_padding:
-            size = 4 * (-(-size // 4) + 1)
-        elif entity_attention.shape[1]:
+        size = image_size(size, masked=self.mask_padding)
+        if not self.mask_padding and entity_attention.shape[1]:
             # Rows beyond a document's entities are its last entity again.
             rows = torch.arange(size, device=pairs.device).minimum((num_entities[:, None] - 1).clamp(min=0))
             entity_attention = entity_attention[torch.arange(len(rows), device=pairs.device)[:, None], rows]
-        else:
+        elif not self.mask_padding:
             entity_attention = functional.pad(entity_attention, (0, 0, 0, 0, 0, size))
         table = EntityTable.of(num_entities, size, masked=self.mask_padding)
         # A context is a sum over tokens, so their channels may be computed first, which are few.
@@ -181,4 +185,4 @@ class UNetHead(TableHead):
         return self.join(entity_embeddings, read[document, head, tail], pairs)
 
 
-__all__ = ["UNet", "UNetHead"]
+__all__ = ["UNet", "UNetHead", "image_size"]

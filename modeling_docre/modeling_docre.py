@@ -26,7 +26,7 @@ from .method_loss import RowGatherer, check_loss_arguments, method_losses
 from .model_outputs import DocREModelOutput, DocRERelationOutput
 from .modeling_base import DocREModel, DocREPreTrainedModel, augmented_embeddings
 from .pair_aware_loss import pair_aware_losses
-from .sentence_features import sentence_features
+from .sentence_features import SentenceFeatures, sentence_features
 
 HEAD_CLASSES: dict[str, type[nn.Module]] = {
     "bilinear": BilinearHead,
@@ -273,12 +273,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         )
         side = kept = classified = None
         if isinstance(self.head, PairAwareHead):
-            types = self.docre.entity_type_table(entity_types, states.num_entities)
-            found = input_ids.new_zeros(0, 3) if mentions is None else mentions.long()
-            lengths = torch.full_like(states.num_entities, input_ids.shape[1])
-            if attention_mask is not None:
-                lengths = attention_mask.long().sum(1)
-            features = sentence_features(found, types, torch.as_tensor(sentence_ids), states.num_entities, lengths)
+            features = self._sentence_features(
+                states.num_entities, input_ids, attention_mask, mentions, entity_types, sentence_ids
+            )
             side = self.head.represent(*inputs, features)
             pruned = not self.training and (self.config.prune_pairs if prune_pairs is None else prune_pairs)
             kept = self.head.potential_rows(side) if pruned else None
@@ -312,16 +309,16 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 ),
                 teacher_logits=teacher_logits,
             )
-        if labels is not None and losses is not None and side is not None:
-            losses |= pair_aware_losses(
-                self.config,
-                side,
-                labels,
-                pairs,
-                states.num_entities,
-                num_items_in_batch=num_items_in_batch,
-                num_entities_in_batch=num_entities_in_batch,
-            )
+            if side is not None:
+                losses |= pair_aware_losses(
+                    self.config,
+                    side,
+                    labels,
+                    pairs,
+                    states.num_entities,
+                    num_items_in_batch=num_items_in_batch,
+                    num_entities_in_batch=num_entities_in_batch,
+                )
         if kept is not None:
             logits = _with_unrelated(logits if classified is not None else logits[kept], kept, len(pairs))
         output = DocRERelationOutput(
@@ -338,6 +335,20 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             ),
         )
         return output.to_tuple() if return_dict is False else output
+
+    def _sentence_features(
+        self,
+        num_entities: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        mentions: Tensor | None,
+        entity_types: Tensor | None,
+        sentence_ids: Any,
+    ) -> SentenceFeatures:
+        mentions = input_ids.new_zeros(0, 3) if mentions is None else mentions
+        lengths = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).long().sum(1)
+        types = self.docre.entity_type_table(entity_types, num_entities)
+        return sentence_features(mentions.long(), types, sentence_ids, num_entities, lengths)
 
     def _classify(
         self,

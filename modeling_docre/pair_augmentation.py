@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
+from .augmentation import pairs_to_augment
 from .configuration_checks import check_one_vector
 from .configuration_docre import DocREConfig
 from .documents import Document
@@ -99,20 +100,6 @@ class PairAugmentation:
                 )
             )
 
-    def check_length(self, epochs: float) -> None:
-        """
-        Check that a training of so many epochs adds extra pairs at all.
-
-        Raises:
-            ValueError: If it does not.
-        """
-        warmup = self.args.augmentation_warmup_epochs
-        if self.args.augmentation_copies and warmup >= epochs:
-            raise ValueError(
-                f"augmentation_warmup_epochs={warmup:g} of {epochs:g} epochs leave none to augment: train for longer, "
-                "or make these fewer."
-            )
-
     def report(self, epochs: float) -> None:
         """
         Say so where the model that is kept is from before the first extra pair: the best one, or stopped early.
@@ -137,12 +124,10 @@ class PairAugmentation:
         """
         if self.generator is None or not self.args.augmentation_bank or not self.args.augmentation_copies:
             return
-        sets = torch.zeros(0, config.num_classes)
         found = sorted({row for document in documents for row in _label_sets(document, config)})
-        if found:
-            sets = torch.zeros(len(found), config.num_classes)
-            for number, classes in enumerate(found):
-                sets[number, list(classes)] = 1
+        sets = torch.zeros(len(found), config.num_classes)
+        for number, classes in enumerate(found):
+            sets[number, list(classes)] = 1
         if self.args.process_index == 0:
             logger.warning(
                 f"A bank of {self.args.augmentation_bank} generated pair embeddings for each of {len(found)} sets of "
@@ -193,7 +178,7 @@ class PairAugmentation:
         """
         if self.generator is None:
             return {"noise_copies": self.args.augmentation_copies, "noise_scale": self.args.augmentation_noise}
-        wanted = labels[(labels[:, 1:] > 0).any(1)].repeat_interleave(self.args.augmentation_copies, 0)
+        wanted = labels[pairs_to_augment(labels)].repeat_interleave(self.args.augmentation_copies, 0)
         return {"extra_pair_embeddings": self._draw(wanted), "extra_labels": wanted}
 
     def _draw(self, labels: Tensor) -> Tensor:

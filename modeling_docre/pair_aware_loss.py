@@ -4,11 +4,48 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from .attention import at_least_float32
 from .configuration_docre import DocREConfig
 from .head_pair_aware import PairAwareStates
-from .losses import entity_role_loss, potential_pair_loss
+from .losses import reduce_pairs
 from .method_loss import rows_in_mean
+
+
+def potential_pair_loss(scores: Tensor, labels: Tensor, *, reduction: str = "mean") -> Tensor:
+    """
+    Whether a pair has any relation: binary cross-entropy (PAEE, equation 10).
+
+    Args:
+        scores (`torch.Tensor` of shape `(num_pairs,)`): Logits.
+        labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Multi-hot relations. Column 0 is not read.
+        reduction (`str`, *optional*, defaults to `"mean"`): `"none"`, `"sum"` or `"mean"` over pairs.
+
+    Returns:
+        `torch.Tensor`: shape `(num_pairs,)` for `"none"`, else a scalar; at least float32.
+    """
+    scores = at_least_float32(scores)
+    related = (labels[:, 1:] > 0).any(1).to(scores.dtype)
+    return reduce_pairs(functional.binary_cross_entropy_with_logits(scores, related, reduction="none"), reduction)
+
+
+def entity_role_loss(scores: Tensor, roles: Tensor, *, reduction: str = "mean") -> Tensor:
+    """
+    Which relations an entity is head, and tail, of: the mean of both binary cross-entropies over relations (PAEE,
+    equation 11, and its part of equation 12).
+
+    Args:
+        scores (`torch.Tensor` of shape `(num_entities, 2, num_relations)`): Logits, of heads and of tails.
+        roles (`torch.Tensor` of shape `(num_entities, 2, num_relations)`): Multi-hot.
+        reduction (`str`, *optional*, defaults to `"mean"`): `"none"`, `"sum"` or `"mean"` over entities.
+
+    Returns:
+        `torch.Tensor`: shape `(num_entities,)` for `"none"`, else a scalar; at least float32.
+    """
+    scores = at_least_float32(scores)
+    each = functional.binary_cross_entropy_with_logits(scores, (roles > 0).to(scores.dtype), reduction="none")
+    return reduce_pairs(each.mean((1, 2)), reduction)
 
 
 def pair_aware_losses(
@@ -75,4 +112,4 @@ def entity_roles(labels: Tensor, pairs: Tensor, like: Tensor) -> Tensor:
     return (roles > 0).to(roles.dtype)
 
 
-__all__ = ["entity_roles", "pair_aware_losses"]
+__all__ = ["entity_role_loss", "entity_roles", "pair_aware_losses", "potential_pair_loss"]

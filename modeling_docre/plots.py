@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .documents import Document
-from .generator_quality import check_embeddings, import_part, score_generator
+from .generator_quality import check_embeddings, draw_embeddings, import_part, score_generator
 from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError
 from .pair_embeddings import PairEmbeddingStore, store_pair_embeddings
@@ -115,9 +114,7 @@ class _Panel:
         rows, owners = self._choose(classes)
         points = self.embeddings[rows]
         if generator is not None:
-            wanted = torch.from_numpy(self.labels[rows]).float()
-            drawn = generator.sample(wanted, generator=torch.Generator().manual_seed(self.seed))
-            points = np.concatenate([points, drawn.float().cpu().numpy()])
+            points = np.concatenate([points, draw_embeddings(generator, self.labels[rows], self.seed)])
         perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
         place = import_part("sklearn.manifold").TSNE(init="pca", perplexity=perplexity, random_state=self.seed)
         places = place.fit_transform(points)

@@ -61,6 +61,11 @@ class Recipe:
     after: list[str] = dataclasses.field(default_factory=list)
     self_training: dict[str, Any] | None = None
 
+    @property
+    def objective(self) -> str:
+        """What is trained: one of `OBJECTIVES`."""
+        return self.model.get("objective") or OBJECTIVES[0]
+
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()) -> Recipe:
     """

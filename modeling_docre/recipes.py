@@ -135,7 +135,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         )
     if checkpoint is None and resume:
         logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
-    if recipe.model.get("objective") == "generator":
+    if recipe.objective == "generator":
         return train_generator(recipe, checkpoint)
     train, evaluation = _read_data(recipe)
     learnt = train if recipe.self_training is None else _self_train(recipe, folder, train, evaluation)
@@ -202,7 +202,7 @@ def build_trainer(recipe: Recipe) -> DocRETrainer | VaeDiffTrainer:
     Raises:
         RecipeError: If a file or the encoder isn't there.
     """
-    if recipe.model.get("objective") == "generator":
+    if recipe.objective == "generator":
         return build_generator_trainer(recipe)
     train, evaluation = _read_data(recipe)
     return _build_trainer(recipe, train, evaluation, known=train)
@@ -237,7 +237,7 @@ def _processes(recipe: Recipe) -> Processes:
 
 def _arguments(recipe: Recipe) -> DocRETrainingArguments | VaeDiffTrainingArguments:
     training = dict(recipe.training)
-    if recipe.model.get("objective") == "generator":
+    if recipe.objective == "generator":
         return VaeDiffTrainingArguments(output_dir=expand_path(recipe.output_dir, "output_dir"), **training)
     for name in ("teacher", "soft_labels", "generator", "generator_of"):
         given, place = training.get(name), f"training.{name}"

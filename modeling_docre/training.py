@@ -288,7 +288,7 @@ class DocRETrainer(LossTrainer):
         if self._augmentation is not None and self.train_dataset is not None:
             max_steps, batches = args[0], len(args[1])
             steps = max(1, -(-batches // self.args.gradient_accumulation_steps))
-            self._augmentation.check_length(max_steps / steps)
+            self.args.check_warmup(max_steps / steps)
             self._augmentation.fill_bank(self.train_dataset.documents, self.model.config)
         return super()._prepare_for_training(*args, **kwargs)
 

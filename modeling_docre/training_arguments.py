@@ -258,11 +258,24 @@ class DocRETrainingArguments(PortableArguments):
                 f"{' and '.join(changed)} would do nothing with augmentation={self.augmentation!r}: pass another, "
                 "'vaediff' or 'gaussian', or leave out what does nothing."
             )
-        never = self.max_steps <= 0 and self.augmentation_warmup_epochs >= self.num_train_epochs
-        if self.augmentation != "none" and self.augmentation_copies and never:
+        if self.max_steps <= 0:
+            self.check_warmup(self.num_train_epochs)
+
+    def check_warmup(self, epochs: float) -> None:
+        """
+        Checks that a training of so many epochs adds the extra pairs that it is to add.
+
+        Args:
+            epochs (`float`): Epochs.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        adds = self.augmentation != "none" and self.augmentation_copies > 0
+        if adds and self.augmentation_warmup_epochs >= epochs:
             raise ValueError(
-                f"augmentation_warmup_epochs={self.augmentation_warmup_epochs:g} of num_train_epochs="
-                f"{self.num_train_epochs:g} leave none to augment: train for longer, or make these fewer."
+                f"augmentation_warmup_epochs={self.augmentation_warmup_epochs:g} of {epochs:g} epochs leave none to "
+                "augment: train for longer, or make these fewer."
             )
 
     def _refuse_unused(self) -> None:

@@ -13,8 +13,7 @@ from modeling_docre.distillation import Teacher
 from modeling_docre.encoding import all_pairs
 from modeling_docre.head_bilinear import grouped_outer
 from modeling_docre.head_pair_aware import PairAwareHead
-from modeling_docre.losses import entity_role_loss, potential_pair_loss
-from modeling_docre.pair_aware_loss import entity_roles, pair_aware_losses
+from modeling_docre.pair_aware_loss import entity_role_loss, entity_roles, pair_aware_losses, potential_pair_loss
 from modeling_docre.sentence_features import sentence_features
 
 COUNTS = torch.tensor([5, 1, 3])

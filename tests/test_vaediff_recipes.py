@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from training_helpers import RELATIONS, fictional
+from training_helpers import RELATIONS, fictional, kill_after
 
 from modeling_docre import DocREForRelationExtraction, VaeDiffModel
 from modeling_docre.output_files import DataFileError
@@ -115,13 +113,7 @@ def test_a_generator_that_was_killed_goes_on(chain, tmp_path, tiny_bert_dir):
     )
     killed = subprocess.Popen([sys.executable, "-c", slow, str(chain)], env={**os.environ, "OMP_NUM_THREADS": "1"})
     # Nine documents, three a step: after the fourth epoch, in which the prior has learned.
-    state = tmp_path / "second" / "checkpoint-12" / "trainer_state.json"
-    deadline = time.time() + 180
-    while not state.exists() and time.time() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    kill_after(killed, tmp_path / "second" / "checkpoint-12")
     assert not (tmp_path / "second" / "model.safetensors").exists() and not (tmp_path / "third").exists()
     ran = subprocess.run(
         [sys.executable, "-m", "modeling_docre.cli", "train", str(chain)],

@@ -111,20 +111,23 @@ def train_in_processes(encoder: Path, folder: Path, *options: str, processes: in
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"})
 
 
+def kill_after(process: subprocess.Popen, checkpoint: Path) -> None:
+    """Kill a training a moment after it has written a checkpoint, which ends with the state."""
+    deadline = time.time() + 180
+    while not (checkpoint / "trainer_state.json").exists() and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
 def train_killed_and_resumed(encoder: Path, folder: Path, *options: str) -> None:
     """Run `training_script.py`, kill it after the checkpoint of step 3, and go on from there."""
     killed = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(encoder), str(folder), *options, "--save_steps=3", "--slow"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    # The state is what a checkpoint ends with.
-    state = folder / "checkpoint-3" / "trainer_state.json"
-    deadline = time.time() + 120
-    while not state.exists() and time.time() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.2)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    kill_after(killed, folder / "checkpoint-3")
     assert not (folder / "result.json").exists()
     train_in_processes(encoder, folder, *options, "--save_steps=3", "--resume")
 
