@@ -8,12 +8,13 @@ seven minutes of one core with the bilinear head, 15 to 25 with tables of entiti
 stage before them, or with folds, take that for each. Distant labels are those that the facts of the training documents
 give to the 1,000 documents of DocRED's test split, which come without labels.
 
-Every method has the same two trials, the learning rates of its head in `TRIALS`, with the first seed; the better one
-runs with the other seeds. An ablation takes over the rate of its method. Which trial is better, and the one
-probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation documents; the figures are those of
-100 others. Runs that are done are kept: called again, it goes on with those that are missing, and refuses those that
-were done with other overrides or another recipe. `--commands` prints what trains each run instead, with the better
-rate alone where its trials are done in `--output`.
+Every method had the same two trials, the learning rates of its head in `TRIALS`, with seed 13; the better one stands
+in its row. Where a row has none yet, both are run. An ablation takes over the rate of its method. Which trial is
+better, and the one probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation documents; the
+figures are those of 100 others. Runs that are done are kept: called again, it goes on with those that are missing, and
+refuses those that were done with other overrides or another recipe. `--commands` prints what trains each run instead.
+`small_protocol.jsonl` beside this file holds the figures of runs that are done; `--record` adds those in `--output`,
+and `results_page.py` writes the tables of docs/results.md from it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from common import peak_memory
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "protocols"
 RECIPE, GENERATOR = RECIPES / "small.yaml", RECIPES / "small-generator.yaml"
+RECORD = Path(__file__).with_suffix(".jsonl")
 TRIALS = ("1e-3", "3e-4")
 SEEDS = (13, 14, 15)
 TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
@@ -74,13 +76,13 @@ PLAIN_MARKERS = "--model.marker_style=asterisk"
 
 
 class Row(NamedTuple):
-    """A row of the table: overrides of the recipe, the row whose learning rate it takes over, what is trained before
-    it, with the same rate and seed, and the recipe.
+    """A row of the table: overrides of the recipe, the learning rate of the head or the row whose rate it takes over,
+    what is trained before it, with the same rate and seed, and the recipe. Trials find a rate that is not given.
     """
 
     name: str
     overrides: tuple[str, ...]
-    rate_of: str = ""
+    rate: str = ""
     stage: str = ""
     recipe: Path = RECIPE
 
@@ -90,9 +92,9 @@ class Row(NamedTuple):
         return self.recipe == RECIPE and "--model.objective=contrastive" not in self.overrides
 
 
-def method(name: str, *overrides: str) -> Row:
+def method(name: str, *overrides: str, rate: str = "") -> Row:
     """Make the row of a method."""
-    return Row(name, (f"--model.method={name}", *overrides))
+    return Row(name, (f"--model.method={name}", *overrides), rate)
 
 
 def variant(name: str, of: str, *overrides: str, stage: str = "") -> Row:
@@ -102,25 +104,24 @@ def variant(name: str, of: str, *overrides: str, stage: str = "") -> Row:
 
 # What comes before rows, and is in no table itself.
 STAGES = (
-    Row("teacher", ("--model.method=atlop",), "atlop"),
     Row("eracl-pretraining", (*PRETRAINING, *FEW_FACTS), "era"),
     Row("eracl-pretraining-no-augmentation", (*PRETRAINING, "--model.era_copies=0"), "era"),
     Row("vaediff-generator", (f"--model.checkpoint={STAGE}",), "vaediff", "vaediff", GENERATOR),
 )
 ROWS = (
-    method("atlop"),
+    method("atlop", rate="3e-4"),
     variant("atlop-tuned", "atlop", "--training.tune_threshold=true"),
-    method("atlop-bce", "--training.tune_threshold=true"),
-    method("ncrl"),
+    method("atlop-bce", "--training.tune_threshold=true", rate="3e-4"),
+    method("ncrl", rate="3e-4"),
     variant("ncrl-shift", "ncrl", "--model.loss_arguments={shift: 0.05}"),
-    Row("pemscl", PEMSCL),
+    Row("pemscl", PEMSCL, "3e-4"),
     Row("pemscl-no-entropy", (*PEMSCL, "--model.loss_arguments={entropy: false}"), "pemscl"),
     variant("pemscl-no-contrastive-loss", "pemscl", "--model.contrastive_weight=0.0"),
     variant("pemscl-neither", "pemscl", "--model.contrastive_weight=0.0", "--model.loss_arguments={entropy: false}"),
-    method("kd-docre"),
+    method("kd-docre", rate="1e-3"),
     variant("kd-docre-no-axial-attention", "kd-docre", "--model.axial_layers=0"),
     variant("kd-docre-atl-for-afl", "kd-docre", "--model.loss=atl"),
-    method("docunet"),
+    method("docunet", rate="3e-4"),
     method("era", *FEW_FACTS),
     variant("era-no-augmentation", "era", "--model.era_copies=0"),
     variant("atlop-deletion", "atlop", "--training.text_augmentation=deletion", *FEW_FACTS),
@@ -143,9 +144,9 @@ ROWS = (
     variant("atlop-incomplete-cast", "atlop", *INCOMPLETE, "--self_training={folds: 5, alpha: 0.5}"),
     Row("pemscl-incomplete", (*PEMSCL, *INCOMPLETE), "pemscl"),
     Row("pemscl-incomplete-sampling", (*PEMSCL, *INCOMPLETE, SAMPLING), "pemscl"),
-    variant("student", "atlop", *ON_DISTANT, TAUGHT, stage="teacher"),
+    variant("student", "atlop", *ON_DISTANT, TAUGHT, stage="atlop"),
     Row("student-continued", CONTINUED, "atlop", "student"),
-    variant("student-kl", "atlop", *ON_DISTANT, TAUGHT, "--model.distillation_loss=kl", stage="teacher"),
+    variant("student-kl", "atlop", *ON_DISTANT, TAUGHT, "--model.distillation_loss=kl", stage="atlop"),
     Row("student-kl-continued", CONTINUED, "atlop", "student-kl"),
     variant("student-naive", "atlop", *ON_DISTANT),
     Row("student-naive-continued", CONTINUED, "atlop", "student-naive"),
@@ -195,13 +196,15 @@ class Folders(NamedTuple):
     output: Path
 
 
-def run(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]:
-    """Train and score once, unless that is done; return the figures."""
+def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False) -> dict[str, Any]:
+    """Train and score once, unless that is done; return the figures. With `kept` the model has to be there."""
     folder = run_folder(folders, row, rate, seed)
     done = finished(folders, row, rate, seed)
+    if kept and not (folder / "model.safetensors").is_file():
+        done = None
     if done is None:
         if row.stage:
-            run(folders, stage_of(row), rate, seed)
+            run(folders, stage_of(row), rate, seed, kept=True)
         if any(DISTANT in override for override in row.overrides):
             label_distant(folders)
         began = processor_seconds()
@@ -255,9 +258,12 @@ def label_distant(folders: Folders) -> Path:
 def finished(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any] | None:
     """Return the figures of a run that is done, `None` where it is not; refuse those of another recipe."""
     figures = run_folder(folders, row, rate, seed) / "figures.json"
-    if not figures.is_file():
+    if figures.is_file():
+        found = json.loads(figures.read_text())
+    elif (row.name, rate, seed) in recorded():
+        figures, found = RECORD, recorded()[row.name, rate, seed]
+    else:
         return None
-    found = json.loads(figures.read_text())
     for name, value in made_with(row, rate, seed).items():
         if found.get(name) != value:
             raise SystemExit(
@@ -265,6 +271,30 @@ def finished(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]
                 f"where this run has {value!r}. Pass another folder, --output FOLDER."
             )
     return found
+
+
+@functools.cache
+def recorded() -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return the figures of the record by row, learning rate and seed."""
+    lines = [json.loads(line) for line in RECORD.read_text().splitlines()] if RECORD.is_file() else []
+    return {(line["row"], line["rate"], line["seed"]): line["figures"] for line in lines}
+
+
+def record(folders: Folders) -> int:
+    """Add the runs that are done in the output folder to the record; return how many it holds now."""
+    known = dict(recorded())
+    for row in (*STAGES, *ROWS):
+        for folder in sorted(folders.output.glob(f"{row.name}-*e-*-*")):
+            rate, _, seed = folder.name.removeprefix(f"{row.name}-").rpartition("-")
+            if rate in TRIALS and (figures := finished(folders, row, rate, int(seed))) is not None:
+                rounded = {key: round(x, 6) if isinstance(x, float) else x for key, x in figures.items()}
+                known[row.name, rate, int(seed)] = rounded
+    lines = [
+        json.dumps({"row": name, "rate": rate, "seed": seed, "figures": known[name, rate, seed]})
+        for name, rate, seed in sorted(known)
+    ]
+    RECORD.write_text("\n".join(lines) + "\n")
+    return len(lines)
 
 
 def made_with(row: Row, rate: str, seed: int) -> dict[str, Any]:
@@ -366,27 +396,40 @@ def score_generator(folders: Folders, row: Row, rate: str, seed: int) -> dict[st
 
 def method_of(row: Row) -> Row:
     """Return the row whose trials decide on the learning rate."""
-    return next((other for other in ROWS if other.name == row.rate_of), row)
+    return next((other for other in ROWS if other.name == row.rate), row)
+
+
+def rates(folders: Folders, row: Row) -> tuple[str, ...]:
+    """Return the learning rate of a row, or those of the trials of its method where they are not all done."""
+    decider = method_of(row)
+    if decider.rate:
+        return (decider.rate,)
+    trials = {rate: finished(folders, decider, rate, SEEDS[0]) for rate in TRIALS}
+    done = {rate: figures["validation_f1"] for rate, figures in trials.items() if figures is not None}
+    return (max(done, key=lambda rate: done[rate]),) if len(done) == len(TRIALS) else TRIALS
 
 
 def commands(folders: Folders, rows: list[Row], seeds: list[int]) -> list[str]:
     """Return the commands that train the runs of each row, below its name."""
     lines: list[str] = []
     for row in dict.fromkeys(one for wanted in rows for one in (*stages_of(wanted), wanted)):
-        trials = {rate: finished(folders, method_of(row), rate, seeds[0]) for rate in TRIALS}
-        done = {rate: figures["validation_f1"] for rate, figures in trials.items() if figures is not None}
-        rates = [max(done, key=lambda rate: done[rate])] if len(done) == len(TRIALS) else TRIALS
-        runs = [shlex.join(["docre", *training(folders, row, rate, seed)]) for rate in rates for seed in seeds]
+        runs = [
+            shlex.join(["docre", *training(folders, row, rate, seed)])
+            for rate in rates(folders, row)
+            for seed in seeds
+        ]
         lines += [f"# {row.name}", *(f"OMP_NUM_THREADS=1 {command}" for command in runs)]
     return lines
 
 
-def compare(folders: Folders, rows: list[Row], seeds: list[int], columns: Mapping[str, str]) -> None:
-    """Run what is missing, and print the table with some columns, figures by their names there."""
+def compare(folders: Folders, rows: list[Row], seeds: list[int], columns: Mapping[str, str]) -> str:
+    """Run what is missing; return the table with some columns, figures by their names there."""
     lines: list[str] = []
     for row in rows:
-        scores = {trial: run(folders, method_of(row), trial, seeds[0])["validation_f1"] for trial in TRIALS}
-        rate = max(scores, key=lambda trial: scores[trial])
+        trials = rates(folders, row)
+        for rate in trials if len(trials) > 1 else ():
+            run(folders, method_of(row), rate, SEEDS[0])
+        (rate,) = rates(folders, row)
         runs = [run(folders, row, rate, seed) for seed in seeds]
         cells = [spread([100 * found[figure] for found in runs]) for figure in columns.values()]
         cost = [
@@ -395,9 +438,8 @@ def compare(folders: Folders, rows: list[Row], seeds: list[int], columns: Mappin
         ]
         lines.append(f"| {' | '.join([row.name, rate, *cells, *cost])} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    print(f"| {' | '.join(['method', 'rate', *columns, 'CPU seconds', 'MiB'])} |")
-    print("| --- | ---: |" + " ---: |" * (len(columns) + 2))
-    print("\n".join(lines))
+    head = f"| {' | '.join(['method', 'rate', *columns, 'CPU seconds', 'MiB'])} |"
+    return "\n".join([head, "| --- | ---: |" + " ---: |" * (len(columns) + 2), *lines])
 
 
 def spread(values: list[float]) -> str:
@@ -413,16 +455,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="13 14 15 without it")
     parser.add_argument("--commands", action="store_true", help="print what trains each run instead")
     parser.add_argument("--macro", action="store_true", help="print macro F1 over rare relations instead")
+    parser.add_argument("--record", action="store_true", help="add the runs in --output to the record instead")
     options = parser.parse_args()
     folders = Folders(Path(os.environ.get("DOCRE_DATA", "")), options.output)
     rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
     if options.commands:
         print("\n".join(commands(folders, rows, options.seeds)))
         return
+    if options.record:
+        print(f"{RECORD}: {record(folders)} runs")
+        return
     if "DOCRE_DATA" not in os.environ:
         parser.error("DOCRE_DATA is not set: export DOCRE_DATA=FOLDER, which holds re-docred/ and docred/")
     folders.output.mkdir(parents=True, exist_ok=True)
-    compare(folders, rows, options.seeds, MACRO_COLUMNS if options.macro else COLUMNS)
+    print(compare(folders, rows, options.seeds, MACRO_COLUMNS if options.macro else COLUMNS))
 
 
 if __name__ == "__main__":

@@ -142,11 +142,15 @@ def test_pipeline_prints_throughput_and_shares(bench, tiny_checkpoint, tmp_path)
 
 
 @pytest.fixture
-def protocol(repository, monkeypatch):
-    """The module of the small protocol, in the repository's folder."""
+def protocol(repository, tmp_path, monkeypatch):
+    """The module of the small protocol, in the repository's folder, without what is recorded there."""
     monkeypatch.chdir(repository)
     monkeypatch.syspath_prepend(repository / "benchmarks")
-    return importlib.import_module("small_protocol")
+    module = importlib.import_module("small_protocol")
+    monkeypatch.setattr(module, "RECORD", tmp_path / "record.jsonl")
+    module.recorded.cache_clear()
+    yield module
+    module.recorded.cache_clear()
 
 
 def finish(protocol, folders, name, rate, seed, f1, validation_f1=0.0):
@@ -192,7 +196,8 @@ def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, m
         stages = [read.output_dir.replace(name, stage.name) for stage in protocol.stages_of(rows[name])]
         # What is read is made before, and the stage right before is read.
         assert before <= set(stages) and stages[-1:] == [place for place in stages[-1:] if place in before]
-    assert len(folders) == len(names) * 2 * 3
+    trials = [name for name in names if len(protocol.rates(protocol.Folders(tmp_path, tmp_path), rows[name])) > 1]
+    assert len(folders) == (len(names) + len(trials)) * 3 and "era" in trials and "atlop" not in trials
 
 
 def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol):
@@ -207,20 +212,85 @@ def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol
     assert len(set.union(*parts)) == sum(map(len, parts)) == 450
 
 
-def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol, tmp_path, capsys):
+COLUMNS = ("ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1", "seconds", "peak_mib")
+
+
+def test_the_better_rate_of_the_small_protocol_holds_for_ablations_too(protocol, tmp_path):
     folders = protocol.Folders(tmp_path, tmp_path)
-    rows = [row for row in protocol.ROWS if row.name == "kd-docre-atl-for-afl"]
+    rows = [row for row in protocol.ROWS if row.name == "paee-no-pair-grid"]
     # The better one on the documents that are kept for choosing.
     for rate, f1, validation_f1 in (("1e-3", 0.5, 0.2), ("3e-4", 0.4, 0.3)):
-        finish(protocol, folders, "kd-docre", rate, 13, f1, validation_f1)
+        finish(protocol, folders, "paee", rate, 13, f1, validation_f1)
     lines = protocol.commands(folders, rows, [13, 14])
-    assert lines[0] == "# kd-docre-atl-for-afl" and len(lines) == 3
-    assert all("--model.loss=atl --training.head_learning_rate=3e-4" in line for line in lines[1:])
-    columns = ("ign_f1", "precision", "recall", "f1_frequent", "f1_long_tail", "macro_f1", "seconds", "peak_mib")
+    assert lines[0] == "# paee-no-pair-grid" and len(lines) == 3
+    assert all("--model.use_pair_grid=false --training.head_learning_rate=3e-4" in line for line in lines[1:])
     figures = finish(protocol, folders, rows[0].name, "3e-4", 13, 0.4)
-    figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys(columns, 0.5)))
-    protocol.compare(folders, rows, [13], protocol.COLUMNS)
-    assert "| kd-docre-atl-for-afl | 3e-4 | 40.0 |" in capsys.readouterr().out
+    figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys(COLUMNS, 0.5)))
+    assert "| paee-no-pair-grid | 3e-4 | 40.0 |" in protocol.compare(folders, rows, [13], protocol.COLUMNS)
+
+
+def test_runs_of_the_record_are_not_done_again(protocol, tmp_path, monkeypatch):
+    folders = protocol.Folders(tmp_path, tmp_path / "runs")
+    for seed, f1 in ((13, 0.4), (14, 0.5)):
+        figures = finish(protocol, folders, "atlop-afl", "3e-4", seed, f1)
+        figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys(COLUMNS, 0.123456789)))
+    assert protocol.record(folders) == 2
+    protocol.recorded.cache_clear()
+    elsewhere = protocol.Folders(tmp_path, tmp_path / "elsewhere")
+    rows = [row for row in protocol.ROWS if row.name == "atlop-afl"]
+    monkeypatch.setattr(protocol.subprocess, "Popen", lambda *_, **__: pytest.fail("it is done"))
+    assert "| atlop-afl | 3e-4 | 45.0 ± 7.1 | 12.3 ± 0.0 |" in protocol.compare(
+        elsewhere, rows, [13, 14], protocol.COLUMNS
+    )
+    # What was recorded before stays, and what was made with another recipe is refused.
+    finish(protocol, elsewhere, "atlop", "3e-4", 13, 0.3)
+    assert protocol.record(elsewhere) == 3
+    protocol.recorded.cache_clear()
+    protocol.RECORD.write_text(protocol.RECORD.read_text().replace("--model.loss=afl", "--model.loss=atl"))
+    with pytest.raises(SystemExit, match=r"record\.jsonl was made with another recipe or other overrides"):
+        protocol.run(elsewhere, rows[0], "3e-4", 13)
+
+
+def test_a_stage_whose_model_is_not_there_is_trained_again(protocol, tmp_path, monkeypatch):
+    folders = protocol.Folders(tmp_path, tmp_path)
+    finish(protocol, folders, "atlop", "3e-4", 13, 0.4)
+    (row,) = (row for row in protocol.ROWS if row.name == "student")
+    started = []
+
+    def train(command, **_):
+        started.append(command[-2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(protocol.subprocess, "Popen", train)
+    with pytest.raises(KeyboardInterrupt):
+        protocol.run(folders, row, "3e-4", 13)
+    assert started == [f"--output_dir={tmp_path}/atlop-3e-4-13"]
+
+
+def test_the_results_page_is_written_from_the_record(protocol, tmp_path, monkeypatch):
+    folders = protocol.Folders(tmp_path, tmp_path / "runs")
+    page = importlib.import_module("results_page")
+    mark = "<!-- table: incomplete{} -->\n\n{}\n\n<!-- end of table -->\n"
+    text = "# Results\n\n" + mark.format("", "old") + "words\n" + mark.format(" macro", "old")
+    assert page.write_tables(text) == text
+    macro = [name for name in protocol.MACRO_COLUMNS.values()]
+    for row in ("atlop-incomplete", "atlop-incomplete-sampling"):
+        for seed in protocol.SEEDS[: 3 if row == "atlop-incomplete" else 2]:
+            figures = finish(protocol, folders, row, "3e-4", seed, 0.2)
+            figures.write_text(json.dumps(json.loads(figures.read_text()) | dict.fromkeys([*COLUMNS, *macro], 0.5)))
+    protocol.record(folders)
+    protocol.recorded.cache_clear()
+    written = page.write_tables(text)
+    assert written.count("| atlop-incomplete | 3e-4 |") == 2 and "old" not in written and "sampling" not in written
+    assert "@500 scaled" in written.split("words")[1] and "@500 scaled" not in written.split("words")[0]
+    assert page.write_tables(written) == written
+
+
+def test_the_tables_of_the_results_page_are_those_of_the_record(repository, monkeypatch):
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    page = importlib.import_module("results_page")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.write_tables(text) == text
 
 
 @pytest.mark.parametrize("change", [{"overrides": ["--model.method=atlop"]}, {"recipe": "0"}, {"recipe": None}])

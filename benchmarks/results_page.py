@@ -1,0 +1,62 @@
+"""Write the tables of docs/results.md from the record of the small protocol.
+
+    python benchmarks/results_page.py
+
+A table stands between `<!-- table: GROUP -->` and `<!-- end of table -->`; `GROUP macro` has macro F1 over rare
+relations in its columns. A row is written when all its seeds are recorded (`small_protocol.py --record`). Without a
+group here, a table is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from small_protocol import COLUMNS, MACRO_COLUMNS, ROWS, SEEDS, Folders, compare, rates, recorded
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+GROUPS = {
+    "augmentation": (
+        *("atlop", "atlop-deletion", "atlop-mask", "era-no-augmentation", "era"),
+        *("eracl-no-augmentation", "eracl"),
+    ),
+    "incomplete": (
+        *("atlop-incomplete", "atlop-incomplete-sampling", "atlop-incomplete-cast"),
+        *("pemscl-incomplete", "pemscl-incomplete-sampling"),
+    ),
+    "distillation": (
+        *("atlop", "student-naive", "student-naive-continued", "student", "student-continued"),
+        *("student-kl", "student-kl-continued"),
+    ),
+    "generated pairs": (
+        *("vaediff", "vaediff-gaussian", "vaediff-generated", "vaediff-continued"),
+        *("vaediff-continued-generated",),
+    ),
+    "pair-aware": (
+        *("atlop", "paee", "paee-no-pair-grid", "paee-no-entity-encoder", "paee-no-sliding-window"),
+        *("paee-no-potential-pairs",),
+    ),
+}
+TABLE = re.compile(
+    r"(<!-- table: (?P<group>[a-z -]+?)(?P<macro> macro)? -->\n\n).*?(\n\n<!-- end of table -->)", re.DOTALL
+)
+
+
+def write_tables(page: str) -> str:
+    """Return the page with its tables written anew."""
+    return TABLE.sub(
+        lambda found: found[1] + (table(found) or found[0][len(found[1]) : -len(found[4])]) + found[4], page
+    )
+
+
+def table(found: re.Match[str]) -> str | None:
+    """Return a table, `None` where nothing of it is recorded."""
+    nowhere = Folders(Path(), Path("no runs"))
+    group = GROUPS.get(found["group"], ())
+    rows = sorted((row for row in ROWS if row.name in group), key=lambda row: group.index(row.name))
+    whole = [row for row in rows if all((row.name, rates(nowhere, row)[0], seed) in recorded() for seed in SEEDS)]
+    return compare(nowhere, whole, list(SEEDS), MACRO_COLUMNS if found["macro"] else COLUMNS) if whole else None
+
+
+if __name__ == "__main__":
+    PAGE.write_text(write_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
