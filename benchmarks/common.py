@@ -51,6 +51,7 @@ class Shape(NamedTuple):
     loss: str = "atl"
     use_entity_types: bool = False
     method: str = "atlop"
+    grid_network: str = "unet"
 
 
 MODELS = {
@@ -60,6 +61,9 @@ MODELS = {
     "minilm-kd-docre": Shape(6, 384, 12, 1536, emb_size=384, loss="afl", method="kd-docre"),
     "minilm-vaediff": Shape(6, 384, 12, 1536, emb_size=384, loss="pmt", method="vaediff"),
     "minilm-paee": Shape(6, 384, 12, 1536, emb_size=384, loss="adaptive", method="paee"),
+    "minilm-paee-hard-attention": Shape(
+        6, 384, 12, 1536, emb_size=384, loss="adaptive", method="paee", grid_network="hard-attention"
+    ),
     "minilm-docunet": Shape(6, 384, 12, 1536, emb_size=384, loss="balanced", method="docunet"),
     "bert-base-kd-docre": Shape(12, 768, 12, 3072, emb_size=1024, loss="afl", method="kd-docre"),
     "bert-base-docunet": Shape(12, 768, 12, 3072, emb_size=768, loss="balanced", method="docunet"),
@@ -94,6 +98,7 @@ def build_models(shape: Shape, device: str) -> tuple[PreTrainedModel, DocREForRe
         loss=shape.loss,
         use_entity_types=shape.use_entity_types,
         entity_types=ENTITY_TYPES,
+        grid_network=shape.grid_network,
     )
     model = DocREForRelationExtraction(config)
     bare = AutoModel.from_config(encoder_config, add_pooling_layer=False, attn_implementation="sdpa")

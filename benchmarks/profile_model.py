@@ -50,7 +50,7 @@ PARTS_OF_HEADS: dict[str, dict[str, tuple[Any, str]]] = {
     "axial": {"axial attention": (head_axial.AxialHead, "_attend")},
     "unet": {"U-Net": (head_unet.UNet, "forward")},
     "pair-aware": {
-        "U-Net": (head_unet.UNet, "forward"),
+        "grid": (head_pair_aware.PairGrid, "forward"),
         "entity encoder": (head_pair_aware.EntityEncoder, "forward"),
         "projections": (head_pair_aware, "project"),
     },

@@ -33,7 +33,14 @@ GROUPS = {
         *("vaediff-continued-generated",),
     ),
     "pair-aware": (
-        *("atlop", "paee", "paee-no-pair-grid", "paee-no-entity-encoder", "paee-no-sliding-window"),
+        *(
+            "atlop",
+            "paee",
+            "paee-hard-attention",
+            "paee-no-pair-grid",
+            "paee-no-entity-encoder",
+            "paee-no-sliding-window",
+        ),
         *("paee-no-potential-pairs",),
     ),
 }

@@ -166,6 +166,7 @@ ROWS = (
         "vaediff-generator",
     ),
     method("paee", PLAIN_MARKERS),
+    variant("paee-hard-attention", "paee", PLAIN_MARKERS, "--model.grid_network=hard-attention"),
     variant("paee-no-pair-grid", "paee", PLAIN_MARKERS, "--model.use_pair_grid=false"),
     variant("paee-no-entity-encoder", "paee", PLAIN_MARKERS, "--model.use_entity_encoder=false"),
     variant("paee-no-sliding-window", "paee", PLAIN_MARKERS, "--model.grid_fill=zeros"),

@@ -103,6 +103,7 @@ def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
             "context_head_reduce": _CONTEXT_REDUCTIONS,
             "axial_order": _AXIAL_ORDERS,
             "axial_form": _AXIAL_FORMS,
+            "grid_network": ("unet", "hard-attention"),
             "grid_fill": ("tile", "zeros"),
             "potential_feature": ("tag", "probability"),
             "moco_positives": ("mean", "sum"),
@@ -110,6 +111,7 @@ def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
     )
     check_classes(config.relations)
     _check_head(config)
+    _check_pair_aware(config)
     _check_augmentation(config)
     _check_numbers(config)
     for pair in config.pair_types or ():
@@ -136,6 +138,19 @@ def _check_head(config: DocREConfig) -> None:
             f"axial_heads={config.axial_heads} does not divide the encoder's hidden size of {hidden}; pass one that "
             f"does, such as axial_heads={_divisor(hidden, config.axial_heads)}."
         )
+    if config.unet_width % 2:
+        raise ValueError(
+            f"unet_width={config.unet_width} is odd, and the U-Net's last level has half of it; pass "
+            f"unet_width={config.unet_width + 1}."
+        )
+    for name in ("contrastive_weight", "distillation_weight", "potential_weight", "role_weight"):
+        value = getattr(config, name)
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")
+
+
+def _check_pair_aware(config: DocREConfig) -> None:
+    hidden = config.get_text_config().hidden_size
     if config.head == "pair-aware" and hidden % config.entity_encoder_heads:
         raise ValueError(
             f"entity_encoder_heads={config.entity_encoder_heads} does not divide the encoder's hidden size of "
@@ -150,15 +165,8 @@ def _check_head(config: DocREConfig) -> None:
         )
     if not 0.0 <= config.potential_threshold < 1.0:
         raise ValueError(f"potential_threshold={config.potential_threshold} is not a probability from 0 to below 1.")
-    if config.unet_width % 2:
-        raise ValueError(
-            f"unet_width={config.unet_width} is odd, and the U-Net's last level has half of it; pass "
-            f"unet_width={config.unet_width + 1}."
-        )
-    for name in ("contrastive_weight", "distillation_weight", "potential_weight", "role_weight"):
-        value = getattr(config, name)
-        if not 0.0 <= value < math.inf:
-            raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")
+    if not 0.0 < config.attended_share <= 1.0:
+        raise ValueError(f"attended_share={config.attended_share} is no part of the cells; pass above 0 and up to 1.")
 
 
 def _check_augmentation(config: DocREConfig) -> None:

@@ -139,7 +139,11 @@ class DocREConfig(PreTrainedConfig):
         unet_width (`int`, *optional*, defaults to `256`): Channels of the U-Net's first level; an even number.
         unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
         use_pair_grid (`bool`, *optional*, defaults to `True`):
-            Whether the pair-aware head reads the contexts of all pairs as an image, with the U-Net above (PAEE's PAR).
+            Whether the pair-aware head reads the contexts of all pairs as an image (PAEE's PAR).
+        grid_network (`str`, *optional*, defaults to `"unet"`):
+            With what: the U-Net above (`"unet"`), or a network of as many channels and several scales that looks at
+            some cells alone from nearer (`"hard-attention"`, after TNet, which PAEE names).
+        attended_share (`float`, *optional*, defaults to `0.25`): Part of the cells at which the latter does.
         grid_fill (`str`, *optional*, defaults to `"tile"`):
             What surrounds a document's own cells there up to `pad_to`: the same cells again (`"tile"`, PAEE's sliding
             window), or zeros (`"zeros"`). Not read with `mask_padding`, where nothing does.
@@ -233,6 +237,8 @@ class DocREConfig(PreTrainedConfig):
     unet_width: int = 256
     unet_outputs: int = 256
     use_pair_grid: bool = True
+    grid_network: str = "unet"
+    attended_share: float = 0.25
     grid_fill: str = "tile"
     pair_type_size: int = 16
     use_potential_pairs: bool = True

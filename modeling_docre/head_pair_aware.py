@@ -11,6 +11,7 @@ from torch.nn import functional
 from .attention import at_least_float32
 from .configuration_docre import DocREConfig
 from .entity_table import EntityTable, TableHead, square
+from .hard_attention import HardAttentionNetwork
 from .head_bilinear import GroupedBilinear, PairFactors, project
 from .head_unet import UNet, image_size
 from .sentence_features import SentenceFeatures
@@ -87,14 +88,16 @@ class PairGrid(nn.Module):
     network of several scales reads (equations 3 and 4).
 
     The two matrices of these equations have nothing between them, and are one here. The paper's network, TNet, is made
-    for image classification, and not described; DocuNet's U-Net takes its place, with its three channels.
+    for image classification, and not described; DocuNet's U-Net takes its place, with its three channels, or
+    [`HardAttentionNetwork`], which is nearer to TNet.
 
     Rows and columns are entities by first appearance. Up to `pad_to` of them, the grid of a document is repeated (the
     sliding window), or with `grid_fill="zeros"` surrounded by zeros.
 
     Args:
         config ([`DocREConfig`]):
-            `grid_fill`, `mask_padding` and the settings that begin with `unet_` and `pair_type_` are read.
+            `grid_network`, `attended_share`, `grid_fill`, `mask_padding` and the settings that begin with `unet_` and
+            `pair_type_` are read.
     """
 
     def __init__(self, config: DocREConfig) -> None:
@@ -103,7 +106,12 @@ class PairGrid(nn.Module):
         self.types = nn.Embedding(len(config.entity_types) + 1, config.pair_type_size)
         hidden = config.get_text_config().hidden_size
         self.channels = nn.Linear(hidden + 2 * config.pair_type_size + 1, config.unet_channels)
-        self.unet = UNet(config.unet_channels, config.unet_width, config.unet_outputs)
+        sizes = (config.unet_channels, config.unet_width, config.unet_outputs)
+        self.network: UNet | HardAttentionNetwork
+        if config.grid_network == "unet":
+            self.network = UNet(*sizes)
+        else:
+            self.network = HardAttentionNetwork(*sizes, config.attended_share)
 
     def of_tokens(self, hidden_states: Tensor) -> Tensor:
         """Return the channels of each token `(batch, tokens, channels)`, of which a context is a weighted mean."""
@@ -148,7 +156,7 @@ class PairGrid(nn.Module):
         if self.mask_padding or not self.tiles:
             images = images * square(place < num_entities[:, None])[..., None]
         images = images.permute(0, 3, 1, 2).to(self.channels.weight.dtype)
-        return self.unet(images, num_entities if self.mask_padding else None).permute(0, 2, 3, 1)
+        return self.network(images, num_entities if self.mask_padding else None).permute(0, 2, 3, 1)
 
 
 class PairAwareHead(TableHead):
@@ -161,14 +169,13 @@ class PairAwareHead(TableHead):
             `context_eps`.
     """
 
-    has_batch_norm = True
-
     def __init__(self, config: DocREConfig) -> None:
         hidden, relations = config.get_text_config().hidden_size, len(config.relations)
         finds_pairs = config.use_pair_grid and config.use_potential_pairs
         features = config.unet_outputs + finds_pairs if config.use_pair_grid else 0
         width = hidden + relations if config.use_entity_encoder else hidden
         super().__init__(config, features, entity_width=width)
+        self.has_batch_norm = config.use_pair_grid and config.grid_network == "unet"
         self.grid = PairGrid(config) if config.use_pair_grid else None
         self.encoder = EntityEncoder(config) if config.use_entity_encoder else None
         self.roles = nn.Linear(hidden, 2 * relations) if config.use_entity_encoder else None

@@ -39,6 +39,7 @@ CODE_FILES = (
     "entity_filters.py",
     "entity_table.py",
     "evidence.py",
+    "hard_attention.py",
     "head_axial.py",
     "head_bilinear.py",
     "head_pair_aware.py",

@@ -80,6 +80,13 @@ def test_extra_pairs_are_measured_with_what_draws_them(bench):
     assert all(float(row["step"]) > 0 for row in rows)
 
 
+def test_pruning_is_measured_for_each_share_of_pairs(bench):
+    options = ("--models", "tiny-paee", "--rounds", "1", *GENERATED[:-1], "5", "--percent", "100,20")
+    (rows,) = tables(bench("pruning.py", *options))
+    assert [(row["pairs"], row["classified"]) for row in rows] == [("40", "40"), ("40", "8")]
+    assert all(float(row["to the encoder"]) > 0 for row in rows)
+
+
 @pytest.mark.skipif(not DEFAULT_MODEL.is_dir(), reason=f"the embedded model is absent: {DEFAULT_MODEL}")
 def test_speed_takes_real_documents(bench, tmp_path):
     path = tmp_path / "stories.json"
@@ -111,7 +118,7 @@ def test_generated_documents_are_of_the_shape_asked_for(repository, monkeypatch)
 
 def test_profile_names_every_part_of_every_head(bench):
     own = {"tiny": set(), "tiny-kd-docre": {"axial attention"}, "tiny-docunet": {"U-Net"}}
-    own["tiny-paee"] = {"U-Net", "entity encoder"}
+    own["tiny-paee"] = {"grid", "entity encoder"}
     found = tables(bench("profile_model.py", "--rounds", "1", *GENERATED, "--models", *own))
     assert len(found) == 2
     for table in found:

@@ -116,7 +116,7 @@ def by_loops(head, hidden, entities, attention, document, count, *, tiles=True, 
         for j in range(size):
             if tiles or (i < count and j < count):
                 image[:, i, j] = cells[order[i % count], order[j % count]]
-    read = grid.unet(image[None], None)[0]
+    read = grid.network(image[None], None)[0]
     # Equation 6.
     sentences = sentences_by_loops(encoder, hidden, document)
     seen = transformer(encoder, torch.stack([*entities[:count], *sentences]))[:count]
@@ -142,7 +142,9 @@ def by_loops(head, hidden, entities, attention, document, count, *, tiles=True, 
     return logits, potential, roles
 
 
-@pytest.mark.parametrize("settings", [{}, {"grid_fill": "zeros"}, {"pad_to": 4}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"grid_fill": "zeros"}, {"pad_to": 4}, {"grid_network": "hard-attention", "pad_to": 20}]
+)
 def test_logits_by_loops(settings):
     head, (inputs, features) = head_for(**settings), inputs_for()
     pairs = all_pairs(COUNTS)
@@ -287,11 +289,12 @@ def test_parts_that_are_off_have_no_parameters():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("network", ["unet", "hard-attention"])
 @pytest.mark.parametrize("mask_padding", [False, True])
 @pytest.mark.parametrize("counts", [[], [0], [1], [0, 2], [1, 1]])
-def test_few_entities(counts, mask_padding):
+def test_few_entities(counts, mask_padding, network):
     counts = torch.tensor(counts, dtype=torch.long)
-    head = head_for(mask_padding=mask_padding).train()
+    head = head_for(mask_padding=mask_padding, grid_network=network).train()
     inputs = [tensor.requires_grad_() for tensor in documents(counts)]
     most = inputs[1].shape[1]
     features = sentence_features(
@@ -425,7 +428,7 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir):
     torch.testing.assert_close(teacher.logits(features, batch["pairs"]), plain.logits)
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_entity_types": True}])
+@pytest.mark.parametrize("settings", [{}, {"use_entity_types": True}, {"grid_network": "hard-attention"}])
 def test_it_learns_saves_and_resumes(tiny_bert_dir, tmp_path, settings):
     def run(folder):
         return trainer_for(
@@ -475,6 +478,8 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path):
     ("settings", "message"),
     [
         ({"grid_fill": "wrap"}, "grid_fill='wrap' is not one of"),
+        ({"grid_network": "tnet"}, "grid_network='tnet' is not one of"),
+        ({"attended_share": 0.0}, "attended_share=0.0 is no part"),
         ({"entity_encoder_heads": 3}, "such as entity_encoder_heads=2"),
         ({"potential_threshold": 1.0}, "potential_threshold=1.0 is not a probability"),
         ({"prune_pairs": True, "use_potential_pairs": False}, "prune_pairs=True"),
