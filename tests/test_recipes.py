@@ -252,7 +252,8 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
     for folder in ("docred", "re-docred"):
         for method in ("atlop", "atlop-bce", "era", "eracl", "ncrl", "pemscl", "kd-docre", "docunet", "paee"):
             assert (folder, method) in methods
-    assert ("re-docred", "vaediff") in methods
+    assert methods >= {("re-docred", "vaediff"), ("dwie", "vaediff"), ("dwie", "paee"), ("hacred", "kd-docre")}
+    assert methods >= {(folder, method) for folder in ("cdr", "gda") for method in ("atlop", "docunet", "paee")}
 
 
 PUBLISHED = {
@@ -272,6 +273,19 @@ PUBLISHED = {
     "re-docred/pemscl-roberta-large": (2e-5, 1e-4, 8, 4, 1, 0.06, 4, 66, False, True),
     "re-docred/vaediff-stage1-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, False, False),
     "re-docred/vaediff-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, False, False),
+    "cdr/atlop-scibert": (2e-5, 1e-4, 30, 4, 1, 0.06, 1, 66, True, True),
+    "gda/atlop-scibert": (2e-5, 1e-4, 10, 4, 4, 0.06, 1, 66, True, True),
+    "cdr/docunet-scibert": (3e-5, 1e-4, 30, 4, 1, 0.06, 1, 111, True, False),
+    "gda/docunet-scibert": (3e-5, 1e-4, 10, 4, 4, 0.06, 1, 66, True, False),
+    # There is no published code of PAEE: what its paper leaves open is DocuNet's.
+    "docred/paee-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    "cdr/paee-scibert": (3e-5, 1e-4, 30, 4, 1, 0.06, 1, 111, True, True),
+    "gda/paee-scibert": (3e-5, 1e-4, 10, 4, 4, 0.06, 1, 66, True, True),
+    "dwie/paee-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    "dwie/vaediff-stage1-bert-base": (3e-4, 1e-4, 50, 4, 1, 0.06, 4, 66, False, False),
+    "dwie/vaediff-bert-base": (3e-4, 1e-4, 50, 4, 1, 0.06, 4, 66, False, False),
+    "hacred/atlop-xlm-roberta-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
+    "hacred/kd-docre-xlm-roberta-base": (3e-5, 1e-4, 50, 8, 1, 0.06, 4, 66, False, True),
 }
 
 
@@ -294,10 +308,11 @@ def test_published_hyper_parameters(repository, name):
     clip = {"docred/kd-docre-student-bert-base": 5.0, "docred/kd-docre-continued-bert-base": 2.0}.get(name, 1.0)
     assert (training["max_grad_norm"], training["adam_epsilon"], training["normalise"]) == (clip, 1e-6, "micro-batch")
     assert training["weight_decay"] == (0.01 if "vaediff" in name else 0.0)
-    assert recipe.model.get("end_tokens", 1) == (1 if "bert-base" in name else 2)
+    assert recipe.model.get("end_tokens", 1) == (1 if "-bert-base" in name or "scibert" in name else 2)
     # The axial layers train as the encoder does, the U-Net at its own rate.
     rates = {"kd-docre": {"head.layers": 3e-5}, "docunet": {"head.unet": 4e-4, "head.channels": 4e-4}}
-    rates["vaediff"] = rates["kd-docre"]
+    rates["vaediff"] = {"head.layers": 3e-4} if name.startswith("dwie/") else rates["kd-docre"]
+    rates["paee"] = {"head.grid.network": 4e-4, "head.grid.channels": 4e-4}
     if "checkpoint" in recipe.model:
         assert training["module_learning_rates"] == {"head.layers": 1e-6}
         return
@@ -309,7 +324,7 @@ def test_published_hyper_parameters(repository, name):
     arguments = recipe.model.get("contrastive_arguments", config.contrastive_arguments)
     default = (2.0, 1.0) if method == "vaediff" else (0.0, 1.0)
     assert (weight, arguments.get("temperature", 1.0)) == contrastive.get(name, default)
-    assert config.emb_size == (768 if method in ("atlop", "docunet", "era") else 1024)
+    assert config.emb_size == (768 if method in ("atlop", "docunet", "era", "paee") else 1024)
     if method == "era":
         chosen = {"docred/era-bert-base": (2, 0.1, 500), "hacred/era-xlm-roberta-base": (3, 0.05, 500)}
         assert chosen[name] == (
