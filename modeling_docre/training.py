@@ -297,10 +297,11 @@ class DocRETrainer(LossTrainer):
         config = self.model.config
         config.era_relations, limit = relations_to_augment(config, self.args, documents)
         if limit is not None and self.is_world_process_zero():
+            few = f"with fewer than {limit} facts" if limit > 1 else "without a fact"
             logger.warning(
                 f"Easy relation augmentation: {config.era_copies} copies of each pair with one of "
-                f"{len(config.era_relations)} relations, of {len(config.relations)}: those with fewer than {limit} "
-                "facts in the training documents."
+                f"{len(config.era_relations)} relations, of {len(config.relations)}: those {few} in the "
+                "training documents."
             )
 
     def save_model(
