@@ -6,10 +6,21 @@ try:
     from .conversion import convert
     from .dataset_repo import write_dataset_repo
     from .docred import load_docre, reading_report, to_dataset
+    from .regimes_by_title import load_regime
+    from .reported_sizes import compare_counts
     from .rows import FEATURES
 except ModuleNotFoundError as error:
     if error.name != "datasets":
         raise
     raise ImportError("Reading data sets needs `datasets`: pip install 'modeling-docre[data]'") from error
 
-__all__ = ["FEATURES", "convert", "load_docre", "reading_report", "to_dataset", "write_dataset_repo"]
+__all__ = [
+    "FEATURES",
+    "compare_counts",
+    "convert",
+    "load_docre",
+    "load_regime",
+    "reading_report",
+    "to_dataset",
+    "write_dataset_repo",
+]

@@ -17,7 +17,9 @@ from modeling_docre.data_files import file_kind, is_document_file, iter_document
 from modeling_docre.documents import Document, DocumentError, read_documents
 
 from .dataset_repo import write_dataset_repo
-from .docred import load_docre, reading_report, split_name
+from .docred import load_docre, reading_report
+from .folders import split_name
+from .published_files import find_form
 
 
 def convert(
@@ -34,6 +36,9 @@ def convert(
     language: str = "en",
     origin: str | None = None,
     relation_names: Mapping[str, str] | None = None,
+    format: str | None = None,
+    view: str = "char",
+    mesh_tree: str | os.PathLike[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """
     Convert documents from any form to the form that the output's name asks for.
@@ -46,7 +51,8 @@ def convert(
 
     Args:
         source (`str` or `os.PathLike`):
-            A file of documents, see [`iter_documents`]; otherwise a folder or a Hub id, see [`load_docre`].
+            A file of documents, see [`iter_documents`]; otherwise a file in another published form, a folder or a Hub
+            id, see [`load_docre`].
         output (`str` or `os.PathLike`): A file, which is replaced, or a folder, which must be new or empty.
         split (`str`, *optional*): The split to convert; needed for a file if the source has several.
         strict (`bool`, *optional*, defaults to `True`): As for [`load_docre`].
@@ -62,6 +68,9 @@ def convert(
         relation_names (`Mapping[str, str]`, *optional*):
             Relation id -> words, for the repository; read from a `rel_info.json` beside the source's files if there
             is one.
+        format (`str`, *optional*): As for [`load_docre`].
+        view (`str`, *optional*, defaults to `"char"`): As for [`load_docre`].
+        mesh_tree (`str` or `os.PathLike`, *optional*): As for [`load_docre`].
 
     Returns:
         `dict[str, dict]`: The [`reading_report`] of every split, with the `dropped facts` where some were to go.
@@ -93,14 +102,16 @@ def convert(
             f"{output} is no file, and facts are dropped on the way into one: write .json or .jsonl, and convert that."
         )
     path = Path(source).expanduser()
-    if is_file and is_document_file(path):
+    is_plain = view == "char" and mesh_tree is None and _is_own_form(path, format)
+    if is_file and is_document_file(path) and is_plain:
         chosen = regimes.read_slice(documents or ":")
         return {split or split_name(path): _convert_file(path, output, strict, chosen, drop_labels, seed)}
     if documents is not None:
         raise ValueError(
-            f"Documents are chosen from a file into another: {path if is_file else output} is none. Convert it first."
+            f"Documents are chosen from a file into another: {path if is_file else output} is none, or in a form of "
+            "its own. Convert it first."
         )
-    loaded = load_docre(source, split, strict=strict)
+    loaded = load_docre(source, split, strict=strict, format=format, view=view, mesh_tree=mesh_tree)
     splits = {str(loaded.split): loaded} if isinstance(loaded, Dataset) else dict(loaded)
     if is_file:
         if len(splits) > 1:
@@ -121,6 +132,11 @@ def convert(
             relation_names=names,
         )
     return {key: reading_report(part) for key, part in splits.items()}
+
+
+def _is_own_form(path: Path, format: str | None) -> bool:
+    """Whether [`iter_documents`] reads a file, which [`load_docre`] does where it is in a form of another data set."""
+    return format in (None, "docred") and (not path.is_file() or find_form(path) == "docred")
 
 
 def _convert_file(

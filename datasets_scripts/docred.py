@@ -1,11 +1,11 @@
-"""DocRED and Re-DocRED, and whatever has their form, as one `datasets.Dataset` schema."""
+"""Documents in any published form, as one `datasets.Dataset` schema."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,14 @@ from modeling_docre.data_files import file_kind
 from modeling_docre.documents import Document, DocumentError
 from modeling_docre.output_files import open_output
 
-from .rows import FEATURES, DocumentSource, FileSource, Rows, TableSource, list_counts
+from .folders import file_source, folder_sources, split_name
+from .published_files import FileSource, ReadingOptions
+from .reported_sizes import compare_counts, known_data_set
+from .rows import FEATURES, DocumentSource, Rows, TableSource, list_counts
 
 logger = logging.getLogger(__name__)
 
-# The authors' names, and those that one would give a file of one's own.
-SPLITS = {
-    "train_annotated": "train",
-    "train_revised": "train",
-    "train": "train",
-    "train_distant": "train_distant",
-    "dev": "validation",
-    "dev_revised": "validation",
-    "validation": "validation",
-    "test": "test",
-    "test_revised": "test",
-}
-
 _REPORT = "docre-report.json"
-_SUFFIXES = ("json", "jsonl", "json.gz", "jsonl.gz")
 
 
 def load_docre(
@@ -44,15 +33,20 @@ def load_docre(
     *,
     strict: bool = True,
     cache_dir: str | os.PathLike[str] | None = None,
+    format: str | None = None,
+    view: str = "char",
+    mesh_tree: str | os.PathLike[str] | None = None,
 ) -> Dataset | DatasetDict:
     """
-    Load documents in DocRED's form, checked, repaired, and in one schema ([`FEATURES`]).
+    Load documents in DocRED's form, or in that of another published data set, checked, repaired, and in one schema
+    ([`FEATURES`]).
 
     Columns: `title`, `sents`, `vertexSet`, `labels`, which is `None` for an unlabelled document, and `pairs`, which is
     `None` for a document whose candidate pairs are all pairs. What reading
     repaired or skipped is logged once per split, by cause, and [`reading_report`] returns it. Other keys of the
     files (such as Re-DocRED's `global_pos` and `index`) are left out. Read once, a file comes from the cache until it
-    changes.
+    changes. Where a folder is a published data set, sizes that differ from the papers' are logged; see
+    [`compare_counts`].
 
     Args:
         path_or_id (`str` or `os.PathLike`):
@@ -61,6 +55,11 @@ def load_docre(
             - a folder with the authors' files: `train_annotated.json` -> `train`, `train_distant.json` ->
               `train_distant`, `dev.json` -> `validation`, `test.json` -> `test`; `train_revised.json`,
               `dev_revised.json` and `test_revised.json` likewise; or `train.json` and `validation.json`;
+            - a file of HacRED (JSON Lines with `sents_char`, ...), of DWIE (an article as JSON), in PubTator, or a
+              table `*.data` of the edge-oriented-graph project;
+            - a folder of such files under the authors' names (`CDR_TrainingSet.PubTator.txt`, `train_filter.data`);
+              of DWIE's `DW_*.json`; of RENET's `abstracts.txt`, `anns.txt` and `labels.csv`, or with `training_data`
+              and `testing_data`, which hold these;
             - a folder or Hub id of a dataset repository, such as [`write_dataset_repo`] writes.
         split (`str`, *optional*):
             The split to load; all of them if not given. For a file it is the split's name, by default the one of
@@ -70,15 +69,24 @@ def load_docre(
             counted, together with documents that cannot be read at all. Entities that lose all their mentions stay,
             with none.
         cache_dir (`str` or `os.PathLike`, *optional*): As for `datasets.load_dataset`.
+        format (`str`, *optional*):
+            The form of the files, where it cannot be told by content and name: `"docred"`, `"hacred"`, `"dwie"`,
+            `"pubtator"`, `"edge-oriented"` or `"renet"`.
+        view (`str`, *optional*, defaults to `"char"`): Which view of HacRED's to read, `"char"` or `"word"`.
+        mesh_tree (`str` or `os.PathLike`, *optional*):
+            For CDR and GDA, where the concepts of MeSH hang in its tree: the descriptors as `d2017.bin`, or a table
+            with tabs. With it, negative candidate pairs whose disease is an ancestor of that of a fact with the same
+            chemical or gene are left out, and counted.
 
     Returns:
         `Dataset` or `DatasetDict`: A `Dataset` for a file or with `split`, else a `DatasetDict`.
 
     Raises:
-        FileNotFoundError: If there is no such file, folder or repository.
+        FileNotFoundError: If there is no such file, folder or repository, or no file of documents in a folder.
         ConnectionError: If the Hub cannot be reached.
         DocumentError: If a file isn't JSON, holds something else than documents, or, if `strict`, holds nonsense.
-        ValueError: If there is no such split, or two files of a folder are the same split.
+        ValueError: If there is no such split, format or view, two files of a folder are the same split, or an option
+            is given that the form has no use for.
 
     Example:
     ```python
@@ -89,62 +97,41 @@ def load_docre(
     500
     ```
     """
+    options = ReadingOptions(format, view, mesh_tree)
     path = Path(path_or_id).expanduser()
     cache = None if cache_dir is None else str(cache_dir)
-    if path.is_file():
-        return _build(Rows(FileSource.of(path), strict), split or split_name(path), cache)
-    if not path.is_dir():
-        return _load_repo(str(path_or_id), split, strict, cache)
-    if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")):
-        return _load_repo(str(path), split, strict, cache)
-    files = find_splits(path)
-    if split is not None:
-        if split not in files:
-            raise ValueError(f"{path} has no split {split!r}, but {', '.join(map(repr, files))}: pass one of these.")
-        return _build(Rows(FileSource.of(files[split]), strict), split, cache)
-    return DatasetDict({name: _build(Rows(FileSource.of(file), strict), name, cache) for name, file in files.items()})
+    sources = find_sources(path_or_id, split, options, cache)
+    if path.is_file() or split is not None:
+        ((name, source),) = sources.items()
+        return build(Rows(source, strict), name, cache)
+    data = DatasetDict({name: build(Rows(source, strict), name, cache) for name, source in sources.items()})
+    _log_sizes(path, sources, data)
+    return data
 
 
-def split_name(path: Path) -> str:
-    """Return the split that a file is by its name; `"train"` where that says nothing."""
-    return SPLITS.get(_stem(path), "train")
-
-
-def find_splits(folder: Path) -> dict[str, Path]:
+def find_sources(
+    path_or_id: str | os.PathLike[str], split: str | None, options: ReadingOptions, cache_dir: str | None
+) -> dict[str, FileSource | TableSource]:
     """
-    Find the files of a data set that lie in a folder under the authors' names.
-
-    Args:
-        folder (`Path`): The folder.
+    Find where the documents of each split come from; arguments are as for [`load_docre`].
 
     Returns:
-        `dict[str, Path]`: The file of every split.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If two files are the same split.
+        `dict[str, FileSource | TableSource]`: The source of every split, or of the one that is asked for.
     """
-    found: dict[str, Path] = {}
-    files = [path for path in sorted(folder.iterdir()) if _is_split(path)]
-    for path in sorted(files, key=lambda path: list(SPLITS).index(_stem(path))):
-        split = SPLITS[_stem(path)]
-        if split in found:
-            raise ValueError(
-                f"{folder}: {found[split].name} and {path.name} are both the split {split!r}. Move one of them to "
-                "another folder, or pass the path of the file that you want."
-            )
-        found[split] = path
-    if not found:
-        names = sorted(path.name for path in folder.iterdir())
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-        raise FileNotFoundError(
-            f"{folder} holds {shown}: no Parquet files, and none of {', '.join(f'{stem}.json' for stem in SPLITS)} "
-            "(.jsonl and .gz will do too). Rename the files, or pass the path of one."
-        )
-    others = [path.name for path in sorted(folder.iterdir()) if _is_other(path)]
-    if others:
-        logger.warning("%s: left out %s; the names of splits are %s.", folder, ", ".join(others), ", ".join(SPLITS))
-    return found
+    path = Path(path_or_id).expanduser()
+    if path.is_file():
+        return {split or split_name(path): file_source(path, options)}
+    is_repo = path.is_dir() and (any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")))
+    if is_repo or not path.is_dir():
+        if options != ReadingOptions() and options != ReadingOptions("docred"):
+            raise ValueError(f"{path_or_id} is no file or folder of published files: leave out the options of forms.")
+        return _find_repo(str(path if is_repo else path_or_id), split, cache_dir)
+    found = folder_sources(path, options)
+    if split is None:
+        return dict(found)
+    if split not in found:
+        raise ValueError(f"{path} has no split {split!r}, but {', '.join(map(repr, found))}: pass one of these.")
+    return {split: found[split]}
 
 
 def to_dataset(documents: Iterable[Document]) -> Dataset:
@@ -191,7 +178,7 @@ def reading_report(dataset: Dataset) -> dict[str, Any]:
     return report
 
 
-def _build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
+def build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
     """Read rows into the cache of `datasets`, or take them from there."""
     try:
         dataset = Dataset.from_generator(
@@ -214,6 +201,16 @@ def _build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
     return _describe(dataset, rows.report)
 
 
+def _log_sizes(path: Path, sources: Mapping[str, FileSource | TableSource], data: DatasetDict) -> None:
+    """Say where a whole published data set has other sizes than the papers report."""
+    files = {split: source for split, source in sources.items() if isinstance(source, FileSource)}
+    name = known_data_set(files, data)
+    differences = {} if name is None else compare_counts(data, name)
+    if differences:
+        shown = ", ".join(f"{what}: {found:,} instead of {size:,}" for what, (found, size) in differences.items())
+        logger.warning("%s: the papers report other sizes of %s. %s.", path, name, shown)
+
+
 def _log_repairs(where: str, report: dict[str, Any]) -> None:
     if report["repairs"]:
         logger.warning("%s: repaired or noticed %s.", where, list_counts(report["repairs"]))
@@ -224,21 +221,7 @@ def _describe(dataset: Dataset, report: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".", 1)[0]
-
-
-def _is_split(path: Path) -> bool:
-    stem, _, suffix = path.name.partition(".")
-    return stem in SPLITS and suffix in _SUFFIXES and path.is_file()
-
-
-def _is_other(path: Path) -> bool:
-    stem, _, suffix = path.name.partition(".")
-    return stem not in SPLITS and not stem.startswith("rel") and suffix in _SUFFIXES
-
-
-def _load_repo(name: str, split: str | None, strict: bool, cache_dir: str | None) -> Dataset | DatasetDict:
+def _find_repo(name: str, split: str | None, cache_dir: str | None) -> dict[str, FileSource | TableSource]:
     _refuse_missing_path(name)
     try:
         loaded = datasets.load_dataset(name, split=split, cache_dir=cache_dir)
@@ -268,10 +251,8 @@ def _load_repo(name: str, split: str | None, strict: bool, cache_dir: str | None
             )
     if split is not None:
         part = parts[split]
-        return _build(Rows(TableSource(name, part), strict), str(part.split or "train").split("[")[0], cache_dir)
-    return DatasetDict(
-        {key: _build(Rows(TableSource(name, part), strict), key, cache_dir) for key, part in parts.items()}
-    )
+        return {str(part.split or "train").split("[")[0]: TableSource(name, part)}
+    return {key: TableSource(name, part) for key, part in parts.items()}
 
 
 def _refuse_missing_path(name: str) -> None:
@@ -283,6 +264,6 @@ def _refuse_missing_path(name: str) -> None:
         path.is_absolute()
         or name.startswith((".", "~"))
         or name.count("/") > 1
-        or file_kind(path) in (".json", ".jsonl")
+        or file_kind(path) in (".json", ".jsonl", ".data", ".txt")
     ):
         raise FileNotFoundError(f"There is no file or folder {str(path)!r} in {Path.cwd()}: check the path.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
@@ -13,7 +12,8 @@ from datasets import Dataset, Features, List, Value
 from modeling_docre import __version__
 from modeling_docre.documents import Document, DocumentError, Entity
 
-from .json_files import explain_entry, iterate_entries
+from .json_files import explain_entry
+from .published_files import FileSource
 
 # `Sequence({...})` would be a dict of lists instead of the list of dicts that the files hold.
 FEATURES = Features(
@@ -41,35 +41,8 @@ FEATURES = Features(
 _MIRRORED = {"head": "h", "tail": "t", "relation_id": "r"}
 
 
-# Three places that documents come from. `datasets` hashes their attributes to find in its cache what was read before,
+# Places that documents come from. `datasets` hashes their attributes to find in its cache what was read before,
 # so they name the content: a changed file is another source.
-
-
-@dataclass(frozen=True)
-class FileSource:
-    """
-    A JSON file.
-
-    Args:
-        name (`str`): Its absolute path.
-        size (`int`): Bytes.
-        changed (`int`): When it was last changed, in nanoseconds.
-    """
-
-    name: str
-    size: int
-    changed: int
-
-    @classmethod
-    def of(cls, path: Path) -> FileSource:
-        """Name a file as it is now."""
-        path = path.resolve()
-        status = path.stat()
-        return cls(str(path), status.st_size, status.st_mtime_ns)
-
-    def entries(self, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
-        """Yield where each entry stands, and the entry; count what had to be skipped."""
-        return iterate_entries(Path(self.name), strict=strict, repairs=repairs)
 
 
 @dataclass(frozen=True)
@@ -118,16 +91,50 @@ class DocumentSource:
             yield f"document {index}", document
 
 
+@dataclass(frozen=True)
+class TitleSource:
+    """
+    The documents of another source that have certain titles.
+
+    Args:
+        source (`FileSource` or `TableSource`): The source.
+        titles (`tuple[str, ...]`): The titles.
+    """
+
+    source: FileSource | TableSource
+    titles: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Path or Hub id."""
+        return self.source.name
+
+    def entries(self, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+        """Yield where each entry stands, and the entry; count titles that none has."""
+        missing = set(self.titles)
+        wanted = frozenset(missing)
+        for where, entry in self.source.entries(strict, repairs):
+            title = entry.get("title") if isinstance(entry, Mapping) else None
+            if title in wanted:
+                missing.discard(title)
+                yield where, entry
+        if missing:
+            repairs["title that no document has"] += len(missing)
+
+
+Source = FileSource | TableSource | DocumentSource | TitleSource
+
+
 class Rows:
     """
     The rows of one split in the schema [`FEATURES`]; calling it reads them, and leaves the report behind.
 
     Args:
-        source (`FileSource`, `TableSource` or `DocumentSource`): Where the documents come from.
+        source ([`Source`]): Where the documents come from.
         strict (`bool`): Whether nonsense is an error.
     """
 
-    def __init__(self, source: FileSource | TableSource | DocumentSource, strict: bool) -> None:
+    def __init__(self, source: Source, strict: bool) -> None:
         self.source = source
         self.strict = strict
         self.version = __version__  # another version may repair in another way: it must not find this one's cache
@@ -167,15 +174,18 @@ class Rows:
         if isinstance(entry, Document):
             return entry
         try:
+            if isinstance(entry, DocumentError):
+                raise entry
             explained = explain_entry(entry)
             if explained is not None:
                 raise DocumentError(explained)
             document = Document.from_dict(entry, strict=self.strict)  # type: ignore[arg-type]
         except DocumentError as error:
+            problem = str(error) if error is entry else f"{where}: {error}"
             if self.strict:
-                raise DocumentError(f"{where}: {error}") from None
+                raise DocumentError(problem) from None
             repairs["unreadable document"] += 1
-            self._first_problem = self._first_problem or f" {where}: {error}"
+            self._first_problem = self._first_problem or f" {problem}"
             return None
         for cause, count in document.repairs:
             repairs[cause] += count

@@ -265,8 +265,8 @@ def test_two_files_for_one_split(tmp_path):
 
 
 def test_a_folder_without_files_of_ours_says_what_it_holds(tmp_path):
-    write(tmp_path / "DW_1.json", {})
-    with pytest.raises(FileNotFoundError, match=r"holds DW_1\.json: .*train_annotated\.json"):
+    write(tmp_path / "DV_1.json", {})
+    with pytest.raises(FileNotFoundError, match=r"holds DV_1\.json: .*train_annotated\.json"):
         load_docre(tmp_path)
 
 
@@ -469,9 +469,6 @@ def test_a_failed_writing_leaves_nothing_behind(tmp_path):
 # What is no document
 # ---------------------------------------------------------------------------------------------------------------------
 
-HACRED = {"id": "1", "text": "塔恩", "sents_char": [["塔"]], "vertex_char": [], "labels_char": []}
-DWIE = {"id": "DW_1", "mentions": [{"begin": 0}], "concepts": [{"concept": 0}], "relations": []}
-
 
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
@@ -482,17 +479,15 @@ DWIE = {"id": "DW_1", "mentions": [{"begin": 0}], "concepts": [{"concept": 0}], 
         ("one.json", QUIL, "one document instead of a list of documents"),
         ("text.json", {"title": "T", "text": "Mara left."}, "one document instead of a list of documents"),
         ("nested.json", {"data": [QUIL]}, "If they are in `data`"),
-        ("dwie.json", DWIE, "annotation file of DWIE, as published without the article's text"),
-        ("dwies.json", [DWIE], "entry 0: this is an annotation file of DWIE"),
-        ("hacred.json", [HACRED], "entry 0: this is HacRED's form"),
-        ("train.json", "\n".join([json.dumps(HACRED)] * 2), "line 1: this is HacRED's form"),
+        ("mixed.json", [QUIL, {"id": "1", "vertex_char": []}], "entry 1: this is HacRED's form"),
+        ("mixed2.json", [QUIL, {"mentions": [], "concepts": []}], "entry 1: this is an annotation of DWIE"),
         ("rel_info.json", {"P17": "country"}, "a table of names"),
         ("rel2id.json", {"P17": 1}, "a table of numbers"),
         ("result.json", [{"title": "T", "h_idx": 0, "t_idx": 1, "r": "P17"}], "this is a prediction"),
         ("other.json", [{"tokens": ["a"]}], "neither `sents` nor `text` among the keys ['tokens']"),
         ("strings.json", ["Mara left."], "entry 0: document: 'Mara left.' is not a dict but a str"),
         ("number.json", "17", "not JSON, it begins with '17'"),
-        ("abstracts.txt", "227508|t|Naloxone", "not JSON, it begins with '227508|t|Naloxone'"),
+        ("abstracts.txt", "227508 t Naloxone", "not JSON, it begins with '227508 t Naloxone'"),
         ("twice.json", "[]\n[]", "something follows the list at line 2 column 1"),
         (
             "comma.json",
@@ -788,7 +783,5 @@ def test_docred_without_labels(data_dir, tmp_path):
     assert back["labels"] == [None] * 1000 and back["sents"] == data["test"]["sents"]
 
 
-def test_files_of_other_data_sets(data_dir):
-    assert "annotation file of DWIE" in message(load_docre, data_dir / "dwie" / "DW_1095032.json")
-    assert "not JSON" in message(load_docre, data_dir / "cdr" / "CDR_TrainingSet.PubTator.txt.gz")
+def test_tables_of_published_data_are_no_documents(data_dir):
     assert "a table of numbers" in message(load_docre, data_dir / "docred" / "rel2id.json")
