@@ -123,8 +123,12 @@ def find_sources(
         return {split or split_name(path): file_source(path, options)}
     is_repo = path.is_dir() and (any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")))
     if is_repo or not path.is_dir():
-        if options != ReadingOptions() and options != ReadingOptions("docred"):
-            raise ValueError(f"{path_or_id} is no file or folder of published files: leave out the options of forms.")
+        _refuse_missing_path(str(path_or_id))
+        if options not in (ReadingOptions(), ReadingOptions("docred")):
+            raise ValueError(
+                f"{path_or_id} is a dataset repository; `format`, `view` and `mesh_tree` are for published files: "
+                "leave them out."
+            )
         return _find_repo(str(path if is_repo else path_or_id), split, cache_dir)
     found = folder_sources(path, options)
     if split is None:
@@ -222,7 +226,6 @@ def _describe(dataset: Dataset, report: dict[str, Any]) -> Dataset:
 
 
 def _find_repo(name: str, split: str | None, cache_dir: str | None) -> dict[str, FileSource | TableSource]:
-    _refuse_missing_path(name)
     try:
         loaded = datasets.load_dataset(name, split=split, cache_dir=cache_dir)
     except DatasetNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def folder_sources(folder: Path, options: ReadingOptions) -> dict[str, FileSourc
         FileNotFoundError: If there is none.
         ValueError: If two files are the same split.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.abspath(folder))
     if options.format in (None, "renet"):
         found = _find_renet(folder, options)
         if found:

@@ -45,10 +45,9 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: Path) -> FileStamp:
-        """Name a file as it is now."""
-        path = path.resolve()
+        """Name a file as it is now; a link keeps its own name, which says more than what it leads to."""
         status = path.stat()
-        return cls(str(path), status.st_size, status.st_mtime_ns)
+        return cls(os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class FileSource:
             raise ValueError(f"`mesh_tree` is for {', '.join(_WITH_DISEASES)}, and {path} is in the form {form!r}.")
         if options.view != VIEWS[0] and form != "hacred":
             raise ValueError(f"`view` is for HacRED, and {path} is in the form {form!r}: leave it out.")
-        source = cls(str(path.resolve()), tuple(map(FileStamp.of, files)), form)
+        source = cls(os.path.abspath(path), tuple(map(FileStamp.of, files)), form)
         if form == "hacred":
             return replace(source, view=options.view)
         if options.mesh_tree is not None:

@@ -138,12 +138,12 @@ def _read_labels(path: Path, rows: dict[str, _Rows], reading: Reading) -> None:
     with open_bytes(path) as stream:
         for number, raw in iterate_lines(stream):
             reading.where = f"{path}, line {number}"
-            line = raw.decode("utf-8", "replace")  # ids are plain; what is not fits no id
+            line = raw.decode("utf-8", "replace")
             columns = [column.strip() for column in line.split(",")]
             if not line.strip() or (number == 1 and columns[-1] not in ("0", "1")):
                 continue
-            if len(columns) != 4 or columns[3] not in ("0", "1"):
-                problem = "not pmid, gene id, disease id and 0 or 1, with commas"
+            if len(columns) != 4 or columns[3] not in ("0", "1") or "\ufffd" in line:
+                problem = "not pmid, gene id, disease id and 0 or 1, with commas and in UTF-8"
                 reading.nonsense(_UNREADABLE, "row", line, problem, "Fetch the file again, or mend it there")
                 continue
             labels = rows.setdefault(columns[0], _Rows()).labels
@@ -165,7 +165,7 @@ def _read_abstract(path: Path, block: Block, reading: Reading) -> tuple[str, str
 def _read_entry(
     pmid: str, parts: tuple[str, str], rows: _Rows, stream: BinaryIO, tree: MeshTree | None, reading: Reading
 ) -> dict[str, Any]:
-    where, path = reading.where, Path(stream.name).resolve()
+    where, path = reading.where, stream.name
     text = join_abstract(*parts)
     annotations = []
     for first, number, length in rows.places:

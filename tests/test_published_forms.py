@@ -229,6 +229,32 @@ def test_the_tree_of_a_table_and_of_the_published_descriptors(tmp_path):
     assert drop_hypernyms(pairs, pairs, table) == pairs
 
 
+def test_tables_lose_such_negatives_too(tmp_path):
+    ids = {"\tD1\t": "\tD000011\t", "\tD2\t": "\tD000012\t"}
+    line = forms.edge_oriented_line()
+    for old, new in ids.items():
+        line = line.replace(old, new)
+    data = load_docre(write(tmp_path / "a.data", line), mesh_tree=write(tmp_path / "tree.tsv", TREE))
+    assert data[0]["pairs"] == [[0, 1]] and facts(data[0]) == [(0, 1, "CID")]
+    assert reading_report(data)["repairs"]["candidate pair with a hypernym of a fact's disease"] == 1
+
+
+def test_options_of_forms_are_for_files(tmp_path):
+    convert(write(tmp_path / "a.data", forms.edge_oriented_line()), tmp_path / "repository")
+    with pytest.raises(ValueError, match="is a dataset repository"):
+        load_docre(tmp_path / "repository", format="edge-oriented")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        load_docre(tmp_path / "none.PubTator.txt", format="pubtator")
+
+
+def test_a_link_is_read_by_its_own_name(tmp_path):
+    blob = tmp_path / "blobs" / "4f2a"
+    blob.parent.mkdir()
+    blob.write_bytes(gzip.compress(forms.pubtator("11").encode()))
+    (tmp_path / "CDR_TestSet.PubTator.txt.gz").symlink_to(blob)
+    assert load_docre(tmp_path, "test")["title"] == ["11"]
+
+
 def test_the_tree_is_for_diseases_alone(tmp_path):
     tree = write(tmp_path / "tree.tsv", TREE)
     with pytest.raises(ValueError, match="`mesh_tree` is for pubtator"):
@@ -276,7 +302,7 @@ def test_folder_of_dwie_is_split_by_tags_and_seed(tmp_path):
     chosen = data["validation"]["title"]
     assert len({*data["train"]["title"], *chosen}) == 50
     assert list(load_docre(tmp_path, "validation")["title"]) == list(chosen)
-    # No other document decides what is done with one: the seed, the name and the number do.
+    # They are drawn, and not the first ones.
     assert list(chosen) != [f"DW_{number}" for number in range(10, 17)]
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
+import random
+from collections import Counter
 from collections.abc import Callable
 
 import published_forms as forms
@@ -8,6 +11,7 @@ import pytest
 from published_forms import write
 
 from modeling_docre.datasets_scripts import load_docre, reading_report
+from modeling_docre.datasets_scripts.pubtator import iterate_pubtator
 from modeling_docre.documents import DocumentError
 
 
@@ -158,6 +162,18 @@ def test_empty_files(name, content, tmp_path):
         assert f"{path}: the file is empty" in message(load_docre, path, format="dwie")
 
 
+def test_abstracts_come_one_by_one(tmp_path):
+    # The first ones come before the broken end of the file is seen.
+    numbers = random.Random(0)
+    text = "".join(f"{n}|t|{numbers.randbytes(2000).hex()}\n{n}|a|x\n{n}\tCID\ta\tb\n\n" for n in range(300))
+    path = tmp_path / "a.PubTator.txt.gz"
+    path.write_bytes(gzip.compress(text.encode())[:-30])
+    entries = iterate_pubtator(path, None, strict=True, repairs=Counter())
+    assert [next(entries)[1]["title"] for _ in range(200)] == [str(number) for number in range(200)]
+    with pytest.raises(DocumentError, match=f"{path.name}: broken gzip file"):
+        list(entries)
+
+
 RENET = {
     "no abstract": ("abstracts.txt", lambda text: text.rstrip()[:-78], ["abstracts.txt, line 5", "`abstract`"], LOST),
     "same id": ("abstracts.txt", spoil("12\n", "11\n"), ["abstracts.txt, line 5", "`pmid`"], LOST),
@@ -172,6 +188,7 @@ RENET = {
     "no columns": ("anns.txt", lambda text: text + "oops\n", ["anns.txt, line 9", "`row`"], ROW),
     "encoding of annotations": ("anns.txt", latin("Velorin"), ["anns.txt, line 1", "UTF-8"], LOST),
     "label": ("labels.csv", spoil("12,7,D000011,1", "12,7,D000011,yes"), ["labels.csv, line 3", "`row`"], ROW),
+    "encoding of labels": ("labels.csv", latin("D000011"), ["labels.csv, line 2", "`row`", "UTF-8"], ROW),
     "two labels": (
         "labels.csv",
         lambda text: text + "12,7,D000011,0\n",
