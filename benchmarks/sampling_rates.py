@@ -25,7 +25,6 @@ import json
 import os
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any, NamedTuple
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 RATES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 SEEDS = (13,)
-METHODS = {"atl": "ATLOP (atl)", "pmt": "PEMSCL (pmt)"}
+LOSSES = ("atl", "pmt")
 FIGURES = ("f1", "precision", "recall")
 
 
@@ -203,11 +202,12 @@ class Sweep:
     def write(self) -> None:
         """Write the points that are done, and draw them."""
         from modeling_docre.output_files import open_output
+        from modeling_docre.plot_runs import plot_sampling
 
         rows = [self.done[point] for point in sorted(self.done)]
         with open_output(self.file) as stream:
             json.dump({"regime": self.name, "points": rows}, stream, indent=1)
-        draw(self.name, rows, self.picture)
+        plot_sampling(rows, self.picture)
 
 
 def discard_weights(folder: Path) -> None:
@@ -217,43 +217,14 @@ def discard_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink(missing_ok=True)
 
 
-def lines(rows: list[dict[str, Any]], labels: str) -> dict[str, list[tuple[float, float, float]]]:
-    """Return rate, mean F1 and its standard deviation over the seeds, in percent, of the points of each loss."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for row in rows:
-        found.setdefault(row["loss"], {}).setdefault(row["rate"], []).append(100 * row["scores"][labels]["f1"])
-    return {
-        loss: [
-            (rate, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
-            for rate, values in sorted(points.items())
-        ]
-        for loss, points in found.items()
-    }
-
-
-def draw(name: str, rows: list[dict[str, Any]], picture: Path) -> None:
-    """Draw F1 over the rate: a panel for each set of labels, a line for each loss."""
-    from matplotlib.figure import Figure
-
-    panels = list(REGIMES[name].scored)
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    for axes, labels in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for number, (loss, points) in enumerate(lines(rows, labels).items()):
-            rates, means, deviations = zip(*points, strict=True)
-            axes.errorbar(rates, means, deviations, marker="os"[number], capsize=3, label=METHODS[loss])
-        axes.set(title=labels, xlabel="negative labels kept", ylabel="F1", xlim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
-    if rows:
-        axes.legend()
-    figure.savefig(picture, dpi=150)
-
-
 def print_table(name: str, rows: list[dict[str, Any]]) -> None:
     """Print the points as a table."""
+    from modeling_docre.plot_data import sampling_lines
+
     panels = list(REGIMES[name].scored)
     print(f"| loss | rate | seeds | {' | '.join(f'F1, {labels}' for labels in panels)} |")
     print("| --- | ---: | ---: |" + " ---: |" * len(panels))
-    columns = [lines(rows, labels) for labels in panels]
+    columns = [sampling_lines(rows, labels) for labels in panels]
     for loss in columns[0]:
         for number, (rate, *_) in enumerate(columns[0][loss]):
             seeds = sum(row["loss"] == loss and row["rate"] == rate for row in rows)
@@ -270,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("regime", choices=REGIMES)
     parser.add_argument("--output", type=Path, default=Path("runs/sampling"))
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="default: %(default)s")
-    parser.add_argument("--losses", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="default: %(default)s")
     parser.add_argument(
         "--changes", nargs="+", default=[], metavar="NAME=VALUE", help="of the recipes: training.num_train_epochs=3"

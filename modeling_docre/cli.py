@@ -8,11 +8,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .cli_figures import compare, plot
 from .cli_options import make_parser
+from .cli_parts import print_table, split_relations, without_progress_bar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,11 +76,11 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
     from .extraction import choose_format, extract_files, load_pipeline
 
     form = choose_format(options.format, options.output)
-    with _without_progress_bar():
+    with without_progress_bar():
         pipe = load_pipeline(options.model, options.device)
     filters = {
         "threshold": options.threshold,
-        "relations": _relations(options.relations, pipe.model.config),
+        "relations": split_relations(options.relations, pipe.model.config),
         "top_k": options.top_k,
         "head": options.head,
         "tail": options.tail,
@@ -113,24 +114,10 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
         )
 
 
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Leave out that of loading weights, which takes no time."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _distill(options: argparse.Namespace, _: list[str]) -> None:
     from .distillation import Teacher, distill_files
 
-    with _without_progress_bar():
+    with without_progress_bar():
         teacher = Teacher.from_pretrained(options.model or [None], options.device)
     report = distill_files(
         teacher,
@@ -148,19 +135,6 @@ def _distill(options: argparse.Namespace, _: list[str]) -> None:
         print(report.throughput, file=sys.stderr)
     if report.unreadable:
         print(f"skipped, among others: {'; '.join(report.unreadable)}", file=sys.stderr)
-
-
-def _relations(values: list[str] | None, config: Any) -> list[str] | None:
-    """Split at commas, but for words that hold one: "languages spoken, written or signed"."""
-    from .names import fold_name
-
-    if values is None:
-        return None
-    known = {fold_name(name) for name in (*config.relations, *config.relation_names.values())}
-    names = [name.strip() for value in values for name in ([value] if fold_name(value) in known else value.split(","))]
-    if not all(names):
-        raise ValueError("--relations names nothing: pass ids or words, such as --relations P17,P131.")
-    return names
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -268,55 +242,17 @@ def _report_import(model: Any, report: Any, output: str) -> None:
     print(f"{report.used} tensors, {model.num_parameters():,} parameters, saved to {output}", file=sys.stderr)
 
 
-def _plot(options: argparse.Namespace, _: list[str]) -> None:
-    from .data_files import iter_documents
-    from .modeling_docre import DocREForRelationExtraction
-    from .pair_embeddings import PairEmbeddingStore
-    from .plots import plot_generator
-    from .processing_docre import DocREProcessor
-    from .recipe_generator import EMBEDDINGS
-    from .regimes import choose_slice, read_slice
-    from .vaediff import VaeDiffModel
-
-    beside = os.path.join(options.generator, EMBEDDINGS)
-    train = options.train or (beside if os.path.isdir(beside) else None)
-    with _without_progress_bar():
-        generator = VaeDiffModel.from_pretrained(options.generator)
-        model: Any = DocREForRelationExtraction.from_pretrained(options.model)
-    relations = _relations(options.relations, model.config)
-    figures = plot_generator(
-        generator,
-        model,
-        DocREProcessor.from_pretrained(options.model),
-        list(choose_slice(iter_documents(options.source), read_slice(options.documents))),
-        options.output,
-        train=None if train is None else PairEmbeddingStore(train),
-        relations=relations,
-        number=options.number,
-    )
-    for name, value in figures.items():
-        print(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value:,}")
-    if not figures:
-        print("The figures need what the generator learned from: --train STORE", file=sys.stderr)
-
-
 def _methods(_: argparse.Namespace, __: list[str]) -> None:
     from .methods import methods_table
 
-    _print_table([tuple(cell.replace("`", "") for cell in row) for row in methods_table()])
+    print_table([tuple(cell.replace("`", "") for cell in row) for row in methods_table()])
 
 
 def _list_relations(options: argparse.Namespace, _: list[str]) -> None:
     from .extraction import load_config
 
     config = load_config(options.model)
-    _print_table([(relation, config.relation_names.get(relation, "")) for relation in config.relations])
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table([(relation, config.relation_names.get(relation, "")) for relation in config.relations])
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> None:
@@ -341,12 +277,13 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], None]] = {
     "train": _train,
     "distill": _distill,
     "evaluate": _evaluate,
+    "compare": compare,
     "convert": _convert,
     "label-distant": _label_distant,
     "facts": _facts,
     "import": _import,
     "import-generator": _import_generator,
-    "plot": _plot,
+    "plot": plot,
     "methods": _methods,
     "relations": _list_relations,
     "demo": _demo,

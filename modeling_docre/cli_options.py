@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from . import __version__
+from .cli_figure_options import add_comparison, add_plots
+from .cli_parts import add_command as _command
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,6 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--train-distant", metavar="FILE", help="distant training file, for its own Ign F1")
     evaluate.add_argument("--json", action="store_true", help="print all figures as JSON, per relation too")
 
+    add_comparison(commands)
+
     convert = _command(
         commands, "convert", "convert documents between DocRED files, JSON Lines and dataset repositories",
         "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit\n"
@@ -178,31 +181,7 @@ def make_parser() -> argparse.ArgumentParser:
             help="JSON of relation ids in class order, or rel2id.json; DocRED's without it",
         )
 
-    plot = _command(
-        commands, "plot", "draw pictures, .png or .svg",
-        "docre plot vaediff runs/generator dev.json --model runs/stage1 -o generator.png",
-    )  # fmt: skip
-    pictures = plot.add_subparsers(title="pictures", required=True, metavar="PICTURE", dest="picture")
-    vaediff = _command(
-        pictures, "vaediff", "draw generated and encoded pair embeddings, and say what a classifier learns of both",
-        "docre plot vaediff runs/generator dev.json --model runs/stage1 -o generator.png\n"
-        "  docre plot vaediff runs/generator dev.json --model runs/stage1 -o series.svg --documents 400:500 "
-        "--relations P155,P156",
-    )  # fmt: skip
-    vaediff.add_argument("generator", metavar="GENERATOR", help="folder or Hub id of a generator of pair embeddings")
-    vaediff.add_argument("source", metavar="DOCS", help="labelled documents that it has not learned from")
-    vaediff.add_argument("-o", "--output", required=True, metavar="PICTURE", help="file to write, .png or .svg")
-    vaediff.add_argument("--model", required=True, help="folder or Hub id of the model whose embeddings it learned")
-    vaediff.add_argument("--documents", default=":", metavar="SLICE", help="which documents to take, such as 400:500")
-    vaediff.add_argument(
-        "--train",
-        metavar="STORE",
-        help="folder of the embeddings that it learned from; GENERATOR/pair_embeddings where that is there",
-    )
-    vaediff.add_argument(
-        "--relations", action="append", help="relations to draw instead of the rarest, ids or words; may be repeated"
-    )
-    vaediff.add_argument("--number", type=int, default=6, help="relations in a panel, 8 at most; 6 without it")
+    add_plots(commands)
 
     _command(commands, "methods", "list the methods: what each is made of", "docre methods")
 
@@ -221,17 +200,6 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--host", help="address to listen at, such as 0.0.0.0; this machine alone without it")
     demo.add_argument("--port", type=int, help="port to listen at; the first free one from 7860 on without it")
     return parser
-
-
-def _command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 __all__ = ["make_parser"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
 from .output_files import DataFileError
 from .pair_embeddings import PairEmbeddingStore
+from .plot_style import import_part
 from .vaediff import VaeDiffModel
-
-PLOTS = "pip install 'modeling-docre[plots]'"
 
 
 def score_generator(
@@ -124,17 +121,4 @@ def _classifier(embeddings: np.ndarray, labels: np.ndarray) -> Callable[[np.ndar
     return lambda given: np.asarray(pipeline.predict(given)).reshape(len(given), labels.shape[1])
 
 
-def import_part(name: str) -> Any:
-    """
-    Import a module that comes with the extra for pictures.
-
-    Raises:
-        ModuleNotFoundError: If it isn't installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"Pictures and their figures need {error.name}: {PLOTS}.", name=error.name) from None
-
-
-__all__ = ["check_embeddings", "draw_embeddings", "import_part", "score_generator"]
+__all__ = ["check_embeddings", "draw_embeddings", "score_generator"]

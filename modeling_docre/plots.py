@@ -1,4 +1,4 @@
-"""Pictures, as PNG or SVG: told apart by colour and by shape or words."""
+"""Pictures of generated pair embeddings, as PNG or SVG: told apart by colour and by shape or words."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 
 from .documents import Document
-from .generator_quality import check_embeddings, draw_embeddings, import_part, score_generator
+from .generator_quality import check_embeddings, draw_embeddings, score_generator
 from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError
 from .pair_embeddings import PairEmbeddingStore, store_pair_embeddings
+from .plot_style import COLOURS, check_picture, import_part
 from .processing_docre import DocREProcessor
 from .vaediff import VaeDiffModel
 
-FORMATS = (".png", ".svg")
-# Okabe and Ito's colours, which colour-blind people tell apart.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#F0E442")
 # Pairs of a relation that are drawn at most, and that it needs to be drawn.
 _MOST, _LEAST = 80, 5
 
@@ -68,12 +66,10 @@ def plot_generator(
         ValueError: If a relation is unknown, the number is not from 1 to 8, or the picture has another form.
         ModuleNotFoundError: If scikit-learn or matplotlib isn't installed.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path} is neither a .png nor an .svg file, which are the forms of pictures.")
+    path = check_picture(path)
     relations = list(dict.fromkeys(model.config.relation_id(name) for name in relations or ()))
-    if not (1 <= number <= len(_COLOURS) and len(relations) <= len(_COLOURS)):
-        raise ValueError(f"A panel shows 1 to {len(_COLOURS)} relations; pass number={len(_COLOURS)}, or name fewer.")
+    if not (1 <= number <= len(COLOURS) and len(relations) <= len(COLOURS)):
+        raise ValueError(f"A panel shows 1 to {len(COLOURS)} relations; pass number={len(COLOURS)}, or name fewer.")
     figures_of = import_part("matplotlib.figure")
     import_part("sklearn.manifold")
     classes = [model.config.class_of(relation) for relation in relations]
@@ -118,7 +114,7 @@ class _Panel:
         perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
         place = import_part("sklearn.manifold").TSNE(init="pca", perplexity=perplexity, random_state=self.seed)
         places = place.fit_transform(points)
-        for colour, number in zip(_COLOURS, classes, strict=False):
+        for colour, number in zip(COLOURS, classes, strict=False):
             own = owners == number
             if not own.any():
                 # All its pairs stand for rarer ones.
@@ -160,4 +156,4 @@ class _Panel:
         return chosen, owners[chosen]
 
 
-__all__ = ["FORMATS", "plot_generator"]
+__all__ = ["plot_generator"]

@@ -26,6 +26,7 @@ from .methods import find_method
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
+from .prediction_files import discard_evaluation
 from .processes import Processes
 from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
@@ -44,9 +45,9 @@ def train_from_recipe(
     path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = (), *, resume: bool = False
 ) -> dict[str, float]:
     """
-    Trains a model as a recipe says, and saves it with its processor, its card and its scores in the recipe's
-    `output_dir`. Recipes that it comes `after` are trained first; what is done of them is kept, and what was
-    interrupted goes on. So does a recipe with `self_training`.
+    Trains a model as a recipe says, and saves it with its processor, its card, its scores and what it predicts in its
+    evaluation documents in the recipe's `output_dir`. Recipes that it comes `after` are trained first; what is done of
+    them is kept, and what was interrupted goes on. So does a recipe with `self_training`.
 
     Args:
         path (`str` or `os.PathLike`):
@@ -147,6 +148,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         trainer.set_annotated(train)
     if trainer.is_world_process_zero():
         write_recipe(recipe, Path(folder))
+        discard_evaluation(Path(folder))
     output = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = dict(output.metrics)
     trainer.save_metrics("train", output.metrics)
@@ -155,6 +157,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
     if trainer.eval_dataset is not None:
         scores = trainer.evaluate()
         trainer.save_metrics("eval", scores)
+        trainer.save_predictions()
         metrics.update(scores)
     trainer.create_model_card(**recipe.card)
     trainer.save_state()

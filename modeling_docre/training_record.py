@@ -12,13 +12,17 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput
+from transformers.utils import logging
 
 from .document_batches import DocumentDataLoader
 from .document_results import DocumentResult, reference
 from .documents import Document
 from .metrics.docred.scoring import relation_counts, score
+from .prediction_files import write_evaluation
 from .remote_code import PIPELINE_TAG
 from .training_evaluation import EvaluatingTrainer
+
+logger = logging.get_logger(__name__)
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -72,6 +76,8 @@ class RecordingTrainer(EvaluatingTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._evaluations: list[Evaluation] = []
+        # Of the last evaluation of each set alone: those of all epochs would fill the memory.
+        self._predictions: dict[str, tuple[Sequence[Document], Any]] = {}
         self._tuned_on: dict[str, frozenset[str]] = {}
         self._card_settings: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
@@ -135,6 +141,7 @@ class RecordingTrainer(EvaluatingTrainer):
                     _by_relation(documents, output.predictions),
                 )
             )
+            self._predictions[metric_key_prefix] = (documents, output.predictions)
         return output
 
     def _is_known(self, dataset: Any, prefix: str) -> bool:
@@ -146,10 +153,37 @@ class RecordingTrainer(EvaluatingTrainer):
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """As that of [`EvaluatingTrainer`]. It is no evaluation that a model card reports."""
-        known = list(self._evaluations)
+        known, predictions = list(self._evaluations), dict(self._predictions)
         output = super().predict(*args, **kwargs)
-        self._evaluations = known
+        self._evaluations, self._predictions = known, predictions
         return output
+
+    def save_predictions(self, prefix: str = "eval") -> None:
+        """
+        Writes what the last evaluation predicted as `_evaluation/predictions.json` in `args.output_dir`, rows of a
+        submission with their scores, and the titles of its documents beside it, for `docre compare` and `docre plot`.
+        A folder with such a name is not pushed to the Hub.
+
+        Args:
+            prefix (`str`, *optional*, defaults to `"eval"`):
+                The `metric_key_prefix` of the evaluation; `"eval_dev"` of the set `dev` among several.
+
+        Raises:
+            ValueError: If there was no such evaluation.
+        """
+        if prefix not in self._predictions:
+            done = ", ".join(sorted(self._predictions)) or "none"
+            raise ValueError(f"There was no evaluation {prefix!r} (there was: {done}): call evaluate() before.")
+        documents, predictions = self._predictions[prefix]
+        if not self.is_world_process_zero():
+            return
+        shared = len(documents) - len({document.title for document in documents})
+        if shared:
+            logger.warning(
+                f"{shared} of {len(documents)} evaluation documents have the title of another: in the file of "
+                "predictions, which knows documents by their titles, they are one."
+            )
+        write_evaluation(Path(str(self.args.output_dir)), documents, predictions)
 
     def _results_to_tune_on(
         self, dataloader: DocumentDataLoader, threshold: str, **keep: bool

@@ -19,7 +19,10 @@ from modeling_docre.data_files import iter_documents
 from modeling_docre.metrics.docred.scoring import score
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("extract", "train", "distill", "evaluate", "convert", "label-distant", "facts", "relations", "demo")
+COMMANDS = (
+    *("extract", "train", "distill", "evaluate", "compare", "convert", "label-distant", "facts", "plot", "relations"),
+    "demo",
+)
 MARKUP = "[Ada](ada:PER) was born in [London](:LOC). [She](ada) lived in [中国](:LOC).\n"
 PEOPLE, PLACES = ("Ada", "Bo", "Cleo", "Dag", "Eva", "Finn"), ("Orle", "Pell", "Quay", "Rusk", "Sorn", "Tarn")
 
@@ -551,15 +554,15 @@ def test_train_names_what_is_wrong_with_a_recipe(docre, tmp_path, tiny_bert_dir,
 
 def test_relation_words_that_hold_a_comma_are_one_relation():
     from modeling_docre import DocREConfig
-    from modeling_docre.cli import _relations
+    from modeling_docre.cli_parts import split_relations
 
     config = DocREConfig.for_method("atlop", {"P1412": "languages spoken, written or signed", "P17": "country"})
-    assert _relations(["Languages spoken, written or signed", "P17, country"], config) == [
+    assert split_relations(["Languages spoken, written or signed", "P17, country"], config) == [
         "Languages spoken, written or signed", "P17", "country",
     ]  # fmt: skip
-    assert _relations(None, config) is None
+    assert split_relations(None, config) is None
     with pytest.raises(ValueError, match="--relations names nothing"):
-        _relations([""], config)
+        split_relations([""], config)
 
 
 def test_backslashes_in_a_name_are_not_read_as_a_pattern(docre, tmp_path):

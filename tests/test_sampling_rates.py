@@ -94,7 +94,7 @@ def stopped(sampling, monkeypatch):
     figures = {name: dict.fromkeys(sampling.FIGURES, 0.5) for name in sampling.REGIMES["tiny"].scored}
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(sampling.Sweep, "score", lambda *_: figures)
-    monkeypatch.setattr(sampling, "draw", lambda *_: None)
+    monkeypatch.setattr("modeling_docre.plot_runs.plot_sampling", lambda *_: None)
     monkeypatch.setattr(sampling.importlib.util, "find_spec", lambda _: True)
     return ran
 
@@ -143,22 +143,6 @@ def test_wrong_options(sampling, tiny, options):
     with pytest.raises(SystemExit) as error:
         sampling.main(["tiny", *options])
     assert error.value.code == 2
-
-
-def test_lines_are_means_over_seeds_in_percent(sampling):
-    rows = [
-        {"loss": loss, "rate": rate, "seed": seed, "scores": {"clean": {"f1": f1}}}
-        for loss, rate, seed, f1 in (
-            ("pmt", 1.0, 1, 0.2),
-            ("pmt", 0.1, 1, 0.3),
-            ("pmt", 0.1, 2, 0.5),
-            ("atl", 1, 1, 0),
-        )
-    ]
-    found = sampling.lines(rows, "clean")
-    assert found["atl"] == [(1, 0.0, 0.0)]
-    assert [row[:2] for row in found["pmt"]] == [(0.1, pytest.approx(40)), (1.0, pytest.approx(20))]
-    assert found["pmt"][0][2] == pytest.approx(14.142, abs=1e-3)
 
 
 def test_every_regime_names_recipes_and_labels_that_exist(sampling, monkeypatch, tmp_path):
