@@ -244,7 +244,9 @@ def _check_figures(wanted: Sequence[str] | None, scores: Mapping[str, float], tr
         if name not in known:
             remedy = suggest_name(name, known)
             if not trained:
-                remedy += " Figures about training facts need the training documents: train_annotated (--train-annotated)."
+                remedy += (
+                    " Figures about training facts need the training documents: train_annotated (--train-annotated)."
+                )
             raise ComparisonError(f"There is no figure {name!r}.{remedy}")
     if not wanted:
         raise ComparisonError("No figure is named: pass some, such as f1, or leave figures out.")

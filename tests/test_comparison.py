@@ -113,9 +113,7 @@ def test_resampled_figures_are_those_of_the_scorer_on_the_drawn_documents(gold, 
             scores = []
             for run in runs:
                 by_title = {title: [row for row in run if row["title"] == title] for _, title, _ in copies}
-                rows = [
-                    {**row, "title": f"{title} {copy}"} for _, title, copy in copies for row in by_title[title]
-                ]
+                rows = [{**row, "title": f"{title} {copy}"} for _, title, copy in copies for row in by_title[title]]
                 scores.append(score(rows, [document for document, _, _ in copies], train_annotated=trained))
             for figure in RESAMPLED:
                 expected = sum(one[figure] for one in scores) / len(scores)
@@ -149,9 +147,7 @@ def test_p_values_of_equal_systems_are_spread_evenly():
     values = []
     for seed in range(150):
         documents = towns(40, seed=100 + seed)
-        pair = {
-            name: [guesses(documents, 0.6, 0.3, 1000 + 2 * seed + number)] for number, name in enumerate("ab")
-        }
+        pair = {name: [guesses(documents, 0.6, 0.3, 1000 + 2 * seed + number)] for number, name in enumerate("ab")}
         values.append(compare(pair, documents, figures=["f1"], samples=300).tests[0].p)
     assert sum(values) / len(values) == pytest.approx(0.5, abs=0.08)
     for limit in (0.1, 0.25, 0.5, 0.75, 0.9):
@@ -190,7 +186,9 @@ def test_relations_are_won_and_lost(gold):
     gains = [(one.relation, gain) for one, gain in found.gains("other")]
     assert gains == [("rules", 1.0), ("born_in", 0.0), ("part_of", -1.0)]
     shown = to_markdown(found)
-    assert f"| other | 1 | 1 | 1 | rules +100.0 ({counts['rules']}) | part\\_of -100.0 ({counts['part_of']}) |" in shown
+    assert (
+        f"| other | 1 | 1 | 1 | rules +100.0 ({counts['rules']}) | part\\_of -100.0 ({counts['part_of']}) |" in shown
+    )
     assert "| born\\_in |" not in shown and "| born\\_in |" in to_markdown(found, relations=True)
 
 
@@ -257,7 +255,8 @@ def test_what_a_system_is_silent_about_is_said(gold, systems):
 
 
 @pytest.mark.parametrize(
-    ("name", "label"), [("f1", "F1"), ("ign_f1", "Ign F1"), ("macro_f1_at_500", "Macro F1 at 500"), ("recall", "Recall")]
+    ("name", "label"),
+    [("f1", "F1"), ("ign_f1", "Ign F1"), ("macro_f1_at_500", "Macro F1 at 500"), ("recall", "Recall")],
 )
 def test_labels_of_figures(name, label):
     assert figure_label(name) == label

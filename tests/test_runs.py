@@ -232,7 +232,7 @@ def test_logs_of_trainings(recipe, tmp_path):
     (tmp_path / "run" / "trainer_state.json").unlink()
     under_way = read_log(tmp_path / "run")
     assert under_way == log[: len(under_way)] and len(under_way) > 2
-    with pytest.raises(DataFileError, match="neither trainer_state.json nor a checkpoint"):
+    with pytest.raises(DataFileError, match=r"neither trainer_state\.json nor a checkpoint"):
         read_log(tmp_path)
     (tmp_path / "trainer_state.json").write_text("{}")
     with pytest.raises(DataFileError, match="not the state of a training"):
