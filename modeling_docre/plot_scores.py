@@ -188,6 +188,9 @@ def plot_calibration(
             lower.bar(places, one.number, width, **bar_style(number))
         upper.set(ylabel="part that is right", ylim=(-0.02, 1.02))
         lower.set(xlabel="score", ylabel="predictions", yscale="log", xlim=(-0.02, 1.02))
+        # One prediction has a bar that is seen, and no number an exponent too small to read.
+        lower.set_ylim(bottom=0.5)
+        lower.yaxis.set_major_formatter(import_part("matplotlib.ticker").StrMethodFormatter("{x:,.0f}"))
         _grid(upper, "both")
         upper.legend(loc="upper left", frameon=False)
     return found

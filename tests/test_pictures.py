@@ -37,9 +37,8 @@ def words(path) -> list[str]:
     found = []
     for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text"):
         size = re.search(r"font: (?:\w+ )?([\d.]+)px", element.get("style", ""))
-        # 72 points of the file's pixels are an inch. Exponents of a logarithmic axis are smaller.
-        if size:
-            assert float(size[1]) >= 8 or "10" in "".join(element.itertext())
+        # A unit of the file is a point in print.
+        assert size and float(size[1]) >= 8, ElementTree.tostring(element)
         found.append("".join(element.itertext()))
     return found
 
