@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from .comparison import SURE, Comparison
 
-FORMATS = ("markdown", "latex", "csv", "json")
 _SHOWN = 5
 _PLAIN = {"f1": "F1", "ign": "Ign", "macro": "Macro", "rela": "Rela"}
 _LATEX = {
@@ -219,4 +218,4 @@ def _escape_latex(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
-__all__ = ["FORMATS", "figure_label", "to_csv", "to_json", "to_latex", "to_markdown"]
+__all__ = ["figure_label", "to_csv", "to_json", "to_latex", "to_markdown"]

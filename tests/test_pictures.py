@@ -36,7 +36,7 @@ def words(path) -> list[str]:
     """The text of an SVG file, all of it at least 8 points high."""
     found = []
     for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text"):
-        size = re.search(r"font: (?:\w+ )?([\d.]+)px", element.get("style", ""))
+        size = re.search(r"font(?:-size)?: (?:[\w ]+ )?([\d.]+)px", element.get("style", ""))
         # A unit of the file is a point in print.
         assert size and float(size[1]) >= 8, ElementTree.tostring(element)
         found.append("".join(element.itertext()))
