@@ -30,7 +30,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -355,9 +354,7 @@ def score(folders: Folders, model: Path, part: slice) -> dict[str, float]:
     """Score the relations that the pipeline finds in a part of the documents."""
     from transformers import pipeline
 
-    from modeling_docre.metrics.docred.scoring import MACRO_THRESHOLDS
     from modeling_docre.metrics.docred.scoring import score as score_docred
-    from modeling_docre.training_augmentation import DOCRED_FACTS
 
     documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
     extract = pipeline("docre", model=str(model))
@@ -368,14 +365,6 @@ def score(folders: Folders, model: Path, part: slice) -> dict[str, float]:
         for relation in answer["relations"]
     ]
     figures = score_docred(found, documents[part], train_annotated=documents[TRAINING])
-    # Macro F1 over rare relations again, rare in as many facts as there are here for each of DocRED's.
-    facts = Counter(label["r"] for document in documents[TRAINING] for label in document["labels"])
-    gold = {label["r"] for document in documents[part] for label in document["labels"]}
-    for limit in MACRO_THRESHOLDS:
-        rare = [name for name in gold if facts[name] < limit * facts.total() / DOCRED_FACTS]
-        figures[f"macro_f1_scaled_{limit}"] = sum(figures.get(f"relation/{name}/f1", 0.0) for name in rare) / max(
-            len(rare), 1
-        )
     return {name: value for name, value in figures.items() if not name.startswith("relation/")}
 
 

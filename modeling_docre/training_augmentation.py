@@ -11,13 +11,11 @@ import numpy as np
 
 from .configuration_docre import DocREConfig
 from .documents import Document, Mention
+from .metrics.docred.measures import DOCRED_FACTS
 from .training_arguments import DocRETrainingArguments
 
 FEW_FACTS = 500
 """Training facts of DocRED below which a relation counts as a tail relation in Macro@500 (ERA, section 5.2)."""
-
-DOCRED_FACTS = 38_180
-"""Facts of DocRED's annotated training documents."""
 
 
 def relations_to_augment(
@@ -175,4 +173,4 @@ def altered_texts(
     )
 
 
-__all__ = ["DOCRED_FACTS", "FEW_FACTS", "AlteredTexts", "alter_text", "altered_texts", "relations_to_augment"]
+__all__ = ["FEW_FACTS", "AlteredTexts", "alter_text", "altered_texts", "relations_to_augment"]

@@ -14,7 +14,7 @@ from modeling_docre.augmentation import keep_masks, pairs_to_augment
 from modeling_docre.encoding import localized_context, masked_context
 from modeling_docre.losses import adaptive_thresholding_loss
 from modeling_docre.method_loss import count_augmented
-from modeling_docre.training_augmentation import DOCRED_FACTS
+from modeling_docre.metrics.docred.measures import DOCRED_FACTS
 
 ERA = {"method": "era"}
 # The stories hold nine facts of the first relation, six of the second, three of the third.

@@ -9,6 +9,7 @@ from typing import Any
 import evaluate
 import gradio as gr
 
+# A page of its own, because that of `evaluate.utils.launch_gradio_widget` needs a Gradio older than version 4.
 metric = evaluate.load(str(Path(__file__).with_name("docred.py")))
 
 
@@ -20,7 +21,7 @@ def score_files(
     Args:
         submission (`str`): Path of the rows, a `result.json`.
         gold (`str`): Path of the labelled documents.
-        train_annotated (`str`, *optional*): Path of the training documents, for Ign F1 and Macro@k.
+        train_annotated (`str`, *optional*): Path of the training documents, for Ign F1 and frequencies.
 
     Returns:
         `dict[str, float]`: the figures.

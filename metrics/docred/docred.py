@@ -8,13 +8,18 @@ from typing import Any
 import datasets
 import evaluate
 
-from .rows import ScoringError, UnlabelledError, read_document, read_mention, read_prediction, read_text
+# `evaluate` copies the files that are named here, and not those that they import themselves. It takes a comment behind
+# an import for an address.
+from .measures import (
+    Counts,  # noqa: F401
+)
+from .rows import ScoringError, UnlabelledError, read_document, read_mention, read_pairs, read_prediction, read_text
 from .scoring import score
 
 _DESCRIPTION = """\
 Scores document-level relation extraction exactly as the official DocRED scorer does (precision, recall, F1, evidence,
-Ign F1), and adds evidence sentence F1 and intra- and inter-sentence, frequent and long-tail, macro and per-relation
-figures.
+Ign F1), and adds what papers on DocRED, Re-DocRED, CDR and GDA report: figures by distance of the entities and by
+frequency of the relation, macro averages, inferred facts, pairs of entities, kinds of errors, each relation.
 """
 
 _CITATION = """\
@@ -33,11 +38,13 @@ Args:
         For each reference document its predicted relations, rows of a DocRED submission: `title`, `h_idx`, `t_idx`,
         `r` and optionally `evidence`. A row belongs to the document that its `title` names, wherever it stands.
     references (`list[dict]`):
-        Gold documents: `title`, `vertexSet` and `labels`. Other keys (`sents`) are ignored.
+        Gold documents: `title`, `vertexSet`, `labels` and optionally `pairs`. Other keys (`sents`) are ignored.
     train_annotated (`list[dict]`, *optional*):
-        Human-annotated training documents, for Ign F1, Macro@k and head / middle / tail.
+        Human-annotated training documents, for Ign F1 and whatever depends on how frequent a relation is.
     train_distant (`list[dict]`, *optional*):
         Distantly supervised training documents, for `ign_f1_distant`.
+    few_facts (`int`, *optional*):
+        The number of training facts below which a relation counts for `f1_few_facts`, and not for `f1_many_facts`.
 Returns:
     `dict[str, float]`: fractions between 0 and 1, higher is better: `precision`, `recall`, `f1`, `evidence_f1`,
     `evidence_sentence_f1`, `f1_intra`, `f1_inter`, `macro_f1`, `relation/P17/f1` and so on; the metric card lists
@@ -56,8 +63,9 @@ Examples:
 class Docred(evaluate.Metric):
     """Metric whose entries are one reference document and the list of prediction rows that go with it.
 
-    Optional keys may be missing (`evidence` of a row or a label, `sent_id` and `name` of a mention): they are filled
-    before the rows are stored as Arrow tables. The figures and their definitions are those of `scoring.score`.
+    Optional keys may be missing (`evidence` of a row or a label, `sent_id` and `name` of a mention, `pairs` of a
+    document): they are filled before the rows are stored as Arrow tables. The figures and their definitions are those
+    of `scoring.score`.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -75,6 +83,7 @@ class Docred(evaluate.Metric):
                         "title": text,
                         "vertexSet": [[{"name": text, "sent_id": datasets.Value("int64")}]],
                         "labels": [{**label, "r": text, "evidence": sentences}],
+                        "pairs": [[datasets.Value("int64")]],
                     },
                 }
             ),
@@ -126,9 +135,12 @@ class Docred(evaluate.Metric):
         references: list[dict[str, Any]],
         train_annotated: list[dict[str, Any]] | None = None,
         train_distant: list[dict[str, Any]] | None = None,
+        few_facts: int | None = None,
     ) -> dict[str, float]:
         rows = [row for entry in predictions for row in entry]
-        return score(rows, references, train_annotated=train_annotated, train_distant=train_distant)
+        return score(
+            rows, references, train_annotated=train_annotated, train_distant=train_distant, few_facts=few_facts
+        )
 
 
 def _rows(entry: Any, where: str) -> list[dict[str, Any]]:
@@ -161,4 +173,5 @@ def _document(document: Any, where: str) -> dict[str, Any]:
             {"h": label.head, "t": label.tail, "r": label.relation, "evidence": list(label.evidence)}
             for label in labels
         ],
+        "pairs": None if (pairs := read_pairs(document.get("pairs"), where)) is None else list(map(list, pairs)),
     }

@@ -54,11 +54,14 @@ class Gold:
         evidence (`dict[Triple, frozenset[int]]`): The gold relations, each with its evidence sentences.
         evidence_total (`int`): Evidence sentences of all labels, repetitions counted, as the official scorer does.
         entities (`dict[str, Entities]`): The entities of each document, by title.
+        candidates (`dict[str, set[tuple[int, int]]]`):
+            The candidate pairs of each document that lists them, by title.
     """
 
     evidence: dict[Triple, frozenset[int]]
     evidence_total: int
     entities: dict[str, Entities]
+    candidates: dict[str, set[tuple[int, int]]]
 
 
 def read_predictions(predictions: Iterable[Mapping[str, Any]]) -> dict[Triple, frozenset[int]]:
@@ -88,7 +91,7 @@ def read_prediction(row: Mapping[str, Any], where: str = "prediction") -> tuple[
     Raises:
         ScoringError: If a key is missing or a value has the wrong type.
     """
-    if not isinstance(row, Mapping):
+    if not _is_mapping(row):
         raise ScoringError(f"{where}: expected a row such as {_ROW}, got {row!r:.80}")
     for key in ("title", "h_idx", "t_idx", "r"):
         if row.get(key) is None:
@@ -111,6 +114,7 @@ def read_references(references: Iterable[Mapping[str, Any]]) -> Gold:
     """
     gold: dict[Triple, frozenset[int]] = {}
     all_entities: dict[str, Entities] = {}
+    candidates: dict[str, set[tuple[int, int]]] = {}
     total = 0
     for where, document, entities, labels in read_labelled(references, "references"):
         title = read_text(document.get("title"), where, "title")
@@ -119,10 +123,12 @@ def read_references(references: Iterable[Mapping[str, Any]]) -> Gold:
                 "%s: another document with other entities has the same title; their labels are joined", where
             )
         all_entities[title] = entities
+        if (pairs := read_pairs(document.get("pairs"), where)) is not None:
+            candidates.setdefault(title, set()).update(pairs)
         for label in labels:
             gold[title, label.head, label.tail, label.relation] = frozenset(label.evidence)
             total += len(label.evidence)
-    return Gold(gold, total, all_entities)
+    return Gold(gold, total, all_entities, candidates)
 
 
 def read_labelled(
@@ -188,7 +194,7 @@ def read_document(document: Mapping[str, Any], where: str = "document") -> tuple
     if not isinstance(entities, (list, tuple)):
         raise ScoringError(f"{where}: 'vertexSet' must be a list of entities, each a list of mentions")
     for number, entity in enumerate(entities):
-        if not isinstance(entity, (list, tuple)) or not all(isinstance(mention, Mapping) for mention in entity):
+        if not isinstance(entity, (list, tuple)) or not all(map(_is_mapping, entity)):
             raise ScoringError(f"{where}: vertexSet[{number}] must be a list of mentions, each a dict")
     if labels is None:
         return entities, None
@@ -198,13 +204,39 @@ def read_document(document: Mapping[str, Any], where: str = "document") -> tuple
 
 
 def _label(label: Mapping[str, Any], where: str, num_entities: int) -> Label:
-    if not isinstance(label, Mapping):
+    if not _is_mapping(label):
         raise ScoringError(f"{where}: expected a label such as {_LABEL}, got {label!r:.80}")
     head, tail = read_integer(label.get("h"), where, "h"), read_integer(label.get("t"), where, "t")
     for key, entity in (("h", head), ("t", tail)):
         if not 0 <= entity < num_entities:
             raise ScoringError(f"{where}: '{key}' is {entity}, but the document has {num_entities} entities")
     return Label(head, tail, read_text(label.get("r"), where, "r"), _evidence(label.get("evidence"), where))
+
+
+def read_pairs(value: Any, where: str = "document") -> list[tuple[int, int]] | None:
+    """Checks the candidate pairs of a document.
+
+    Args:
+        value (`list[list[int]]`, *optional*): `[head, tail]` of each pair; `None` where all pairs are candidates.
+        where (`str`, *optional*, defaults to `"document"`): Place of the document, for the error message.
+
+    Returns:
+        `list[tuple[int, int]]`: head and tail of each, or `None`.
+
+    Raises:
+        ScoringError: If it is anything else.
+    """
+    if value is None:
+        return None
+    wrong = f"{where}: 'pairs' must be a list of pairs such as [0, 1], or missing where all pairs are candidates"
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise ScoringError(f"{wrong}, got {value!r:.80}")
+    pairs = []
+    for pair in value:
+        if isinstance(pair, (str, bytes, Mapping)) or not isinstance(pair, Iterable) or len(ends := list(pair)) != 2:
+            raise ScoringError(f"{wrong}, got the pair {pair!r:.80}")
+        pairs.append((read_integer(ends[0], where, "pairs"), read_integer(ends[1], where, "pairs")))
+    return pairs
 
 
 def read_mention(mention: Mapping[str, Any], where: str = "mention") -> dict[str, Any]:
@@ -227,6 +259,11 @@ def read_mention(mention: Mapping[str, Any], where: str = "mention") -> dict[str
     }
 
 
+def _is_mapping(value: object) -> bool:
+    # Most are dicts, and to ask for the abstract class takes long.
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 # Tables hold integers of 64 bits and text that can be encoded; what neither file nor table can hold is refused here.
 
 
@@ -234,6 +271,8 @@ def read_text(value: Any, where: str, key: str) -> str:
     """Checks a value that must be text; `where` and `key` name it in the `ScoringError`."""
     if not isinstance(value, str):
         raise ScoringError(f"{where}: '{key}' must be a string, got {value!r:.80}")
+    if value.isascii():
+        return value
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -260,7 +299,7 @@ def read_integer(value: Any, where: str, key: str) -> int:
 def _evidence(value: Any, where: str) -> tuple[int, ...]:
     if value is None:
         return ()
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if type(value) is not list and (isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable)):
         raise ScoringError(f"{where}: 'evidence' must be a list of sentence numbers, got {value!r:.80}")
     return tuple(read_integer(sentence, where, "evidence") for sentence in value)
 
@@ -276,6 +315,7 @@ __all__ = [
     "read_integer",
     "read_labelled",
     "read_mention",
+    "read_pairs",
     "read_prediction",
     "read_predictions",
     "read_references",

@@ -1,12 +1,14 @@
 """Scores for document-level relation extraction, equal to the official DocRED scorer to the last digit.
 
-With `rows.py` on the standard library alone: both travel with the `evaluate` module, and score the same without
-torch.
+With `measures.py` and `rows.py` on the standard library alone: all three travel with the `evaluate` module, and score
+the same without torch.
 
 Sources: the official scorer (Yao et al., 2019, DocRED) for precision, recall, F1, evidence and Ign F1; Tan et al.
-(2022, Re-DocRED) for frequent / long-tail and intra / inter; the paper on easy relation augmentation (ERA,
-section 5.2) for Macro and Macro@k; Guo et al. (2023, PEMSCL, section 4.4) for head / middle / tail; the paper on
-pair-aware and entity-enhanced representations (PAEE, section 3.1) for Rela.
+(2022, Re-DocRED) and the evaluation published with it for frequent / long-tail and intra / inter / inter long; the
+paper on easy relation augmentation (ERA, section 5.2 and figure 3) for Macro, Macro@k and clusters; Guo et al. (2023,
+PEMSCL, section 4.4) for head / middle / tail; Tan et al. (2022, KD-DocRE, section 4, tables 7 and 8) for outcomes and
+Rela, which it calls binary labels; the paper on pair-aware and entity-enhanced representations (PAEE, sections 3.1 and
+3.4) for the name Rela and for documents by their share of related pairs; Zeng et al. (2020, GAIN) for Infer-F1.
 """
 
 from __future__ import annotations
@@ -15,12 +17,11 @@ import json
 import logging
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .measures import Compared, count, figures, harmonic_mean, ratio
 from .rows import (
     Entities,
     Gold,
@@ -37,13 +38,6 @@ from .rows import (
 
 logger = logging.getLogger(__name__)
 
-FREQUENT_RELATIONS = frozenset({"P17", "P131", "P27", "P150", "P175", "P577", "P463", "P527", "P495", "P361"})
-MACRO_THRESHOLDS = (500, 200, 100)
-NUM_HEAD_RELATIONS = 10
-NUM_TAIL_RELATIONS = 20
-
-_relation_of = itemgetter(3)
-
 
 def score(
     predictions: Iterable[Mapping[str, Any]],
@@ -51,6 +45,7 @@ def score(
     *,
     train_annotated: Iterable[Mapping[str, Any]] | None = None,
     train_distant: Iterable[Mapping[str, Any]] | None = None,
+    few_facts: int | None = None,
 ) -> dict[str, float]:
     """Scores predicted relations against gold documents.
 
@@ -65,43 +60,58 @@ def score(
             Rows of a submission: `title`, `h_idx`, `t_idx`, `r` and optionally `evidence` (missing or `None`: empty).
         references (`Iterable[Mapping]`):
             Gold documents in DocRED's form: `title`, `vertexSet` (mentions need `name` for Ign F1 and `sent_id` for
-            intra / inter), `labels` (`[]` where a document has no relation). Other keys are allowed.
+            intra / inter), `labels` (`[]` where a document has no relation) and optionally `pairs`, the candidate
+            pairs `[head, tail]`. Other keys are allowed.
         train_annotated (`Iterable[Mapping]`, *optional*):
-            Human-annotated training documents. They give the facts that Ign F1 leaves out and the counts behind
-            Macro@k and head / middle / tail; without them these figures are absent.
+            Human-annotated training documents. They give the facts that Ign F1 leaves out and the counts by which
+            relations are rare or frequent; without them these figures are absent.
         train_distant (`Iterable[Mapping]`, *optional*):
             Distantly supervised training documents, for `ign_precision_distant` and `ign_f1_distant`.
+        few_facts (`int`, *optional*):
+            The number of training facts below which a relation is one of `few_facts`; needs `train_annotated`.
 
     Returns:
-        `dict[str, float]`: fractions in [0, 1], 0.0 where a figure is 0 / 0.
+        `dict[str, float]`: fractions in [0, 1], 0.0 where a figure is 0 / 0. A name with `*` is three figures,
+        `precision`, `recall` and `f1`, micro-averaged over the triples that it is about.
 
-        - `precision`, `recall`, `f1`: micro-averaged over all triples.
-        - `evidence_precision`, `evidence_recall`, `evidence_f1`: over sentences, right only under a right triple.
-        - `evidence_sentence_precision`, `evidence_sentence_recall`, `evidence_sentence_f1`: over the sentences of
-          right predictions whose gold triple has evidence, and of no others. They judge the choice of sentences apart
-          from the choice of triples, and do not suffer where the gold file leaves evidence out, as Re-DocRED's does
-          for more than half of its labels.
+        - `*`: all triples. For data with one relation, such as CDR and GDA, this is the F1 of the positive class.
+        - `evidence_*`: over sentences, right only under a right triple.
+        - `evidence_sentence_*`: over the sentences of right predictions whose gold triple has evidence, and of no
+          others. They judge the choice of sentences apart from the choice of triples, and do not suffer where the
+          gold file leaves evidence out, as Re-DocRED's does for more than half of its labels.
         - `ign_precision`, `ign_f1` (with `train_annotated`): a right prediction whose fact (a mention name of the
           head, one of the tail, the relation) stands in the training labels leaves numerator and denominator of the
           precision; recall is the plain one. `ign_precision_distant`, `ign_f1_distant`: same with `train_distant`.
-        - `precision_`, `recall_`, `f1_` followed by `intra` (head and tail share a sentence), `inter` (they do not;
-          pairs whose sentences are not known are in neither), `frequent` (Re-DocRED's ten relations), `long_tail`
-          (all others), and with `train_annotated` by `head` (the 10 relations with the most training triples), `tail`
-          (the 20 with the fewest) and `middle`. Each is micro-averaged over the triples of its slice.
+        - `*_intra` (head and tail share a sentence), `*_inter` (they do not; pairs whose sentences are not known are
+          in neither), `*_inter_long` (their nearest mentions are more than 5 sentences apart).
+        - `*_candidates` (if a reference has `pairs`): triples of candidate pairs; where a document has no list, all.
+        - `*_frequent` (Re-DocRED's ten relations), `*_long_tail` (all others); with `train_annotated` `*_head` (the
+          10 relations with the most training triples), `*_tail` (the 20 with the fewest), `*_middle`; with `few_facts`
+          `*_few_facts` (relations with fewer training triples) and `*_many_facts` (all others).
+        - `*_related_0_2`, `2_4`, `4_6`, `6_8`, `8_10`, `10_100`: documents by the percentage of their ordered pairs of
+          different entities that are related, the lower bound included.
+        - `infer_*`: facts r(h, t) for which some other entity o has facts (h, o) and (o, t), all three different; gold
+          facts among gold ones, predicted facts among predicted ones.
+        - `rela_*`: over pairs of entities instead of triples, whether a relation is predicted, and whether there is
+          one, whichever it is. `rela_accuracy`: part of all ordered pairs of different entities where both agree,
+          nearly all of which have none.
+        - `outcome_correct`, `outcome_wrong` (predicted for a related pair, but not its relation), `outcome_missed`
+          (gold, and nothing is predicted for its pair), `outcome_more` (predicted for a pair that is not related):
+          shares of these four, which sum to 1. Gold triples that are not found at pairs where something is predicted
+          are in none of them.
         - `macro_f1`: mean F1 of the relations that have gold triples. A relation that is only predicted is not in the
           mean, so that all systems are averaged over the same relations; micro precision counts those predictions.
         - `macro_f1_at_500`, `macro_f1_at_200`, `macro_f1_at_100` (with `train_annotated`): the same over relations
-          with strictly fewer training triples. `macro_f1_all`: over every relation of `train_annotated` and the gold,
-          0 where it has no gold triple.
-        - `rela_precision`, `rela_recall`, `rela_f1`: over pairs of entities instead of triples, whether a relation is
-          predicted, and whether there is one, whichever it is. The paper does not define its Rela; of what it may be,
-          this F1 fits its numbers. `rela_accuracy`: part of all ordered pairs of different entities where both agree,
-          nearly all of which have none.
+          with strictly fewer training triples. `macro_f1_scaled_500`, ...: with fewer than so many of DocRED's 38,180,
+          for training documents that have other numbers of facts. `macro_f1_all`: over every relation of
+          `train_annotated` and the gold, 0 where it has no gold triple.
+        - `f1_cluster_1` to `f1_cluster_10` (with `train_annotated`): the same as `macro_f1` over tenths of the
+          relations of `train_annotated` and the gold, the most frequent in training first.
         - `relation/P17/precision`, `relation/P17/recall`, `relation/P17/f1`: each relation in gold or predictions.
 
     Raises:
         UnlabelledError: If a reference or training document has no `labels` (DocRED's test split has none).
-        ScoringError: If a row or a document is malformed.
+        ScoringError: If a row or a document is malformed, or `few_facts` cannot be used.
 
     Example:
     ```python
@@ -112,51 +122,83 @@ def score(
 
     ```
     """
+    few_facts = _read_few_facts(few_facts, train_annotated)
     gold = read_references(references)
     predicted = read_predictions(predictions)
     _log_surprises(predicted, gold)
-    correct = predicted.keys() & gold.evidence.keys()
-    counts = _Counts(correct, predicted.keys(), gold.evidence.keys())
-    gold_relations = {relation for *_, relation in gold.evidence}
-
-    figures = _figures(len(correct), len(predicted), len(gold.evidence))
-    figures |= _figures(
-        sum(len(predicted[triple] & gold.evidence[triple]) for triple in correct),
-        sum(len(evidence) for triple, evidence in predicted.items() if triple[0] in gold.entities),
-        gold.evidence_total,
-        prefix="evidence_",
-    )
-    with_evidence = [triple for triple in correct if gold.evidence[triple]]
-    figures |= _figures(
-        sum(len(predicted[triple] & gold.evidence[triple]) for triple in with_evidence),
-        sum(len(predicted[triple]) for triple in with_evidence),
-        sum(len(gold.evidence[triple]) for triple in with_evidence),
-        prefix="evidence_sentence_",
-    )
-    training_counts: Counter[str] | None = None
+    compared = Compared.of(predicted, gold.evidence)
+    training: Counter[str] | None = None
+    ignored: dict[str, int] = {}
     if train_annotated is not None:
-        known, training_counts = _scan_training(train_annotated, "train_annotated", correct, gold)
-        figures |= _ignoring(known, counts, figures["recall"])
+        ignored[""], training = _scan_training(train_annotated, "train_annotated", compared.correct, gold)
     if train_distant is not None:
-        known, _ = _scan_training(train_distant, "train_distant", correct, gold)
-        figures |= _ignoring(known, counts, figures["recall"], suffix="_distant")
-    figures |= counts.slices(_distance(gold), ("intra", "inter"))
-    figures |= counts.slices(_frequency, ("frequent", "long_tail"))
-    if training_counts is not None:
-        figures |= counts.slices(_band(training_counts, gold_relations), ("head", "middle", "tail"))
-    figures |= _related_pairs(predicted.keys(), gold)
-    by_relation = counts.relations()
-    figures |= _macro(by_relation, gold_relations, training_counts)
-    for relation, values in by_relation.items():
-        figures |= {f"relation/{relation}/{name}": value for name, value in values.items()}
-    return figures
+        ignored["_distant"], _ = _scan_training(train_distant, "train_distant", compared.correct, gold)
+    counted = count(predicted, gold, compared, training, few_facts)
+
+    values: dict[str, float] = {}
+    for name, counts in counted.triples.items():
+        values |= figures(counts, name)
+    for suffix, known in ignored.items():
+        precision = ratio(compared.counts.correct - known, compared.counts.predicted - known)
+        values[f"ign_precision{suffix}"] = precision
+        values[f"ign_f1{suffix}"] = harmonic_mean(precision, values["recall"])
+    values["rela_accuracy"] = counted.pair_accuracy
+    shares = {name: count for name, count in counted.outcomes.items() if name != "overlooked"}
+    values |= {f"outcome_{name}": ratio(count, sum(shares.values())) for name, count in shares.items()}
+    by_relation = {relation: figures(counts) for relation, counts in counted.by_relation.items()}
+    for name, relations in counted.averaged.items():
+        values[name] = ratio(
+            sum(by_relation[relation]["f1"] for relation in sorted(relations) if relation in by_relation),
+            len(relations),
+        )
+    for relation, own in by_relation.items():
+        values |= {f"relation/{relation}/{name}": value for name, value in own.items()}
+    return values
+
+
+def score_counts(
+    predictions: Iterable[Mapping[str, Any]],
+    references: Iterable[Mapping[str, Any]],
+    *,
+    train_annotated: Iterable[Mapping[str, Any]] | None = None,
+    few_facts: int | None = None,
+) -> dict[str, int]:
+    """Counts what the figures of [`score`] are made of: how much a figure rests on, or how high a bar is.
+
+    Args:
+        predictions (`Iterable[Mapping]`): Rows of a submission.
+        references (`Iterable[Mapping]`): Gold documents in DocRED's form.
+        train_annotated (`Iterable[Mapping]`, *optional*): Human-annotated training documents.
+        few_facts (`int`, *optional*): As for [`score`].
+
+    Returns:
+        `dict[str, int]`: for each name with `*` of [`score`] three numbers, `correct`, `predicted` and `gold`, such as
+        `gold_intra`; `outcome_correct`, `outcome_wrong`, `outcome_missed`, `outcome_more` and `outcome_overlooked`,
+        the gold triples that are in none of these; `documents_related_0_2` and so on; and how many relations a mean
+        is over, such as `macro_f1_at_500_relations` and `f1_cluster_1_relations`.
+
+    Raises:
+        UnlabelledError: If a document has no `labels`.
+        ScoringError: If a row or a document is malformed, or `few_facts` cannot be used.
+    """
+    few_facts = _read_few_facts(few_facts, train_annotated)
+    gold = read_references(references)
+    predicted = read_predictions(predictions)
+    training = None if train_annotated is None else _count_relations(train_annotated, "train_annotated")
+    counted = count(predicted, gold, Compared.of(predicted, gold.evidence), training, few_facts)
+    return {
+        **{name.replace("{}", key): n for name, own in counted.triples.items() for key, n in own._asdict().items()},
+        **{f"outcome_{name}": number for name, number in counted.outcomes.items()},
+        **{f"documents_{name}": number for name, number in counted.documents.items()},
+        **{f"{name}_relations": len(relations) for name, relations in counted.averaged.items()},
+    }
 
 
 def relation_counts(documents: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """Counts the triples of each relation; a triple that a document repeats counts once.
 
     Applied to the gold documents this is the support behind the `relation/...` figures, applied to the training
-    documents the counts behind Macro@k and head / middle / tail.
+    documents the counts by which relations are rare or frequent.
 
     Args:
         documents (`Iterable[Mapping]`): Labelled documents in DocRED's form.
@@ -168,114 +210,25 @@ def relation_counts(documents: Iterable[Mapping[str, Any]]) -> Counter[str]:
         UnlabelledError: If a document has no `labels`.
         ScoringError: If a document is malformed.
     """
+    return _count_relations(documents, "documents")
+
+
+def _count_relations(documents: Iterable[Mapping[str, Any]], name: str) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for *_, labels in read_labelled(documents, "documents"):
+    for *_, labels in read_labelled(documents, name):
         counts.update(relation for *_, relation in _distinct(labels))
     return counts
 
 
-# --- figures -------------------------------------------------------------------------------------------------------
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
-
-
-def _f1(precision: float, recall: float) -> float:
-    return 2.0 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _figures(correct: int, predicted: int, gold: int, *, prefix: str = "", suffix: str = "") -> dict[str, float]:
-    precision, recall = _ratio(correct, predicted), _ratio(correct, gold)
-    named = {"precision": precision, "recall": recall, "f1": _f1(precision, recall)}
-    return {f"{prefix}{name}{suffix}": value for name, value in named.items()}
-
-
-def _ignoring(known: int, counts: _Counts, recall: float, *, suffix: str = "") -> dict[str, float]:
-    precision = _ratio(len(counts.correct) - known, len(counts.predicted) - known)
-    return {f"ign_precision{suffix}": precision, f"ign_f1{suffix}": _f1(precision, recall)}
-
-
-def _related_pairs(predicted: Collection[Triple], gold: Gold) -> dict[str, float]:
-    found, wanted = ({triple[:3] for triple in triples} for triples in (predicted, gold.evidence))
-    sizes = {title: len(entities) for title, entities in gold.entities.items()}
-    # What is no pair of different entities of a document is wrong, and none of those that accuracy is a part of.
-    differs = sum(
-        head != tail and 0 <= head < sizes.get(title, 0) and 0 <= tail < sizes[title]
-        for title, head, tail in found ^ wanted
-    )
-    pairs = sum(size * (size - 1) for size in sizes.values())
-    figures = _figures(len(found & wanted), len(found), len(wanted), prefix="rela_")
-    return {**figures, "rela_accuracy": _ratio(pairs - differs, pairs)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    correct: Collection[Triple]
-    predicted: Collection[Triple]
-    gold: Collection[Triple]
-
-    def _by(self, group: Callable[[Triple], str | None]) -> tuple[Counter[str | None], ...]:
-        return tuple(Counter(map(group, triples)) for triples in (self.correct, self.predicted, self.gold))
-
-    def slices(self, group: Callable[[Triple], str | None], names: Sequence[str]) -> dict[str, float]:
-        counters = self._by(group)
-        figures: dict[str, float] = {}
-        for name in names:
-            figures |= _figures(*(counter[name] for counter in counters), suffix=f"_{name}")
-        return figures
-
-    def relations(self) -> dict[str, dict[str, float]]:
-        correct, predicted, gold = self._by(_relation_of)
-        names = sorted(str(name) for name in predicted.keys() | gold.keys())
-        return {name: _figures(correct[name], predicted[name], gold[name]) for name in names}
-
-
-def _frequency(triple: Triple) -> str:
-    return "frequent" if triple[3] in FREQUENT_RELATIONS else "long_tail"
-
-
-def _distance(gold: Gold) -> Callable[[Triple], str | None]:
-    def sentences_of(entity: Sequence[Mapping[str, Any]], where: str) -> set[int]:
-        known = (mention["sent_id"] for mention in entity if mention.get("sent_id") is not None)
-        return {read_integer(sentence, where, "sent_id") for sentence in known}
-
-    sentences = {
-        title: [sentences_of(entity, f"references ({title!r})") for entity in entities]
-        for title, entities in gold.entities.items()
-    }
-
-    def group(triple: Triple) -> str | None:
-        title, head, tail, _ = triple
-        entities = sentences.get(title, ())
-        if not (0 <= head < len(entities) and 0 <= tail < len(entities) and entities[head] and entities[tail]):
-            return None
-        return "inter" if entities[head].isdisjoint(entities[tail]) else "intra"
-
-    return group
-
-
-def _band(training_counts: Counter[str], gold_relations: set[str]) -> Callable[[Triple], str]:
-    # Predictions do not take part in the ranking: the bands have to be the same for every system that is compared.
-    ranked = sorted(training_counts.keys() | gold_relations, key=lambda name: (-training_counts[name], name))
-    bands = dict.fromkeys(ranked[:NUM_HEAD_RELATIONS], "head")
-    bands |= dict.fromkeys(ranked[NUM_HEAD_RELATIONS:-NUM_TAIL_RELATIONS], "middle")
-    return lambda triple: bands.get(triple[3], "tail")
-
-
-def _macro(
-    by_relation: Mapping[str, Mapping[str, float]], gold_relations: set[str], training_counts: Counter[str] | None
-) -> dict[str, float]:
-    def mean(relations: Collection[str]) -> float:
-        return sum(by_relation[name]["f1"] for name in sorted(relations & by_relation.keys())) / (len(relations) or 1)
-
-    figures = {"macro_f1": mean(gold_relations)}
-    if training_counts is not None:
-        for limit in MACRO_THRESHOLDS:
-            rare = {name for name in gold_relations if training_counts[name] < limit}
-            figures[f"macro_f1_at_{limit}"] = mean(rare)
-        figures["macro_f1_all"] = mean(gold_relations | training_counts.keys())
-    return figures
+def _read_few_facts(few_facts: int | None, train_annotated: object) -> int | None:
+    if few_facts is None:
+        return None
+    bound = read_integer(few_facts, "arguments", "few_facts")
+    if bound < 1:
+        raise ScoringError(f"few_facts is {bound}; no relation has fewer facts than that, so pass 1 or more")
+    if train_annotated is None:
+        raise ScoringError(f"few_facts is {bound}, a number of training facts: pass train_annotated, to count them in")
+    return bound
 
 
 def _scan_training(
@@ -389,4 +342,12 @@ def read_json(path: str | Path) -> Any:
         raise ScoringError(f"{path}: not a JSON file ({error})") from None
 
 
-__all__ = ["ScoringError", "UnlabelledError", "read_json", "relation_counts", "score", "write_submission"]
+__all__ = [
+    "ScoringError",
+    "UnlabelledError",
+    "read_json",
+    "relation_counts",
+    "score",
+    "score_counts",
+    "write_submission",
+]
