@@ -148,8 +148,11 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from .data_files import file_kind, read_docred_rows, read_rows
+    from .evaluation_report import format_figures
     from .metrics.docred.scoring import read_json, score
 
+    if options.few_facts is not None and options.train_annotated is None:
+        raise ValueError("--few-facts counts facts of training documents: pass --train-annotated FILE.")
     train = {
         name: read_docred_rows(path)
         for name in ("train_annotated", "train_distant")
@@ -157,15 +160,21 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     }
     # A submission to CodaLab is an archive.
     read_predictions = read_json if file_kind(options.predictions) == ".zip" else read_rows
-    figures = score(read_predictions(options.predictions), read_docred_rows(options.references), **train)
+    figures = score(
+        read_predictions(options.predictions),
+        read_docred_rows(options.references),
+        **train,
+        few_facts=options.few_facts,
+    )
     if options.json:
         print(json.dumps(figures, indent=1))
         return
-    for name, value in figures.items():
-        if not name.startswith("relation/"):
-            print(f"{name:27} {value:.4f}")
+    print(format_figures(figures))
     if "ign_f1" not in figures:
-        print("ign_f1 needs the training documents: --train-annotated FILE", file=sys.stderr)
+        print(
+            "Ign F1 and figures by frequency in training need the training documents: --train-annotated FILE",
+            file=sys.stderr,
+        )
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> None:

@@ -97,8 +97,18 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "references", metavar="GOLD", help="labelled documents, .json or .jsonl, in DocRED's form or with text"
     )
-    evaluate.add_argument("--train-annotated", metavar="FILE", help="annotated training file, for Ign F1 and Macro@k")
+    evaluate.add_argument(
+        "--train-annotated",
+        metavar="FILE",
+        help="annotated training file, for Ign F1 and figures by frequency of the relation",
+    )
     evaluate.add_argument("--train-distant", metavar="FILE", help="distant training file, for its own Ign F1")
+    evaluate.add_argument(
+        "--few-facts",
+        type=int,
+        metavar="N",
+        help="score relations with fewer than N facts in the annotated training file, and the others, apart",
+    )
     evaluate.add_argument("--json", action="store_true", help="print all figures as JSON, per relation too")
 
     add_comparison(commands)

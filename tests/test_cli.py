@@ -396,15 +396,44 @@ def test_evaluate_prints_the_figures_of_the_function(docre, scored):
     ran = docre("evaluate", *files, "--json")
     assert (ran.code, json.loads(ran.out)) == (0, expected)
     ran = docre("evaluate", *files)
-    shown = dict(line.split() for line in ran.out.splitlines())
-    assert shown == {name: f"{value:.4f}" for name, value in expected.items() if not name.startswith("relation/")}
-    assert ran.err == "ign_f1 needs the training documents: --train-annotated FILE\n"
+    assert shown(ran.out) == {name: f"{value:.4f}" for name, value in expected.items() if "relation/" not in name}
+    assert ran.err.endswith("need the training documents: --train-annotated FILE\n")
     trained = ("--train-annotated", scored / "train.json", "--train-distant", scored / "train.json")
     ran = docre("evaluate", *files, "--json", *trained)
     assert json.loads(ran.out) == score(rows, gold, train_annotated=train, train_distant=train)
     assert ran.err == ""
     assert "ign_f1_distant" in json.loads(ran.out)
     assert docre("evaluate", scored / "result.zip", scored / "gold.json", "--json", *trained) == ran
+
+
+def shown(text: str) -> dict[str, str]:
+    """The figures that `docre evaluate` prints, by the names that JSON has for them."""
+    figures = {}
+    for line in text.splitlines():
+        name, *values = line.split() if line.startswith("  ") else [""]
+        if "*" in name:
+            cells = zip(("precision", "recall", "f1"), values, strict=True)
+            figures |= {name.replace("*", column): value for column, value in cells if value != "-"}
+        elif name and name != "precision":
+            (figures[name],) = values
+    return figures
+
+
+def test_evaluate_prints_groups_of_figures(docre, scored):
+    files = (scored / "result.json", scored / "gold.json")
+    trained = ("--train-annotated", scored / "train.json", "--train-distant", scored / "train.json", "--few-facts", 2)
+    ran = docre("evaluate", *files, *trained)
+    expected = json.loads(docre("evaluate", *files, *trained, "--json").out)
+    assert expected["recall_few_facts"] == 2 / 6
+    assert shown(ran.out) == {name: f"{value:.4f}" for name, value in expected.items() if "relation/" not in name}
+    headings = [line for line in ran.out.splitlines() if line and not line.startswith(" ")]
+    assert len(headings) == 7 and headings[0] == "All facts"
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert lines[1] == ["precision", "recall", "f1"] and lines[2] == ["*", "0.6667", "0.3333", "0.4444"]
+    assert ["ign_*_distant", "0.5000", "-", "0.4000"] in lines
+    ran = docre("evaluate", *files, "--few-facts", 2)
+    assert (ran.code, ran.out) == (1, "")
+    assert "--few-facts counts facts of training documents: pass --train-annotated FILE" in ran.err
 
 
 def test_evaluate_reads_what_the_other_commands_read(docre, scored):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import doctest
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -233,3 +234,35 @@ def test_space_scores_uploaded_files(tmp_path):
     ):
         with pytest.raises(app.gr.Error, match=message):
             app.score_files(*arguments)
+
+
+@pytest.mark.slow
+def test_the_space_starts_where_it_was_cloned_to(tmp_path):
+    pytest.importorskip("gradio")
+    from gradio_client import Client, handle_file
+
+    clone = tmp_path / "docred"
+    shutil.copytree(FOLDER, clone, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, content in (("result", ROWS), ("gold", [HARBOUR, EMPTY])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    space = subprocess.Popen(
+        [sys.executable, "-P", "app.py"],
+        cwd=clone,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = ""
+        while not (url := re.search(r"http://\S+", said)):
+            line = space.stdout.readline()
+            assert line, said
+            said += line
+        files = [handle_file(str(tmp_path / f"{name}.json")) for name in ("result", "gold", "gold")]
+        figures = Client(url[0], verbose=False).predict(*files, api_name="/score_files")
+    finally:
+        space.terminate()
+        space.wait(60)
+    assert figures == score(ROWS, [HARBOUR, EMPTY], train_annotated=[HARBOUR, EMPTY])
