@@ -163,6 +163,7 @@ def _document(document: Any, where: str) -> dict[str, Any]:
             f"{where}: the document has no labels; DocRED's test split is scored on CodaLab "
             'only. A labelled document without relations has "labels": []'
         )
+    pairs = read_pairs(document.get("pairs"), len(entities), where)
     return {
         "title": read_text(document["title"], where, "title"),
         "vertexSet": [
@@ -173,5 +174,5 @@ def _document(document: Any, where: str) -> dict[str, Any]:
             {"h": label.head, "t": label.tail, "r": label.relation, "evidence": list(label.evidence)}
             for label in labels
         ],
-        "pairs": None if (pairs := read_pairs(document.get("pairs"), where)) is None else list(map(list, pairs)),
+        "pairs": None if pairs is None else [list(pair) for pair in pairs],
     }

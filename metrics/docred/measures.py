@@ -19,14 +19,14 @@ FREQUENT_RELATIONS = frozenset({"P17", "P131", "P27", "P150", "P175", "P577", "P
 MACRO_THRESHOLDS = (500, 200, 100)
 
 DOCRED_FACTS = 38_180
-"""Facts of DocRED's annotated training documents, of which the thresholds of Macro@k were chosen."""
+"""Facts of DocRED's annotated training documents, for which the thresholds of Macro@k were chosen."""
 
 NUM_HEAD_RELATIONS = 10
 NUM_TAIL_RELATIONS = 20
 NUM_CLUSTERS = 10
 
 LONG_DISTANCE = 5
-"""Sentences between the nearest mentions of a pair, above which Re-DocRED's evaluation calls it `inter_long`."""
+"""How many sentences apart the nearest mentions may be; Re-DocRED's evaluation calls more `inter_long`."""
 
 RELATED_SHARES = (0, 2, 4, 6, 8, 10, 100)
 """Bounds of the groups of documents by the percentage of their pairs that are related. PAEE has no numbers for its."""
@@ -105,7 +105,7 @@ def figures(counts: Counts, name: str = "{}") -> dict[str, float]:
 
 
 def by_distance(compared: Compared, gold: Gold) -> dict[str, Counts]:
-    """Counts by the number of sentences between the nearest mentions: none, some, and more than `LONG_DISTANCE`."""
+    """Counts by how many sentences apart the nearest mentions are: none, some, and more than `LONG_DISTANCE`."""
     by = compared.by(_distance(gold))
     known = [(distance, counts) for distance, counts in by.items() if distance is not None]
     return {
@@ -183,7 +183,7 @@ def by_bands(by_relation: Mapping[str, Counts], ranked: Sequence[str]) -> dict[s
 
 
 def inferred(compared: Compared) -> Counts:
-    """Counts the facts that two others of the same set lead to: gold ones among gold, predicted ones among those."""
+    """Counts the facts that two others lead to: gold ones of gold ones, predicted ones of predicted ones."""
     predicted, gold = (_two_hops([*compared.correct, *part]) for part in (compared.wrong, compared.missed))
     return Counts(len(predicted & gold), len(predicted), len(gold))
 
@@ -310,7 +310,7 @@ def count(
     Returns:
         `Counted`: the counts.
     """
-    by_relation = {str(name): counts for name, counts in sorted(compared.by(itemgetter(3)).items())}
+    by_relation = dict(sorted(compared.by(itemgetter(3)).items()))
     gold_relations = {name for name, counts in by_relation.items() if counts.gold}
     found, wanted = pairs_of(predicted), pairs_of(gold.evidence)
     by_share, documents = by_related_share(compared, gold, wanted)

@@ -123,7 +123,7 @@ def read_references(references: Iterable[Mapping[str, Any]]) -> Gold:
                 "%s: another document with other entities has the same title; their labels are joined", where
             )
         all_entities[title] = entities
-        if (pairs := read_pairs(document.get("pairs"), where)) is not None:
+        if (pairs := read_pairs(document.get("pairs"), len(entities), where)) is not None:
             candidates.setdefault(title, set()).update(pairs)
         for label in labels:
             gold[title, label.head, label.tail, label.relation] = frozenset(label.evidence)
@@ -213,18 +213,19 @@ def _label(label: Mapping[str, Any], where: str, num_entities: int) -> Label:
     return Label(head, tail, read_text(label.get("r"), where, "r"), _evidence(label.get("evidence"), where))
 
 
-def read_pairs(value: Any, where: str = "document") -> list[tuple[int, int]] | None:
+def read_pairs(value: Any, num_entities: int, where: str = "document") -> list[tuple[int, int]] | None:
     """Checks the candidate pairs of a document.
 
     Args:
         value (`list[list[int]]`, *optional*): `[head, tail]` of each pair; `None` where all pairs are candidates.
+        num_entities (`int`): How many entities the document has.
         where (`str`, *optional*, defaults to `"document"`): Place of the document, for the error message.
 
     Returns:
         `list[tuple[int, int]]`: head and tail of each, or `None`.
 
     Raises:
-        ScoringError: If it is anything else.
+        ScoringError: If it is anything else, or a pair names an entity that is not there.
     """
     if value is None:
         return None
@@ -235,7 +236,10 @@ def read_pairs(value: Any, where: str = "document") -> list[tuple[int, int]] | N
     for pair in value:
         if isinstance(pair, (str, bytes, Mapping)) or not isinstance(pair, Iterable) or len(ends := list(pair)) != 2:
             raise ScoringError(f"{wrong}, got the pair {pair!r:.80}")
-        pairs.append((read_integer(ends[0], where, "pairs"), read_integer(ends[1], where, "pairs")))
+        head, tail = (read_integer(end, where, "pairs") for end in ends)
+        if not (0 <= head < num_entities and 0 <= tail < num_entities):
+            raise ScoringError(f"{where}: 'pairs' has {[head, tail]}, but the document has {num_entities} entities")
+        pairs.append((head, tail))
     return pairs
 
 
