@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 try:
-    from .conversion import convert
+    from .conversion import convert, relation_words
     from .dataset_repo import write_dataset_repo
     from .docred import load_docre, reading_report, to_dataset
     from .regimes_by_title import load_regime
     from .reported_sizes import compare_counts
     from .rows import FEATURES
+    from .sources import open_splits
+    from .splitting import SplitReport, split_source
 except ModuleNotFoundError as error:
     if error.name != "datasets":
         raise
@@ -16,11 +18,15 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "FEATURES",
+    "SplitReport",
     "compare_counts",
     "convert",
     "load_docre",
     "load_regime",
+    "open_splits",
     "reading_report",
+    "relation_words",
+    "split_source",
     "to_dataset",
     "write_dataset_repo",
 ]

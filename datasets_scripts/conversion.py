@@ -6,20 +6,17 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-
 from modeling_docre import regimes
-from modeling_docre.data_files import file_kind, is_document_file, iter_documents, write_documents
-from modeling_docre.documents import Document, DocumentError, read_documents
+from modeling_docre.data_files import file_kind, is_document_file, write_documents
+from modeling_docre.documents import Document, DocumentError
 
 from .dataset_repo import write_dataset_repo
-from .docred import load_docre, reading_report
-from .folders import split_name
-from .published_files import find_form
+from .docred import log_sizes
+from .sources import Split, open_splits
 
 
 def convert(
@@ -33,9 +30,10 @@ def convert(
     seed: int = regimes.SEED,
     name: str | None = None,
     license: str = "unknown",
-    language: str = "en",
+    language: str | Sequence[str] = "en",
     origin: str | None = None,
     relation_names: Mapping[str, str] | None = None,
+    citation: str | None = None,
     format: str | None = None,
     view: str = "char",
     mesh_tree: str | os.PathLike[str] | None = None,
@@ -47,12 +45,13 @@ def convert(
     - `*.jsonl` (or `.jsonl.gz`): one document per line in text form, as [`Document.to_dict`] writes it.
     - any other name: the folder of a dataset repository; see [`write_dataset_repo`].
 
-    From file to file, documents keep their own text; in a dataset, it becomes their words joined by spaces.
+    From files into files, documents keep their own text; in a repository, it becomes their words joined by spaces.
 
     Args:
         source (`str` or `os.PathLike`):
             A file of documents, see [`iter_documents`]; otherwise a file in another published form, a folder or a Hub
-            id, see [`load_docre`].
+            id, see [`load_docre`]. Documents are read one after the other, whatever there is; a file is not in memory
+            as a whole.
         output (`str` or `os.PathLike`): A file, which is replaced, or a folder, which must be new or empty.
         split (`str`, *optional*): The split to convert; needed for a file if the source has several.
         strict (`bool`, *optional*, defaults to `True`): As for [`load_docre`].
@@ -63,11 +62,12 @@ def convert(
         seed (`int`, *optional*, defaults to 13): Decides which facts `drop_labels` leaves out.
         name (`str`, *optional*): Title of the repository's card; the name of the output folder if not given.
         license (`str`, *optional*, defaults to `"unknown"`): The Hub's identifier of the licence, for the card.
-        language (`str`, *optional*, defaults to `"en"`): ISO code, for the card.
+        language (`str` or sequence of `str`, *optional*, defaults to `"en"`): ISO code, for the card.
         origin (`str`, *optional*): Where the data comes from, for the card.
         relation_names (`Mapping[str, str]`, *optional*):
             Relation id -> words, for the repository; read from a `rel_info.json` beside the source's files if there
             is one.
+        citation (`str`, *optional*): What to cite, as BibTeX, for the card.
         format (`str`, *optional*): As for [`load_docre`].
         view (`str`, *optional*, defaults to `"char"`): As for [`load_docre`].
         mesh_tree (`str` or `os.PathLike`, *optional*): As for [`load_docre`].
@@ -102,51 +102,38 @@ def convert(
             f"{output} is no file, and facts are dropped on the way into one: write .json or .jsonl, and convert that."
         )
     path = Path(source).expanduser()
-    is_plain = view == "char" and mesh_tree is None and _is_own_form(path, format)
-    if is_file and is_document_file(path) and is_plain:
-        chosen = regimes.read_slice(documents or ":")
-        return {split or split_name(path): _convert_file(path, output, strict, chosen, drop_labels, seed)}
-    if documents is not None:
+    chosen = regimes.read_slice(documents or ":")
+    if documents is not None and not (is_file and is_document_file(path)):
         raise ValueError(
-            f"Documents are chosen from a file into another: {path if is_file else output} is none, or in a form of "
-            "its own. Convert it first."
+            f"Documents are chosen from a file into another: {path if is_file else output} is none. Convert it first."
         )
-    loaded = load_docre(source, split, strict=strict, format=format, view=view, mesh_tree=mesh_tree)
-    splits = {str(loaded.split): loaded} if isinstance(loaded, Dataset) else dict(loaded)
+    splits = open_splits(source, split, strict=strict, format=format, view=view, mesh_tree=mesh_tree)
     if is_file:
         if len(splits) > 1:
             raise ValueError(f"{source} has the splits {', '.join(splits)}, but {output} holds one: pass `split`.")
-        ((key, dataset),) = splits.items()
-        dropped: Counter[str] = Counter()
-        _write_file(_drop(read_documents(dataset), drop_labels, seed, dropped), output)
-        return {key: {**reading_report(dataset), **dropped}}
-    else:
-        names = _find_names(path) if relation_names is None else relation_names
-        write_dataset_repo(
-            splits,
-            output,
-            name=name or output.name,
-            license=license,
-            language=language,
-            source=origin,
-            relation_names=names,
-        )
-    return {key: reading_report(part) for key, part in splits.items()}
+        ((key, found),) = splits.items()
+        return {key: _convert_file(found, output, chosen, drop_labels, seed)}
+    write_dataset_repo(
+        {key: found.table for key, found in splits.items()},
+        output,
+        name=name or output.name,
+        license=license,
+        language=language,
+        source=origin,
+        relation_names=_find_names(path) if relation_names is None else relation_names,
+        citation=citation,
+    )
+    reports = {key: found.report() for key, found in splits.items()}
+    log_sizes(path, {key: found.source for key, found in splits.items()}, reports)
+    return reports
 
 
-def _is_own_form(path: Path, format: str | None) -> bool:
-    """Whether [`iter_documents`] reads a file, which [`load_docre`] does where it is in a form of another data set."""
-    return format in (None, "docred") and (not path.is_file() or find_form(path) == "docred")
-
-
-def _convert_file(
-    source: Path, output: Path, strict: bool, chosen: slice, rate: float | None, seed: int
-) -> dict[str, Any]:
+def _convert_file(source: Split, output: Path, chosen: slice, rate: float | None, seed: int) -> dict[str, Any]:
     counts = Counter({"documents": 0, "unlabelled": 0, "facts": 0})
-    repairs: Counter[str] = Counter()
+    repairs: Counter[str] = Counter(source.repairs)
 
     def readable() -> Iterator[Document]:
-        for document in regimes.choose_slice(iter_documents(source, strict=strict), chosen):
+        for document in regimes.choose_slice(source.documents(), chosen):
             repairs.update(dict(document.repairs))
             if document.text:
                 counts["documents"] += 1
@@ -158,7 +145,7 @@ def _convert_file(
     first = next(documents, None)
     if first is None and chosen != slice(None):
         raise ValueError(
-            f"{source}: there are no documents left (documents: {chosen.start or 0}:{chosen.stop or ''})."
+            f"{source.name}: there are no documents left (documents: {chosen.start or 0}:{chosen.stop or ''})."
         )
     _write_file(documents if first is None else itertools.chain([first], documents), output)
     return {**counts, "repairs": dict(repairs)}
@@ -176,6 +163,25 @@ def _drop(documents: Iterator[Document], rate: float | None, seed: int, counts: 
 def _write_file(documents: Iterator[Document], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_documents(documents, output)
+
+
+def relation_words(source: str | os.PathLike[str], relations: Iterable[str]) -> dict[str, str]:
+    """
+    Find words for relations: those of a `rel_info.json` beside the files of a source, where there is one that has
+    them; else the id itself, with spaces for `_`.
+
+    Args:
+        source (`str` or `os.PathLike`): As for [`convert`].
+        relations (iterable of `str`): Relation ids.
+
+    Returns:
+        `dict[str, str]`: Words by id, in the order of the ids.
+
+    Raises:
+        DocumentError: If `rel_info.json` is no table of names.
+    """
+    known = _find_names(Path(source).expanduser()) or {}
+    return {relation: known.get(relation, relation.replace("_", " ")) for relation in relations}
 
 
 def _find_names(source: Path) -> dict[str, str] | None:

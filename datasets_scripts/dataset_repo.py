@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow
+import pyarrow.parquet
 import yaml
 from datasets import Dataset, DatasetInfo
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 
-from .rows import FEATURES
+from .rows import FEATURES, Rows
 
 _COLUMNS = """| column | content |
 | --- | --- |
@@ -32,9 +36,24 @@ _COLUMNS = """| column | content |
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _HUGE = "n>1M"
 
+_COUNTS = ("documents", "sentences", "entities", "mentions", "facts", "unlabelled documents")
+# Bytes of a Parquet file before compression, as `Dataset.push_to_hub` makes them.
+SHARD_SIZE = 500 << 20
+# A group of rows ends where it has so many rows or words: it is in memory as a whole when it is written, and read.
+_GROUP_ROWS = 1_000
+_GROUP_WORDS = 1_000_000
+
+
+class _Written(NamedTuple):
+    """A split that is on disk: its files, its size, and what is in it."""
+
+    files: list[str]
+    size: SplitInfo
+    counts: dict[str, int]
+
 
 def write_dataset_repo(
-    dataset: Dataset | Mapping[str, Dataset],
+    dataset: Dataset | Mapping[str, Dataset | Rows],
     folder: str | os.PathLike[str],
     *,
     name: str,
@@ -42,16 +61,18 @@ def write_dataset_repo(
     language: str | Sequence[str] = "en",
     source: str | None = None,
     relation_names: Mapping[str, str] | None = None,
+    citation: str | None = None,
+    shard_size: int = SHARD_SIZE,
 ) -> Path:
     """
     Write a folder that is a dataset repository: `datasets.load_dataset(folder)` reads it, `hf upload` publishes it.
 
-    It holds `data/*.parquet`, a `README.md` whose header names the splits and the schema, and, with
+    Documents are read once and go to disk as they come. The folder holds `data/*.parquet`, a `README.md` whose header names the splits and the schema, and, with
     `relation_names`, a `rel_info.json`. There is no code in it.
 
     Args:
         dataset (`Dataset`, `DatasetDict` or `dict`):
-            One split or several by name, in the schema of [`load_docre`].
+            One split or several by name, in the schema of [`load_docre`]; or [`Rows`], which are read on the way.
         folder (`str` or `os.PathLike`): Must not exist, or be empty.
         name (`str`): What people call the data set: the card's title.
         license (`str`): The Hub's identifier of the licence, such as `"mit"`; `"unknown"` where it is.
@@ -60,14 +81,20 @@ def write_dataset_repo(
             Where the data comes from, such as the address of the published files; if not given, the card says that
             the data is original.
         relation_names (`Mapping[str, str]`, *optional*): Relation id -> words, as in `{"P17": "country"}`.
+        citation (`str`, *optional*): What to cite, as BibTeX, for the card.
+        shard_size (`int`, *optional*, defaults to 500 MiB):
+            Bytes, before compression, after which a split goes on in another Parquet file.
 
     Returns:
         `Path`: The folder.
 
     Raises:
         FileExistsError: If the folder isn't empty.
-        ValueError: If a split has another schema, or there is none.
+        ValueError: If a split has another schema, or there is none, or `shard_size` is not above 0.
+        DocumentError: If a document of [`Rows`] cannot be read.
     """
+    if shard_size <= 0:
+        raise ValueError(f"`shard_size` is {shard_size}: write how many bytes a file may have, above 0.")
     splits = {str(dataset.split or "train"): dataset} if isinstance(dataset, Dataset) else dict(dataset)
     _check_splits(splits)
     folder = Path(folder).expanduser()
@@ -78,19 +105,16 @@ def write_dataset_repo(
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "data").mkdir(parents=True)
     try:
-        sizes, files = {}, {}
-        for split, part in splits.items():
-            file = f"data/{split}-00000-of-00001.parquet"
-            sizes[split] = SplitInfo(split, num_bytes=part.to_parquet(unfinished / file), num_examples=len(part))
-            files[split] = file
+        written = {split: _write_split(part, unfinished, split, shard_size) for split, part in splits.items()}
         if relation_names is not None:
             text = json.dumps(dict(relation_names), ensure_ascii=False, indent=2)
             (unfinished / "rel_info.json").write_text(text + "\n", encoding="utf-8")
-        header = _write_header(sizes, files, name, license, language, source)
-        download_size = sum((unfinished / file).stat().st_size for file in files.values())
+        header = _write_header(written, name, license, language, source)
+        files = [file for split in written.values() for file in split.files]
+        download_size = sum((unfinished / file).stat().st_size for file in files)
         header["dataset_info"] |= {"download_size": download_size}
         shown = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-        body = _write_body(splits, folder.name, name, license, source, relation_names)
+        body = _write_body(written, folder.name, name, license, source, relation_names, citation)
         (unfinished / "README.md").write_text(f"---\n{shown}---\n\n{body}", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -100,11 +124,53 @@ def write_dataset_repo(
     return folder
 
 
-def _check_splits(splits: Mapping[str, Dataset]) -> None:
+def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int) -> _Written:
+    """Write the rows of a split as they come, in as many files as they need."""
+    rows: Iterable[dict[str, Any]] = part() if isinstance(part, Rows) else part.with_format(None)
+    counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
+    schema = FEATURES.arrow_schema
+    names: list[Path] = []
+    total = 0
+    groups = _groups(_counted(rows, counts))
+    group = next(groups, None)
+    # A split without rows, such as a filtered one, is a file too.
+    while group is not None or not names:
+        names.append(folder / "data" / f"{split}-{len(names):05}.parquet")
+        # What `Dataset.to_parquet` asks for: chunks that the Hub knows again in another version of a file.
+        with pyarrow.parquet.ParquetWriter(
+            names[-1], schema, use_content_defined_chunking=True, write_page_index=True
+        ) as writer:
+            size = 0
+            while group is not None and size < shard_size:
+                table = pyarrow.Table.from_pylist(group, schema=schema)
+                writer.write_table(table)
+                size += table.nbytes
+                group = next(groups, None)
+        total += size
+    files = [f"data/{split}-{number:05}-of-{len(names):05}.parquet" for number in range(len(names))]
+    for name, file in zip(names, files, strict=True):
+        name.rename(folder / file)
+    return _Written(files, SplitInfo(split, num_bytes=total, num_examples=counts["documents"]), dict(counts))
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    words = 0
+    for row in rows:
+        group.append(row)
+        words += sum(map(len, row["sents"]))
+        if len(group) >= _GROUP_ROWS or words >= _GROUP_WORDS:
+            yield group
+            group, words = [], 0
+    if group:
+        yield group
+
+
+def _check_splits(splits: Mapping[str, Dataset | Rows]) -> None:
     if not splits:
         raise ValueError("There is no split: pass a Dataset, or a dict of them such as {'train': dataset}.")
     for split, part in splits.items():
-        if not isinstance(part, Dataset) or part.features != FEATURES:
+        if not isinstance(part, Rows) and (not isinstance(part, Dataset) or part.features != FEATURES):
             what = f"the features {part.features}" if isinstance(part, Dataset) else f"a {type(part).__name__}"
             raise ValueError(
                 f"The split {split!r} has not the schema of documents, but {what}. Make it with `load_docre(path)` or "
@@ -113,14 +179,14 @@ def _check_splits(splits: Mapping[str, Dataset]) -> None:
 
 
 def _write_header(
-    sizes: Mapping[str, SplitInfo],
-    files: Mapping[str, str],
+    written: Mapping[str, _Written],
     name: str,
     license: str,
     language: str | Sequence[str],
     source: str | None,
 ) -> dict[str, Any]:
-    total = sum(size.num_examples for size in sizes.values())
+    sizes = [split.size for split in written.values()]
+    total = sum(size.num_examples for size in sizes)
     header: dict[str, Any] = {
         "language": [language] if isinstance(language, str) else list(language),
         "license": license,
@@ -132,42 +198,45 @@ def _write_header(
         "configs": [
             {
                 "config_name": "default",
-                "data_files": [{"split": split, "path": file} for split, file in files.items()],
+                "data_files": [
+                    {"split": name, "path": split.files[0] if len(split.files) == 1 else f"data/{name}-*"}
+                    for name, split in written.items()
+                ],
             }
         ],
     }
     splits = SplitDict()
-    for size in sizes.values():
+    for size in sizes:
         splits.add(size)
-    info = DatasetInfo(features=FEATURES, splits=splits, dataset_size=sum(size.num_bytes for size in sizes.values()))
+    info = DatasetInfo(features=FEATURES, splits=splits, dataset_size=sum(size.num_bytes for size in sizes))
     DatasetInfosDict({"default": info}).to_dataset_card_data(header)
     return header
 
 
-def _count(part: Dataset) -> dict[str, int]:
-    counts = {"documents": 0, "sentences": 0, "entities": 0, "mentions": 0, "facts": 0, "unlabelled documents": 0}
-    for row in part:
+def _counted(rows: Iterable[dict[str, Any]], counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Count what goes by."""
+    for row in rows:
         counts["documents"] += 1
         counts["sentences"] += len(row["sents"])
         counts["entities"] += len(row["vertexSet"])
         counts["mentions"] += sum(map(len, row["vertexSet"]))
         counts["facts"] += len(row["labels"] or ())
         counts["unlabelled documents"] += row["labels"] is None
-    return counts
+        yield row
 
 
 def _write_body(
-    splits: Mapping[str, Dataset],
+    written: Mapping[str, _Written],
     folder: str,
     name: str,
     license: str,
     source: str | None,
     relation_names: Mapping[str, str] | None,
+    citation: str | None,
 ) -> str:
-    counts = {split: _count(part) for split, part in splits.items()}
-    columns = list(next(iter(counts.values())))
-    table = [f"| split | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
-    table += [f"| `{split}` | {' | '.join(f'{value:,}' for value in row.values())} |" for split, row in counts.items()]
+    table = [f"| split | {' | '.join(_COUNTS)} |", f"| --- |{' ---: |' * len(_COUNTS)}"]
+    for split, (_, _, counts) in written.items():
+        table.append(f"| `{split}` | {' | '.join(f'{counts[column]:,}' for column in _COUNTS)} |")
     parts = [
         f"# {name}",
         "Documents for document-level relation extraction: text as words, entities with all their mentions, and the "
@@ -180,8 +249,15 @@ def _write_body(
         "" if relation_names is None else "`rel_info.json` has the words for each relation id.",
         "## Use",
         "```python\nfrom datasets import load_dataset\n\n"
-        f'dataset = load_dataset("{folder}", split="{next(iter(splits))}")\n```',
+        f'dataset = load_dataset("{folder}", split="{next(iter(written))}")\n```',
         "Rows are what `modeling_docre` trains on: pass the dataset to `DocRETrainer`, or a row to "
         '`pipeline("docre")`.',
+        "" if citation is None else _write_citation(citation),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _write_citation(citation: str) -> str:
+    # Longer than any run of them in it.
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", citation))])
+    return f"## Citation\n\n{fence}bibtex\n{citation.strip()}\n{fence}"

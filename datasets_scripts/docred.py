@@ -105,7 +105,7 @@ def load_docre(
         ((name, source),) = sources.items()
         return build(Rows(source, strict), name, cache)
     data = DatasetDict({name: build(Rows(source, strict), name, cache) for name, source in sources.items()})
-    _log_sizes(path, sources, data)
+    log_sizes(path, sources, {name: reading_report(part) for name, part in data.items()})
     return data
 
 
@@ -124,11 +124,7 @@ def find_sources(
     is_repo = path.is_dir() and (any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")))
     if is_repo or not path.is_dir():
         _refuse_missing_path(str(path_or_id))
-        if options not in (ReadingOptions(), ReadingOptions("docred")):
-            raise ValueError(
-                f"{path_or_id} is a dataset repository; `format`, `view` and `mesh_tree` are for published files: "
-                "leave them out."
-            )
+        refuse_options(path_or_id, options)
         return _find_repo(str(path if is_repo else path_or_id), split, cache_dir)
     found = folder_sources(path, options)
     if split is None:
@@ -136,6 +132,15 @@ def find_sources(
     if split not in found:
         raise ValueError(f"{path} has no split {split!r}, but {', '.join(map(repr, found))}: pass one of these.")
     return {split: found[split]}
+
+
+def refuse_options(repository: str | os.PathLike[str], options: ReadingOptions) -> None:
+    """Refuse options of published files for a dataset repository."""
+    if options not in (ReadingOptions(), ReadingOptions("docred")):
+        raise ValueError(
+            f"{repository} is a dataset repository; `format`, `view` and `mesh_tree` are for published files: leave "
+            "them out."
+        )
 
 
 def to_dataset(documents: Iterable[Document]) -> Dataset:
@@ -168,7 +173,8 @@ def reading_report(dataset: Dataset) -> dict[str, Any]:
         dataset (`Dataset`): What [`load_docre`] or [`to_dataset`] returned.
 
     Returns:
-        `dict`: `documents`, `unlabelled` (documents without labels), `facts`, and `repairs`: count by cause.
+        `dict`: `documents`, `unlabelled` (documents without labels), `facts`, `relations` (those of the facts), and
+        `repairs`: count by cause.
 
     Raises:
         ValueError: If the dataset was loaded in another way.
@@ -205,11 +211,11 @@ def build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
     return _describe(dataset, rows.report)
 
 
-def _log_sizes(path: Path, sources: Mapping[str, FileSource | TableSource], data: DatasetDict) -> None:
-    """Say where a whole published data set has other sizes than the papers report."""
+def log_sizes(path: Path, sources: Mapping[str, object], reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say where the splits of a published data set have other sizes than the papers report."""
     files = {split: source for split, source in sources.items() if isinstance(source, FileSource)}
-    name = known_data_set(files, data)
-    differences = {} if name is None else compare_counts(data, name)
+    name = known_data_set(files, reports)
+    differences = {} if name is None else compare_counts(reports, name)
     if differences:
         shown = ", ".join(f"{what}: {found:,} instead of {size:,}" for what, (found, size) in differences.items())
         logger.warning("%s: the papers report other sizes of %s. %s.", path, name, shown)

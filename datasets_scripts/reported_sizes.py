@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 
@@ -41,7 +41,7 @@ REPORTED_SIZES = {
 }
 
 
-def compare_counts(data: Mapping[str, Dataset], name: str) -> dict[str, tuple[int, int]]:
+def compare_counts(data: Mapping[str, Dataset | Mapping[str, Any]], name: str) -> dict[str, tuple[int, int]]:
     """
     Compare what was loaded with the sizes that the papers report.
 
@@ -49,7 +49,7 @@ def compare_counts(data: Mapping[str, Dataset], name: str) -> dict[str, tuple[in
     the training split was loaded.
 
     Args:
-        data (`DatasetDict` or `Mapping[str, Dataset]`): As [`load_docre`] returns it.
+        data (`DatasetDict` or `Mapping`): As [`load_docre`] returns it; or the reports of splits, as [`convert`] does.
         name (`str`): `"docred"`, `"re-docred"`, `"dwie"`, `"hacred"`, `"cdr"` or `"gda"`.
 
     Returns:
@@ -74,25 +74,28 @@ def compare_counts(data: Mapping[str, Dataset], name: str) -> dict[str, tuple[in
     for split, part in data.items():
         if split not in reported.documents:
             continue
-        facts = 0
-        for labels in part.with_format(None)["labels"]:
-            facts += len(labels or ())
-            relations |= {label["r"] for label in labels or ()}
-        pairs[f"{split} documents"] = (part.num_rows, reported.documents[split])
+        sizes = _count(part) if isinstance(part, Dataset) else part
+        relations.update(sizes["relations"])
+        pairs[f"{split} documents"] = (sizes["documents"], reported.documents[split])
         if split in reported.facts:
-            pairs[f"{split} facts"] = (facts, reported.facts[split])
+            pairs[f"{split} facts"] = (sizes["facts"], reported.facts[split])
     if "train" in data:
         pairs["relations"] = (len(relations), reported.relations)
     return {what: (found, expected) for what, (found, expected) in pairs.items() if found != expected}
 
 
-def known_data_set(sources: Mapping[str, FileSource], data: Mapping[str, Dataset]) -> str | None:
+def _count(part: Dataset) -> dict[str, Any]:
+    labels = [label["r"] for labels in part.with_format(None)["labels"] for label in labels or ()]
+    return {"documents": part.num_rows, "facts": len(labels), "relations": set(labels)}
+
+
+def known_data_set(sources: Mapping[str, FileSource], reports: Mapping[str, Mapping[str, Any]]) -> str | None:
     """
     Say which published data set the splits of a folder are, by their form, the names of files, and the relation.
 
     Args:
         sources (`Mapping[str, FileSource]`): As [`folder_sources`] finds them.
-        data (`Mapping[str, Dataset]`): What was read of them.
+        reports (`Mapping[str, Mapping]`): The [`reading_report`] of each split.
 
     Returns:
         `str`, *optional*: A name for [`compare_counts`]; `None` for data of one's own.
@@ -109,8 +112,8 @@ def known_data_set(sources: Mapping[str, FileSource], data: Mapping[str, Dataset
     if form == "pubtator":
         return "cdr" if any(stem.startswith("CDR_") for stem in stems) else None
     if form == "edge-oriented":
-        facts = (label["r"] for part in data.values() for labels in part["labels"] for label in labels or ())
-        return {"CID": "cdr", "GDA": "gda"}.get(next(facts, ""))
+        relations = [relation for report in reports.values() for relation in report["relations"]]
+        return {"CID": "cdr", "GDA": "gda"}.get(relations[0]) if relations else None
     return {"hacred": "hacred", "dwie": "dwie", "renet": "gda"}[form]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from datasets import Dataset, Features, List, Value
 
@@ -122,7 +122,15 @@ class TitleSource:
             repairs["title that no document has"] += len(missing)
 
 
-Source = FileSource | TableSource | DocumentSource | TitleSource
+class Source(Protocol):
+    """Where the documents of a split come from."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+
+    def entries(self, strict: bool, repairs: Counter[str]) -> Iterator[tuple[str, Any]]:
+        """Yield where each entry stands, and the entry; count what had to be skipped."""
 
 
 class Rows:
@@ -153,6 +161,7 @@ class Rows:
         """
         repairs: Counter[str] = Counter()
         counts = {"documents": 0, "unlabelled": 0, "facts": 0}
+        relations: set[str] = set()
         self._first_problem = ""
         for where, entry in self.source.entries(self.strict, repairs):
             document = self._read(entry, where, repairs)
@@ -162,13 +171,33 @@ class Rows:
             counts["documents"] += 1
             counts["unlabelled"] += row["labels"] is None
             counts["facts"] += len(row["labels"] or ())
+            relations.update(label["r"] for label in row["labels"] or ())
             yield row
         if not counts["documents"]:
             skipped = f" ({list_counts(repairs)})" if repairs else ""
             raise DocumentError(
                 f"{self.source.name}: there is no document in it{skipped}. Pass at least one.{self._first_problem}"
             )
-        self.report = {**counts, "repairs": dict(repairs)}
+        self.report = {**counts, "relations": sorted(relations), "repairs": dict(repairs)}
+
+    def documents(self) -> Iterator[Document]:
+        """
+        Read the documents. What was left out on the way to one stands among its repairs; where reading is not strict,
+        what cannot be read comes without text, as [`iter_documents`] gives it.
+
+        Yields:
+            `Document`: A document.
+
+        Raises:
+            DocumentError: If one cannot be read and reading is strict.
+        """
+        repairs: Counter[str] = Counter()
+        for where, entry in self.source.entries(self.strict, repairs):
+            document = self._read(entry, where, repairs)
+            yield replace(document or Document("", "", ()), repairs=tuple(repairs.items()))
+            repairs.clear()
+        if repairs:
+            yield Document("", "", (), repairs=tuple(repairs.items()))
 
     def _read(self, entry: object, where: str, repairs: Counter[str]) -> Document | None:
         if isinstance(entry, Document):

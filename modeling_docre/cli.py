@@ -8,12 +8,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .cli_figures import compare, plot
 from .cli_options import make_parser
-from .cli_parts import print_table, split_relations, without_progress_bar
+from .cli_parts import print_counts, print_table, split_relations, without_progress_bar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and options.command != "train":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        _COMMANDS[options.command](options, rest)
+        code = _COMMANDS[options.command](options, rest)
         sys.stdout.flush()
-        return 0
+        return code or 0
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,7 +98,7 @@ def _extract(options: argparse.Namespace, _: list[str]) -> None:
     if report.process:
         return
     counts = report.counts
-    _report(counts)
+    print_counts(counts)
     if report.documents > 1:
         print(report.throughput, file=sys.stderr)
     if report.unreadable:
@@ -130,7 +130,7 @@ def _distill(options: argparse.Namespace, _: list[str]) -> None:
     )
     if report.process:
         return
-    _report(report.counts)
+    print_counts(report.counts)
     if report.documents > 1:
         print(report.throughput, file=sys.stderr)
     if report.unreadable:
@@ -177,14 +177,16 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         )
 
 
-def _convert(options: argparse.Namespace, _: list[str]) -> None:
-    from .datasets_scripts import convert
+def _data(options: argparse.Namespace, _: list[str]) -> int:
+    from .cli_data import ACTIONS
 
-    names = ("license", "documents", "drop_labels", "seed")
-    chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
-    reports = convert(options.source, options.output, split=options.split, strict=not options.skip_invalid, **chosen)
-    for split, report in reports.items():
-        _report({**report, **report["repairs"]}, f"{split}: " if len(reports) > 1 else "")
+    return ACTIONS[options.action](options) or 0
+
+
+def _convert(options: argparse.Namespace, _: list[str]) -> None:
+    from .cli_data import convert
+
+    convert(options)
 
 
 def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
@@ -192,7 +194,7 @@ def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
 
     strict = not options.skip_invalid
     counts = label_files(options.sources, options.facts, options.output, aliases=options.aliases, strict=strict)
-    _report(counts)
+    print_counts(counts)
     if not counts["facts used"]:
         print(
             "No fact is of two entities of one document: a fact names its ends as a document names its entities, or "
@@ -204,7 +206,7 @@ def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
 def _facts(options: argparse.Namespace, _: list[str]) -> None:
     from .distant import gather_facts_from_files
 
-    _report(gather_facts_from_files(options.sources, options.output, strict=not options.skip_invalid))
+    print_counts(gather_facts_from_files(options.sources, options.output, strict=not options.skip_invalid))
 
 
 def _import(options: argparse.Namespace, _: list[str]) -> None:
@@ -271,23 +273,14 @@ def _demo(options: argparse.Namespace, _: list[str]) -> None:
     serve(load_pipeline(options.model, options.device), host=options.host, port=options.port)
 
 
-def _report(counts: Mapping[str, Any], start: str = "") -> None:
-    """Say on the standard error what was done, repaired and left out."""
-    said = [
-        f"{cause}: {count}"
-        for cause, count in counts.items()
-        if isinstance(count, int) and (count or cause in ("documents", "relations", "facts used"))
-    ]
-    print(start + ", ".join(said), file=sys.stderr)
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], None]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "extract": _extract,
     "train": _train,
     "distill": _distill,
     "evaluate": _evaluate,
     "compare": compare,
     "convert": _convert,
+    "data": _data,
     "label-distant": _label_distant,
     "facts": _facts,
     "import": _import,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from . import __version__
+from .cli_data_options import add_data
 from .cli_figure_options import add_comparison, add_plots
 from .cli_parts import add_command as _command
 
@@ -113,23 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_comparison(commands)
 
-    convert = _command(
-        commands, "convert", "convert documents between DocRED files, JSON Lines and dataset repositories",
-        "docre convert dev.json documents.jsonl\n  docre convert Re-DocRED/ my-dataset/ --license mit\n"
-        "  docre convert train.json incomplete.json --drop-labels 0.7 --seed 13",
-    )  # fmt: skip
-    convert.add_argument("source", metavar="IN", help="file, folder or Hub id to read; - for JSON Lines on stdin")
-    convert.add_argument(
-        "output", metavar="OUT", help=".jsonl, .json (DocRED's form), or a new folder: a dataset repository"
-    )
-    convert.add_argument("--split", help="the only split to read of a folder or dataset repository")
-    convert.add_argument("--license", help="the Hub's identifier of the licence, for the card of a dataset repository")
-    convert.add_argument("--documents", metavar="SLICE", help="which documents of a file to take, such as 0:400")
-    convert.add_argument(
-        "--drop-labels", type=float, metavar="PART", help="leave out this part of the facts, drawn by --seed"
-    )
-    convert.add_argument("--seed", type=int, help="which facts --drop-labels leaves out; 13 without it")
-    convert.add_argument("--skip-invalid", action="store_true", help="skip and count what is wrong in a document")
+    add_data(commands)
 
     distant = _command(
         commands, "label-distant", "label documents with the facts of a table, by names or ids",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,4 +55,14 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-__all__ = ["add_command", "print_table", "split_relations", "without_progress_bar"]
+def print_counts(counts: Mapping[str, Any], start: str = "") -> None:
+    """Say on the standard error what was done, repaired and left out."""
+    said = [
+        f"{cause}: {count}"
+        for cause, count in counts.items()
+        if isinstance(count, int) and (count or cause in ("documents", "relations", "facts used"))
+    ]
+    print(start + ", ".join(said), file=sys.stderr)
+
+
+__all__ = ["add_command", "print_counts", "print_table", "split_relations", "without_progress_bar"]

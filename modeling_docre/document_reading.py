@@ -14,6 +14,17 @@ _DOCRED_LABEL = '{"h": 0, "t": 1, "r": "P17", "evidence": [0]}'
 _TEXT_LABEL = '{"head": 0, "tail": 1, "relation": "P17", "evidence": [0]}'
 
 
+def document_form(data: Mapping[str, Any]) -> str | None:
+    """Return the key that holds the words of a document's dict: `"text"` or `"sents"`; `None` where neither is there.
+
+    `vertexSet` without `entities` marks DocRED's form where both are there.
+    """
+    has_text = data.get("text") is not None
+    if data.get("sents") is not None and (not has_text or ("vertexSet" in data and "entities" not in data)):
+        return "sents"
+    return "text" if has_text else None
+
+
 def read_title(data: Mapping[str, Any], reading: Reading) -> str:
     """Return the title, `""` where there is none."""
     return reading.optional_string(data.get("title"), "title that is not a string", "title")[0] or ""

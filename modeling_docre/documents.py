@@ -14,7 +14,7 @@ from typing import Any
 from .docred_format import read_docred
 from .document_checks import check_document
 from .document_parts import DocumentError, Entity, Mention, Reading, Relation, name_document, show
-from .document_reading import join_spans
+from .document_reading import document_form, join_spans
 from .markup import format_markup, parse_markup
 from .text_format import read_text
 
@@ -347,11 +347,9 @@ def count_repairs(documents: Iterable[Document]) -> Counter[str]:
 def _from_dict(cls: type[Document], data: object, where: str, strict: bool) -> Document:
     if not isinstance(data, Mapping):
         raise DocumentError(f"{where}: {show(data)} is not a dict but a {type(data).__name__}. {_FORMS}.")
-    has_text = data.get("text") is not None
-    if data.get("sents") is not None and (not has_text or ("vertexSet" in data and "entities" not in data)):
-        return _read(cls, data, "sents", where, strict)
-    if has_text:
-        return _read(cls, data, "text", where, strict)
+    form = document_form(data)
+    if form is not None:
+        return _read(cls, data, form, where, strict)
     where = name_document(data.get("title"), where)
     raise DocumentError(f'{where}: neither "text" nor "sents" among the keys {show(list(data))}. {_FORMS}.')
 

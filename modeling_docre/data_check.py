@@ -1,0 +1,378 @@
+"""The check of a user's own documents: every problem at once, each with its place and the way to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from .corpus import Corpus
+from .data_files import DataFileError, file_kind, open_text, read_relations, readable, row_readers
+from .docred_format import read_docred
+from .document_parts import DocumentError, Reading, as_list, name_document, show
+from .document_reading import document_form
+from .documents import Document
+from .entity_filters import did_you_mean
+from .markup import parse_markup
+from .misspellings import find_misspellings
+from .names import closest_relations
+from .parquet_files import table_entries
+from .text_format import read_text
+
+LIMIT = 20  # problems that are told in full
+
+_FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
+_KEYS = {
+    "text": ("title", "text", "sentences", "entities", "relations", "pairs"),
+    "sents": ("title", "sents", "vertexSet", "labels", "pairs"),
+}
+# What the other form calls it.
+_OTHER_FORM = {
+    "text": {"labels": "relations", "vertexSet": "entities"},
+    "sents": {"relations": "labels", "entities": "vertexSet"},
+}
+_FACTS = {"text": ("relations", "relation"), "sents": ("labels", "r")}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    Something in a file that reading refuses.
+
+    Args:
+        file (`str`): The file.
+        row (`str`): The place in it, such as `"line 12"`; empty for the file as a whole.
+        title (`str`): The document's title, empty where there is none.
+        cause (`str`): What kind of problem it is; problems are counted by it.
+        field (`str`): The field of the document, such as `"relations[0].tail"`; empty for the document as a whole.
+        value (`str`): What stands there, shortened.
+        problem (`str`): What is wrong with it.
+        mend (`str`): What to do about it.
+    """
+
+    file: str
+    row: str
+    title: str
+    cause: str
+    field: str
+    value: str
+    problem: str
+    mend: str
+
+    @property
+    def place(self) -> str:
+        """File and row."""
+        return ", ".join(filter(None, [self.file, self.row]))
+
+    def __str__(self) -> str:
+        document = name_document(self.title, "")
+        what = f"`{self.field}` is {self.value}" if self.field else ""
+        said = ": ".join(filter(None, [self.place, document, what, self.problem]))
+        return f"{said.rstrip('.')}.{f' {self.mend}.' if self.mend else ''}"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """
+    What a check found.
+
+    Args:
+        documents (`int`): Rows that were looked at, readable or not.
+        problems (`list[Problem]`): The first ones, up to the limit.
+        counts (`dict[str, int]`): How many problems there are of each cause, those beyond the limit included.
+        warnings (`dict[str, int]`): What is allowed and seldom meant, by cause; duplicates that reading repairs too.
+        first (`dict[str, str]`): For each cause of problems and warnings, the place of the first case.
+        misspellings (`dict[str, dict]`):
+            Relations that look like another, much more frequent one: `count`, `meant`, `count_of_meant` and `first`,
+            the place of the first case. Looked for where no table of relations is given.
+    """
+
+    documents: int
+    problems: list[Problem]
+    counts: dict[str, int]
+    warnings: dict[str, int]
+    first: dict[str, str]
+    misspellings: dict[str, dict[str, Any]]
+
+    @property
+    def total(self) -> int:
+        """How many problems there are."""
+        return sum(self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the report as plain JSON."""
+        return {"clean": not self.counts, **asdict(self)}
+
+
+def check_files(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    relations: str | os.PathLike[str] | Mapping[str, str] | Sequence[str] | None = None,
+    limit: int = LIMIT,
+) -> CheckReport:
+    r"""
+    Read all documents of files and find every problem, instead of stopping at the first one.
+
+    Documents are read one after the other; what stays in memory of each is a hash of its title.
+
+    Args:
+        sources (`str`, `os.PathLike` or a sequence of them): Files and folders, see [`Corpus`].
+        relations (`str`, `os.PathLike`, `Mapping` or sequence of `str`, *optional*):
+            The relations that facts may have: a file, see [`read_relations`], ids with words, or ids. Others are
+            problems. Without it, names that look misspelt are found by their counts.
+        limit (`int`, *optional*, defaults to 20): How many problems to tell in full; the others are counted.
+
+    Returns:
+        `CheckReport`: Problems, warnings, and their counts by cause.
+
+    Raises:
+        DataFileError: If a source does not exist or is no file of documents, or `relations` cannot be read.
+        ValueError: If the limit is negative.
+
+    Example:
+    ```python
+    >>> from modeling_docre.data_check import check_files
+
+    >>> report = check_files("mine.jsonl", relations="rel_info.json")  # doctest: +SKIP
+    >>> print(*report.problems, sep="\n")  # doctest: +SKIP
+    ```
+    """
+    if limit < 0:
+        raise ValueError(f"`limit` is {limit}: write how many problems to tell in full, from 0 on.")
+    if isinstance(relations, str | os.PathLike):
+        known = _words(read_relations(relations))
+        check = _Check(known, str(relations), limit)
+    else:
+        check = _Check(None if relations is None else _words(relations), "the given ones", limit)
+    corpus = Corpus([sources] if isinstance(sources, str | os.PathLike) else list(sources))
+    for file in corpus.files():
+        check.read_file(readable(file), _rows(file))
+    return check.finish(corpus.left_out)
+
+
+def _words(relations: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    return dict(relations) if isinstance(relations, Mapping) else {name: name for name in relations}
+
+
+def _rows(file: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Find the rows of a file: where each stands in it, and what gives it."""
+    kind = file_kind(file)
+    if kind == ".txt":
+        yield "", partial(_read_markup, file)
+    elif kind == ".parquet":
+        for where, entry in table_entries(file):
+            yield where.removeprefix(f"{file}, "), partial(lambda row: row, entry)
+    else:
+        for where, read in row_readers(file):
+            yield where.rpartition(", ")[2], read
+
+
+def _read_markup(file: str) -> dict[str, Any]:
+    with open_text(file) as stream:
+        text, entities = parse_markup(stream.read().rstrip())
+    return {"title": Path(file).name, "text": text, "entities": entities}
+
+
+class _Findings(Reading):
+    """A reading that goes on after nonsense and keeps what it would have said."""
+
+    def __init__(self) -> None:
+        super().__init__("document", strict=False)
+        self.found: list[tuple[str, str, object, str, str]] = []
+
+    def error(self, field: str, value: object, problem: str, mend: str) -> DocumentError:
+        self.found.append(("document that cannot be read", field, value, problem, mend))
+        return super().error(field, value, problem, mend)
+
+    def nonsense(self, cause: str, field: str, value: object, problem: str, mend: str) -> None:
+        self.found.append((cause, field, value, problem, mend))
+
+
+@dataclass
+class _Check:
+    """A check under way."""
+
+    known: dict[str, str] | None
+    table: str
+    limit: int
+    documents: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    relations: Counter[str] = field(default_factory=Counter)
+    first_fact: dict[str, str] = field(default_factory=dict)
+    suggestions: dict[str, str] = field(default_factory=dict)
+    titles: set[int] = field(default_factory=set)
+    typed: int = 0
+    labelled: int = 0
+
+    def read_file(self, file: str, rows: Iterator[tuple[str, Callable[[], Any]]]) -> None:
+        """Check the rows of a file."""
+        before = self.documents
+        try:
+            for row, read in rows:
+                self.documents += 1
+                self._read_row(file, row, read)
+        except DataFileError as error:
+            cause = "file that cannot be read to its end"
+            self._add(Problem(file, "", "", cause, "", "", _without_place(error, file), ""))
+            return
+        if self.documents == before:
+            self._add(Problem(file, "", "", "file without documents", "", "", "there is no document in it", _FORMS))
+
+    def finish(self, left_out: int) -> CheckReport:
+        """Say what all documents together show."""
+        self._warn_of("files of a folder that are no documents", left_out)
+        if not self.typed:
+            self.warnings.pop("entities without a type, where others have one", None)
+        if not self.labelled:
+            self.warnings.pop("unlabelled documents, where others have labels", None)
+        self._warn_of("relations that one fact alone has", sum(count == 1 for count in self.relations.values()))
+        if self.known is not None:
+            self._warn_of("known relations without a fact", len(self.known.keys() - self.relations.keys()))
+        slips = find_misspellings(self.relations) if self.known is None else {}
+        return CheckReport(
+            self.documents,
+            self.problems,
+            dict(self.counts),
+            dict(self.warnings),
+            {cause: self.first[cause] for cause in (*self.counts, *self.warnings) if cause in self.first},
+            {
+                name: {
+                    "count": self.relations[name],
+                    "meant": meant,
+                    "count_of_meant": self.relations[meant],
+                    "first": self.first_fact[name],
+                }
+                for name, meant in slips.items()
+            },
+        )
+
+    def _add(self, problem: Problem) -> None:
+        self.counts[problem.cause] += 1
+        self.first.setdefault(problem.cause, problem.place)
+        if len(self.problems) < self.limit:
+            self.problems.append(problem)
+
+    def _warn_of(self, cause: str, count: int, place: str | None = None) -> None:
+        if count:
+            self.warnings[cause] += count
+            if place is not None:
+                self.first.setdefault(cause, place)
+
+    def _read_row(self, file: str, row: str, read: Callable[[], Any]) -> None:
+        at = partial(Problem, file, row)
+        try:
+            data = read()
+        except DataFileError as error:
+            place = f"{'standard input' if file == '-' else file}, {row}"
+            self._add(at("", "row that is not JSON", "", "", _without_place(error, place), ""))
+            return
+        except DocumentError as error:
+            self._add(at("", "markup that cannot be read", "", "", str(error), ""))
+            return
+        cause = "row that is no document"
+        if not isinstance(data, Mapping):
+            problem = f"{show(data)} is not an object but a {type(data).__name__}"
+            self._add(at("", cause, "", "", problem, _FORMS))
+            return
+        given = data.get("title")
+        title = given if isinstance(given, str) else ""
+        form = document_form(data)
+        if form is None:
+            problem = f"neither `text` nor `sents` among the keys {show(list(data))}"
+            self._add(at(title, cause, "", "", problem, _FORMS))
+            return
+        reading = _Findings()
+        try:
+            parts = read_text(data, reading) if form == "text" else read_docred(data, reading, False)
+            document = Document(**parts)
+        except DocumentError:
+            if not reading.found:
+                raise
+            document = None
+        for cause, name, value, problem, mend in reading.found:
+            self._add(at(title, cause, name, show(value), problem, mend))
+        self._check_keys(data, form, at, title)
+        self._check_relations(data, form, at, title)
+        if document is not None:
+            self._look_at(document, ", ".join(filter(None, [file, row])))
+
+    def _check_keys(self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str) -> None:
+        for key in data:
+            meant = _key_meant(key, form) if isinstance(key, str) and key not in _KEYS[form] else None
+            if meant is not None and data.get(meant) is None:
+                problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
+                self._add(at(title, "key that is not read", key, show(data[key]), problem, f"Write `{meant}`"))
+
+    def _check_relations(self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str) -> None:
+        if self.known is None:
+            return
+        name, key = _FACTS[form]
+        for number, fact in enumerate(as_list(data.get(name)) or ()):
+            relation = fact.get(key) if isinstance(fact, Mapping) else None
+            if isinstance(relation, str) and relation.strip() and relation not in self.known:
+                problem = f"none of the {len(self.known)} relations of {self.table}"
+                mend = f"Write one of them, or add it there.{self._suggest(relation)}".removesuffix(".")
+                self._add(at(title, "unknown relation", f"{name}[{number}].{key}", show(relation), problem, mend))
+
+    def _suggest(self, relation: str) -> str:
+        if relation not in self.suggestions:
+            self.suggestions[relation] = did_you_mean(closest_relations(relation, self.known or {}, most=1))
+        return self.suggestions[relation]
+
+    def _look_at(self, document: Document, place: str) -> None:
+        facts = document.relations or ()
+        entities = document.entities
+        pairs = None if document.pairs is None else set(document.pairs)
+        untyped = sum(entity.type is None for entity in entities)
+        self.typed += len(entities) - untyped
+        self.labelled += document.relations is not None
+        for cause, count in [
+            ("documents without a title", not document.title),
+            ("documents with a title that another one has", self._is_known_title(document.title)),
+            ("documents without entities", not entities),
+            ("labelled documents without a fact", document.relations == ()),
+            ("unlabelled documents, where others have labels", document.relations is None),
+            ("entities without a type, where others have one", untyped),
+            ("facts of an entity with itself", sum(fact.head == fact.tail for fact in facts)),
+            (
+                "facts of no candidate pair",
+                0 if pairs is None else sum((fact.head, fact.tail) not in pairs for fact in facts),
+            ),
+            *((f"when read: {cause}", count) for cause, count in document.repairs),
+        ]:
+            self._warn_of(cause, int(count), place)
+        for fact in facts:
+            self.relations[fact.relation] += 1
+            self.first_fact.setdefault(fact.relation, place)
+
+    def _is_known_title(self, title: str) -> bool:
+        if not title:
+            return False
+        number, before = hash(title), len(self.titles)
+        self.titles.add(number)
+        return len(self.titles) == before
+
+
+def _without_place(error: DataFileError, place: str) -> str:
+    return str(error).removeprefix(place).lstrip(",: ")
+
+
+@lru_cache(maxsize=1024)
+def _key_meant(key: str, form: str) -> str | None:
+    """The key of a form that another one stands for, where it is near enough to be sure."""
+    if key in _OTHER_FORM[form]:
+        return _OTHER_FORM[form][key]
+    names = {name.casefold(): name for name in _KEYS[form]}
+    near = difflib.get_close_matches(key.casefold(), names, n=1, cutoff=0.8)
+    return names[near[0]] if near else None
+
+
+__all__ = ["CheckReport", "Problem", "check_files"]
