@@ -13,41 +13,13 @@ import argparse
 import json
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from common import peak_memory
-
-
-class Ran(NamedTuple):
-    """What a finished process was like: its exit code, seconds, peak memory in MiB, and what it said."""
-
-    code: int
-    seconds: float
-    peak: float
-    said: str
-
-
-def run(*arguments: object, kill_when: Callable[[], bool] | None = None) -> Ran:
-    """Run `docre extract`, and kill it as soon as `kill_when` says so."""
-    command = [sys.executable, "-m", "modeling_docre.cli", "extract", *map(str, arguments)]
-    peak = 0
-    with tempfile.TemporaryFile("w+") as said:
-        began = time.monotonic()
-        process = subprocess.Popen(command, stderr=said)
-        while process.poll() is None:
-            peak = max(peak, peak_memory(process.pid))
-            if kill_when is not None and kill_when():
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-            time.sleep(0.01)
-        said.seek(0)
-        return Ran(process.returncode, time.monotonic() - began, peak / 2**20, said.read())
+from common import run_docre
 
 
 def done_in(output: Path) -> int:
@@ -100,9 +72,9 @@ def main() -> None:
         number = len(documents)
         for file, some in (("one", documents[:1]), ("few", documents[: max(number // 5, 1)])):
             (folder / f"{file}.json").write_text(json.dumps(some), encoding="utf-8")
-        one = run(folder / "one.json", "-o", folder / "one.jsonl", *settings)
-        few = run(folder / "few.json", "-o", folder / "few.jsonl", *settings)
-        straight = run(options.corpus, "-o", folder / "all.jsonl", *settings)
+        one = run_docre("extract", folder / "one.json", "-o", folder / "one.jsonl", *settings)
+        few = run_docre("extract", folder / "few.json", "-o", folder / "few.jsonl", *settings)
+        straight = run_docre("extract", options.corpus, "-o", folder / "all.jsonl", *settings)
         for ran, what in ((one, 1), (few, max(number // 5, 1)), (straight, number)):
             print(
                 f"{what} documents: {ran.seconds:.1f} s in all, peak memory {ran.peak:.0f} MiB\n{ran.said}", flush=True
@@ -118,14 +90,14 @@ def main() -> None:
         # The last quarter is left to the run that is not killed, so that every kill finds one at work.
         for place in sorted(moments.choices(range(max(chunks * 3 // 4, 1)), k=options.kills)):
             is_due = choose_moment(output, place, one.seconds, seconds, moments)
-            last = run(options.corpus, "-o", output, "--resume", *settings, kill_when=is_due)
+            last = run_docre("extract", options.corpus, "-o", output, "--resume", *settings, kill_when=is_due)
             if last.code != -signal.SIGKILL:
                 break
             kills += 1
             print(f"killed after {last.seconds:.1f} s; {done_in(output)} of {chunks} chunks are done", flush=True)
         if kills < options.kills:
             sys.exit(f"killed {kills} times, not {options.kills} (seed {seed}): the run had ended. {last.said}")
-        last = run(options.corpus, "-o", output, "--resume", *settings)
+        last = run_docre("extract", options.corpus, "-o", output, "--resume", *settings)
         print(last.said)
         same = not last.code and output.read_bytes() == (folder / "all.jsonl").read_bytes()
         verdict = "equals" if same else "DIFFERS FROM"

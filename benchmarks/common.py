@@ -8,7 +8,11 @@ import json
 import platform
 import random
 import re
+import signal
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -247,6 +251,32 @@ def peak_memory(process: int | str = "self") -> int:
         return 0
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+class Ran(NamedTuple):
+    """What a finished process was like: its exit code, seconds, peak memory in MiB, and what it said."""
+
+    code: int
+    seconds: float
+    peak: float
+    said: str
+
+
+def run_docre(*arguments: object, kill_when: Callable[[], bool] | None = None) -> Ran:
+    """Run `docre` in a process of its own, and kill it as soon as `kill_when` says so."""
+    command = [sys.executable, "-m", "modeling_docre.cli", *map(str, arguments)]
+    peak = 0
+    with tempfile.TemporaryFile("w+") as said:
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            peak = max(peak, peak_memory(process.pid))
+            if kill_when is not None and kill_when():
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            time.sleep(0.01)
+        said.seek(0)
+        return Ran(process.returncode, time.monotonic() - began, peak / 2**20, said.read())
 
 
 class Spread(NamedTuple):

@@ -67,8 +67,8 @@ def write_dataset_repo(
     """
     Write a folder that is a dataset repository: `datasets.load_dataset(folder)` reads it, `hf upload` publishes it.
 
-    Documents are read once and go to disk as they come. The folder holds `data/*.parquet`, a `README.md` whose header names the splits and the schema, and, with
-    `relation_names`, a `rel_info.json`. There is no code in it.
+    Documents are read once and go to disk as they come. The folder holds `data/*.parquet`, a `README.md` whose header
+    names the splits and the schema, and, with `relation_names`, a `rel_info.json`. There is no code in it.
 
     Args:
         dataset (`Dataset`, `DatasetDict` or `dict`):

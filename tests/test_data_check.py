@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modeling_docre.data_check import check_files
+from modeling_docre.data_files import DataFileError
+from modeling_docre.misspellings import find_misspellings
+
+
+def row(number: int = 0, **changes: Any) -> dict[str, Any]:
+    """A document in text form that has nothing wrong with it."""
+    return {
+        "title": f"Letter {number}",
+        "text": "Orla wrote to Wim. He lives in Sande.",
+        "sentences": [[0, 18], [19, 37]],
+        "entities": [
+            {"type": "PER", "mentions": [{"start": 0, "end": 4}]},
+            {"type": "PER", "mentions": [{"start": 14, "end": 17}]},
+            {"type": "LOC", "mentions": [{"start": 31, "end": 36}]},
+        ],
+        "relations": [
+            {"head": 0, "tail": 1, "relation": "wrote_to", "evidence": [0]},
+            {"head": 1, "tail": 2, "relation": "lives_in", "evidence": [0, 1]},
+        ],
+        **changes,
+    }
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in rows))
+    return path
+
+
+def test_clean_documents_are_clean(tmp_path):
+    report = check_files(lines(tmp_path / "a.jsonl", row(0), row(1)), relations=["wrote_to", "lives_in"])
+    assert (report.documents, report.problems, report.counts, report.warnings) == (2, [], {}, {})
+    assert report.to_dict()["clean"] is True
+
+
+def test_every_problem_is_found_with_its_place(tmp_path):
+    broken = row(1)
+    broken["entities"][0]["mentions"][0]["end"] = 99
+    broken["relations"][0]["tail"] = 7
+    broken["relations"][1]["evidence"] = [0, 5]
+    file = lines(tmp_path / "a.jsonl", row(0), broken, '{"text": "cut', "", [1], {"tokens": []}, row(2, text="  "))
+    report = check_files(file)
+    found = [(problem.row, problem.field, problem.value) for problem in report.problems]
+    assert found == [
+        ("line 2", "entities[0].mentions[0]", "[0, 99]"),
+        ("line 2", "relations[0].tail", "7"),
+        ("line 2", "relations[1].evidence[1]", "5"),
+        ("line 3", "", ""),
+        ("line 5", "", ""),
+        ("line 6", "", ""),
+        ("line 7", "text", "'  '"),
+    ]
+    assert report.documents == 6
+    said = str(report.problems[1])
+    assert said.startswith(f"{file}, line 2: document 'Letter 1': `relations[0].tail` is 7: ")
+    assert said.endswith("Give the index of one of the entities.")
+    assert "strict" not in "".join(map(str, report.problems)), "a check skips nothing"
+    assert report.counts == {
+        "mention outside the text": 1,
+        "label to a missing entity": 1,
+        "evidence outside the document": 1,
+        "row that is not JSON": 1,
+        "row that is no document": 2,
+        "document that cannot be read": 1,
+    }
+    assert report.first["evidence outside the document"] == f"{file}, line 2"
+
+
+def test_the_limit_shortens_the_list_and_not_the_counts(tmp_path):
+    broken = [row(number, relations=[{"head": 0, "tail": 9, "relation": "lives_in"}] * 3) for number in range(5)]
+    report = check_files(lines(tmp_path / "a.jsonl", *broken), limit=4)
+    assert len(report.problems) == 4
+    assert report.counts == {"label to a missing entity": 15} and report.total == 15
+    assert check_files(tmp_path / "a.jsonl", limit=0).problems == []
+    with pytest.raises(ValueError, match="limit"):
+        check_files(tmp_path / "a.jsonl", limit=-1)
+
+
+def test_unknown_relations_get_the_nearest_known_one(tmp_path):
+    one = row(0)
+    one["relations"][1]["relation"] = "livesin"
+    two = row(1)
+    two["relations"][1]["relation"] = "country"
+    file = lines(tmp_path / "a.jsonl", one, two)
+    (tmp_path / "rel_info.json").write_text(
+        json.dumps({"wrote_to": "wrote to", "lives_in": "lives in", "P17": "country"})
+    )
+    report = check_files(file, relations=tmp_path / "rel_info.json")
+    assert report.counts == {"unknown relation": 2}
+    first, second = report.problems
+    assert (first.row, first.field, first.value) == ("line 1", "relations[1].relation", "'livesin'")
+    assert "Did you mean 'lives_in'?" in first.mend
+    assert "Did you mean 'P17'?" in second.mend, "words of a relation stand for its id"
+    assert report.warnings == {"known relations without a fact": 2, "relations that one fact alone has": 2}
+    (tmp_path / "rel2id.json").write_text(json.dumps({"Na": 0, "wrote_to": 1, "lives_in": 2}))
+    assert check_files(file, relations=tmp_path / "rel2id.json").counts == {"unknown relation": 2}
+    assert not check_files(file, relations=["wrote_to", "lives_in", "livesin", "country"]).counts
+
+
+def test_facts_under_a_key_that_nothing_reads(tmp_path):
+    lost = row(0)
+    lost["labels"] = lost.pop("relations")
+    slip = row(1)
+    slip["entitys"] = slip.pop("entities")
+    slip["relations"] = []
+    extra = row(2, relation="a note of our own, beside the facts")
+    report = check_files(lines(tmp_path / "a.jsonl", lost, slip, extra))
+    assert [(problem.row, problem.field, problem.mend) for problem in report.problems] == [
+        ("line 1", "labels", "Write `relations`"),
+        ("line 2", "entitys", "Write `entities`"),
+    ]
+
+
+def test_warnings_are_counted(tmp_path):
+    bare = row(3, entities=[], relations=[])
+    unlabelled = row(4)
+    del unlabelled["relations"]
+    unlabelled["title"] = ""
+    untyped = row(5, relations=None)
+    del untyped["entities"][0]["type"]
+    own = row(0, relations=[{"head": 1, "tail": 1, "relation": "knows"}], pairs=[[0, 1]])
+    twice = row(6)
+    twice["entities"][0]["mentions"] *= 2
+    report = check_files(lines(tmp_path / "a.jsonl", row(0), own, bare, unlabelled, untyped, twice))
+    assert report.counts == {}
+    assert report.warnings == {
+        "documents with a title that another one has": 1,
+        "facts of an entity with itself": 1,
+        "facts of no candidate pair": 1,
+        "documents without entities": 1,
+        "labelled documents without a fact": 1,
+        "documents without a title": 1,
+        "unlabelled documents, where others have labels": 2,
+        "entities without a type, where others have one": 1,
+        "when read: duplicate mention": 1,
+        "relations that one fact alone has": 1,
+    }
+    assert report.first["documents with a title that another one has"].endswith("line 2")
+
+
+def test_what_nobody_has_is_no_warning(tmp_path):
+    one = row(0, relations=None)
+    for entity in one["entities"]:
+        del entity["type"]
+    assert check_files(lines(tmp_path / "a.jsonl", one)).warnings == {}
+
+
+def test_misspelt_relations_are_found_by_their_counts(tmp_path):
+    many = [row(number) for number in range(20)]
+    slip = row(20)
+    slip["relations"][0]["relation"] = "wroteto"
+    slip["relations"][1]["relation"] = "livse_in"
+    file = lines(tmp_path / "a.jsonl", *many, slip)
+    report = check_files(file)
+    assert report.counts == {}
+    assert report.misspellings == {
+        "wroteto": {"count": 1, "meant": "wrote_to", "count_of_meant": 20, "first": f"{file}, line 21"},
+        "livse_in": {"count": 1, "meant": "lives_in", "count_of_meant": 20, "first": f"{file}, line 21"},
+    }
+    known = ["wrote_to", "lives_in", "wroteto", "livse_in"]
+    assert check_files(file, relations=known).misspellings == {}, "whoever lists them means them"
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"born_in": 240, "bornin": 1}, {"bornin": "born_in"}),
+        ({"born_in": 3, "Born-In": 3}, {"born_in": "Born-In"}),
+        ({"P17": 900, "P170": 1, "P19": 1, "P71": 1}, {}),
+        ({"place_of_birth": 200, "palce_of_birht": 2, "place_of_death": 2}, {"palce_of_birht": "place_of_birth"}),
+        ({"member_of": 30, "members_of": 4}, {}),
+        ({"member_of": 40, "members_of": 4}, {"members_of": "member_of"}),
+        ({"located_in": 500, "located_at": 3}, {}),
+        ({"son": 500, "sun": 1}, {}),
+        ({"country": 300, "countri": 10, "countr": 1}, {"countri": "country", "countr": "country"}),
+        ({}, {}),
+    ],
+)
+def test_what_a_misspelling_is(counts, expected):
+    assert find_misspellings(counts) == expected
+
+
+def test_every_form_of_file(tmp_path):
+    docred = {
+        "title": "D",
+        "sents": [["Orla", "left", "."]],
+        "vertexSet": [[{"name": "Orla", "sent_id": 0, "pos": [0, 9], "type": "PER"}]],
+        "labels": [{"h": 0, "t": 0, "r": " "}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps([docred, docred]))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps(docred).encode()))
+    (tmp_path / "c.txt").write_text("[Orla](:PER left.")
+    (tmp_path / "d.txt").write_text("[Orla](:PER) left.")
+    (tmp_path / "rel_info.json").write_text("{}")
+    report = check_files(tmp_path, limit=100)
+    assert report.documents == 5
+    assert [(Path(problem.file).name, problem.row, problem.field) for problem in report.problems] == [
+        ("a.json", "row 0", "vertexSet[0][0].pos"),
+        ("a.json", "row 0", "labels[0].r"),
+        ("a.json", "row 1", "vertexSet[0][0].pos"),
+        ("a.json", "row 1", "labels[0].r"),
+        ("b.jsonl.gz", "line 1", "vertexSet[0][0].pos"),
+        ("b.jsonl.gz", "line 1", "labels[0].r"),
+        ("c.txt", "", ""),
+    ]
+    assert report.warnings["files of a folder that are no documents"] == 1
+
+
+def test_parquet_rows_are_checked(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([row(0), row(1, relations=[{"head": 0, "tail": 8, "relation": "x"}])])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (problem,) = check_files(tmp_path / "a.parquet").problems
+    assert (problem.row, problem.field, problem.value) == ("row 1", "relations[0].tail", "8")
+
+
+def test_a_file_that_ends_in_the_middle_does_not_end_the_check(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([row(0), row(1)])[:-30])
+    (tmp_path / "b.jsonl").write_text("\n")
+    lines(tmp_path / "c.jsonl", row(2, text=5))
+    report = check_files([tmp_path / "a.json", tmp_path / "b.jsonl", tmp_path / "c.jsonl"])
+    assert report.counts == {
+        "file that cannot be read to its end": 1,
+        "file without documents": 1,
+        "document that cannot be read": 1,
+    }
+    assert "cut off" in str(report.problems[0])
+    with pytest.raises(DataFileError, match="no such file"):
+        check_files(tmp_path / "absent.jsonl")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    text = json.dumps(row(0, text=row()["text"] + " " + "More was said. " * 200, sentences=None))
+
+    def peak(number: int) -> int:
+        with open(tmp_path / "many.jsonl", "w") as stream:
+            stream.writelines(text.replace("Letter 0", f"Letter {place}") + "\n" for place in range(number))
+        check_files(tmp_path / "many.jsonl")  # what is loaded once
+        tracemalloc.start()
+        try:
+            assert check_files(tmp_path / "many.jsonl").documents == number
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # 270 more documents of 3 kB: less than 200 bytes of each may stay.
+    assert peak(300) - peak(30) < 270 * 200
+
+
+def test_the_order_of_rows_is_that_of_the_file(tmp_path):
+    def numbers() -> Iterator[str]:
+        for problem in check_files(tmp_path / "a.jsonl", limit=50).problems:
+            yield problem.row
+
+    lines(tmp_path / "a.jsonl", *(row(number, relations="none") for number in range(30)))
+    assert list(numbers()) == [f"line {number}" for number in range(1, 31)]
