@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from training_helpers import fictional
 
-from modeling_docre import DEFAULT_MODEL
+from modeling_docre import DEFAULT_MODEL, Document
 from modeling_docre.recipes import load_recipe
 
 SMALL = ("--models", "tiny", "--rounds", "1")
@@ -114,6 +114,16 @@ def test_generated_documents_are_of_the_shape_asked_for(repository, monkeypatch)
     assert all(batch[name].equal(again.batch[name]) for name in batch)
     with pytest.raises(SystemExit, match="ask for fewer"):
         common.generate_work(30, documents=2, tokens=40)
+
+
+def test_documents_of_the_data_benchmark_are_decided_by_the_seed(repository, monkeypatch):
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    make_documents = importlib.import_module("data").make_documents
+    first = list(make_documents(20, 13))
+    assert first == list(make_documents(20, 13)) != list(make_documents(20, 14))
+    read = [Document.from_docred(row) for row in first]
+    assert {len(document.entities) for document in read} == {10}
+    assert all(document.relations for document in read)
 
 
 def test_profile_names_every_part_of_every_head(bench):
