@@ -83,7 +83,6 @@ def add_plots(commands: Any) -> None:
         "docre plot related-pairs A=a.json B=b.json --references dev.json -o pairs.svg",
     )  # fmt: skip
     _add_runs(pairs)
-    pairs.add_argument("--groups", type=int, default=5, help="groups of documents, of about equal size; 5 without it")
 
     sampling = add_command(
         pictures, "sampling", "draw F1 over the rate of negative labels that a sweep of trainings keeps",

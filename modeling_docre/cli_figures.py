@@ -80,15 +80,9 @@ def _plot_related_pairs(options: argparse.Namespace) -> None:
     from .plot_scores import plot_related_pairs
 
     systems, references = _systems(options)
-    found = plot_related_pairs(systems, references, options.output, groups=options.groups)
-    rows = [
-        (f"{100 * group.low:.1f} to {100 * group.high:.1f}%", str(group.documents), *map(_cell, group.f1.values()))
-        for group in found
-    ]
+    found = plot_related_pairs(systems, references, options.output)
+    rows = [(f"{one.low} to {one.high}%", str(one.documents), *map(_cell, one.f1.values())) for one in found]
     print_table([("related pairs", "documents", *systems), *rows])
-    without = len({document["title"] for document in references}) - sum(group.documents for group in found)
-    if without:
-        print(f"left out, with fewer than two entities and so no pairs: {without} documents", file=sys.stderr)
 
 
 def _plot_calibration(options: argparse.Namespace) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
 
+from .metrics.docred.measures import NUM_CLUSTERS, RELATED_SHARES
 from .metrics.docred.rows import read_prediction, read_references
-from .metrics.docred.scoring import relation_counts, score
+from .metrics.docred.scoring import relation_counts, score, score_counts
 from .output_files import DataFileError
 
-CLUSTERS = 10
 Rows = Iterable[Mapping[str, Any]]
 
 # Figures that are no F1 of an evaluation's relations, though their names end so.
@@ -54,72 +53,28 @@ def head_of(frequencies: Sequence[tuple[str, int]]) -> int:
     return len(frequencies)
 
 
-def cluster_f1(
-    figures: Mapping[str, float], training: Mapping[str, int], gold: Mapping[str, int]
-) -> list[float | None]:
-    """
-    Average the F1 of relations that are about as frequent in training (ERA, figure 3).
-
-    All relations of the training documents and of the gold ones are ranked by their training facts, the commonest
-    first, and cut into ten clusters of equal size, the first of which take what is left over.
-
-    Args:
-        figures (`Mapping[str, float]`): What [`score`] returns.
-        training (`Mapping[str, int]`): Facts of each relation in the training documents.
-        gold (`Mapping[str, int]`): Facts of each relation in the gold documents.
-
-    Returns:
-        `list`: For each cluster the mean F1 of its relations that have gold facts, `None` where none has.
-    """
-    ranked = sorted({*training, *gold}, key=lambda name: (-training.get(name, 0), name))
-    means: list[float | None] = []
-    for cluster in np.array_split(np.array(ranked, dtype=object), CLUSTERS):
-        scored = [figures[f"relation/{name}/f1"] for name in cluster if gold.get(name)]
-        means.append(statistics.fmean(scored) if scored else None)
-    return means
-
-
 def clusters_of(
-    systems: Mapping[str, Sequence[Rows]], references: Sequence[Mapping[str, Any]], training: Rows
+    systems: Mapping[str, Sequence[Rows]], references: Sequence[Mapping[str, Any]], training: Sequence[Any]
 ) -> dict[str, list[tuple[float, float] | None]]:
     """
-    Score clusters of relations for systems.
+    Score the scorer's clusters of relations that are about as frequent in training (ERA, figure 3) for systems.
 
     Args:
         systems (`Mapping`): For each system the predictions of its runs.
         references (sequence of `Mapping`): Gold documents in DocRED's form.
-        training (iterable of `Mapping`): Training documents, which say how frequent a relation is.
+        training (sequence of `Mapping`): Training documents, which say how frequent a relation is.
 
     Returns:
         `dict[str, list]`: For each system and cluster mean and standard deviation over its runs; `None` where the
         cluster has no gold facts.
     """
-    counts, gold = relation_counts(training), relation_counts(references)
+    counts = score_counts([], references, train_annotated=training)
+    names = [f"f1_cluster_{number}" for number in range(1, NUM_CLUSTERS + 1)]
     found = {}
-    for name, runs in systems.items():
-        of_runs = [cluster_f1(score(run, references), counts, gold) for run in runs]
-        columns = zip(*of_runs, strict=True)
-        found[name] = [None if None in column else spread([f1 or 0.0 for f1 in column]) for column in columns]
+    for system, runs in systems.items():
+        scores = [score(run, references, train_annotated=training) for run in runs]
+        found[system] = [spread([one[n] for one in scores]) if counts[f"{n}_relations"] else None for n in names]
     return found
-
-
-def related_shares(references: Rows) -> dict[str, float]:
-    """
-    Find which part of the pairs of each document has a relation.
-
-    Args:
-        references (iterable of `Mapping`): Gold documents in DocRED's form.
-
-    Returns:
-        `dict[str, float]`: By title; a document with fewer than two entities has no pairs and is not there.
-    """
-    gold = read_references(references)
-    related = Counter(title for title, *_ in {triple[:3] for triple in gold.evidence if triple[1] != triple[2]})
-    return {
-        title: related[title] / (len(entities) * (len(entities) - 1))
-        for title, entities in gold.entities.items()
-        if len(entities) > 1
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,61 +83,37 @@ class ShareGroup:
     Documents with about the same share of related pairs.
 
     Args:
-        low (`float`): The smallest share among them.
-        high (`float`): The largest.
+        low (`int`): The least percentage of the pairs that are related.
+        high (`int`): What it is below, or at most 100.
         documents (`int`): How many they are.
         f1 (`dict[str, tuple[float, float]]`): For each system mean and standard deviation of F1 over its runs.
     """
 
-    low: float
-    high: float
+    low: int
+    high: int
     documents: int
     f1: dict[str, tuple[float, float]]
 
 
-def related_groups(
-    systems: Mapping[str, Sequence[Rows]], references: Sequence[Mapping[str, Any]], number: int = 5
-) -> list[ShareGroup]:
+def related_groups(systems: Mapping[str, Sequence[Rows]], references: Sequence[Mapping[str, Any]]) -> list[ShareGroup]:
     """
-    Score groups of documents by the share of their pairs that has a relation (PAEE, figure 4).
-
-    The paper does not say where its groups end: here they have about as many documents each, and documents with one
-    share are in one group.
+    Score the scorer's groups of documents by the percentage of their pairs that is related (PAEE, figure 4).
 
     Args:
         systems (`Mapping`): For each system the predictions of its runs.
         references (sequence of `Mapping`): Gold documents in DocRED's form.
-        number (`int`, *optional*, defaults to 5): How many groups.
 
     Returns:
-        `list[ShareGroup]`: The groups, those with the smallest shares first.
-
-    Raises:
-        DataFileError: If there are fewer different shares than groups.
+        `list[ShareGroup]`: The groups that have documents, those with the smallest shares first.
     """
-    shares = related_shares(references)
-    if number < 1 or len(set(shares.values())) < number:
-        raise DataFileError(
-            f"{len(shares)} documents with pairs cannot be parted into {number} groups by their share of related "
-            "pairs: pass more documents, or a smaller number of groups, 1 or more."
-        )
-    values = np.array(list(shares.values()))
-    edges = np.quantile(values, np.linspace(0, 1, number + 1)[1:-1])
-    group_of = np.searchsorted(edges, values, side="left")
-    titles = np.array(list(shares), dtype=object)
+    counts = score_counts([], references)
+    scores = {system: [score(run, references) for run in runs] for system, runs in systems.items()}
     found = []
-    for group in range(number):
-        chosen = set(titles[group_of == group])
-        if not chosen:
-            # So many documents have one share that it fills several groups.
-            continue
-        part = [document for document in references if document["title"] in chosen]
-        own = values[group_of == group]
-        f1 = {
-            name: spread([score([row for row in run if row["title"] in chosen], part)["f1"] for run in runs])
-            for name, runs in systems.items()
-        }
-        found.append(ShareGroup(float(own.min()), float(own.max()), len(chosen), f1))
+    for low, high in pairwise(RELATED_SHARES):
+        name = f"related_{low}_{high}"
+        if counts[f"documents_{name}"]:
+            f1 = {system: spread([one[f"f1_{name}"] for one in runs]) for system, runs in scores.items()}
+            found.append(ShareGroup(low, high, counts[f"documents_{name}"], f1))
     return found
 
 
@@ -318,15 +249,12 @@ def sampling_lines(rows: Sequence[Mapping[str, Any]], labels: str) -> dict[str, 
 
 
 __all__ = [
-    "CLUSTERS",
     "Reliability",
     "ShareGroup",
     "TrainingCurves",
-    "cluster_f1",
     "clusters_of",
     "head_of",
     "related_groups",
-    "related_shares",
     "relation_frequencies",
     "reliability",
     "sampling_lines",

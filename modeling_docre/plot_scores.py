@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .metrics.docred.measures import NUM_CLUSTERS
 from .plot_data import (
-    CLUSTERS,
     Reliability,
     Rows,
     ShareGroup,
@@ -17,7 +17,7 @@ from .plot_data import (
     relation_frequencies,
     reliability,
 )
-from .plot_style import COLUMN, PAGE, bar_style, check_picture, drawing, import_part, line_style
+from .plot_style import COLUMN, bar_style, check_picture, drawing, import_part, line_style
 
 
 def plot_relations(documents: Rows, path: str | os.PathLike[str]) -> list[tuple[str, int]]:
@@ -60,7 +60,7 @@ def plot_relations(documents: Rows, path: str | os.PathLike[str]) -> list[tuple[
 def plot_clusters(
     systems: Mapping[str, Sequence[Rows]],
     references: Sequence[Mapping[str, Any]],
-    training: Rows,
+    training: Sequence[Any],
     path: str | os.PathLike[str],
 ) -> dict[str, list[tuple[float, float] | None]]:
     """
@@ -69,7 +69,7 @@ def plot_clusters(
     Args:
         systems (`Mapping`): For each system the predictions of its runs, rows of a submission.
         references (sequence of `Mapping`): Gold documents in DocRED's form.
-        training (iterable of `Mapping`): Training documents.
+        training (sequence of `Mapping`): Training documents.
         path (`str` or `os.PathLike`): The picture, `.png` or `.svg`.
 
     Returns:
@@ -90,7 +90,7 @@ def plot_clusters(
             _line(axes, number, name, places, means, deviations if len(systems[name]) > 1 else None)
         axes.set(
             xlabel="cluster of relations, commonest to rarest", ylabel="mean F1 of the relations (%)",
-            xlim=(0.6, CLUSTERS + 0.4), xticks=range(1, CLUSTERS + 1),
+            xlim=(0.6, NUM_CLUSTERS + 0.4), xticks=range(1, NUM_CLUSTERS + 1),
         )  # fmt: skip
         _grid(axes)
         _legend(figure, axes, systems)
@@ -101,29 +101,25 @@ def plot_related_pairs(
     systems: Mapping[str, Sequence[Rows]],
     references: Sequence[Mapping[str, Any]],
     path: str | os.PathLike[str],
-    *,
-    groups: int = 5,
 ) -> list[ShareGroup]:
     """
-    Draw F1 by the part of a document's pairs that has a relation (PAEE, figure 4).
+    Draw F1 by the part of a document's pairs that has a relation (PAEE, figure 4), in the scorer's groups.
 
     Args:
         systems (`Mapping`): For each system the predictions of its runs, rows of a submission.
         references (sequence of `Mapping`): Gold documents in DocRED's form.
         path (`str` or `os.PathLike`): The picture, `.png` or `.svg`.
-        groups (`int`, *optional*, defaults to 5): Groups of documents, of about equal size.
 
     Returns:
         `list[ShareGroup]`: The groups.
 
     Raises:
-        DataFileError: If there are too few documents for the groups.
         ScoringError: If a row or a document is malformed.
         ValueError: If the picture has another form.
     """
     check_picture(path)
-    found = related_groups(systems, references, groups)
-    with drawing(path, COLUMN if len(found) <= 6 else PAGE, 2.6) as figure:
+    found = related_groups(systems, references)
+    with drawing(path, COLUMN, 2.5) as figure:
         axes = figure.subplots()
         width = 0.8 / len(systems)
         for number, name in enumerate(systems):
@@ -138,9 +134,7 @@ def plot_related_pairs(
             xlabel="pairs of a document with a relation (%)\n(documents in brackets)", ylabel="F1 (%)",
             xticks=range(len(found)),
         )  # fmt: skip
-        axes.set_xticklabels(
-            [f"{100 * group.low:.1f} to\n{100 * group.high:.1f}\n({group.documents})" for group in found]
-        )
+        axes.set_xticklabels([f"{group.low} to {group.high}\n({group.documents})" for group in found])
         _grid(axes)
         _legend(figure, axes, systems)
     return found
