@@ -123,9 +123,10 @@ def convert(
         relation_names=_find_names(path) if relation_names is None else relation_names,
         citation=citation,
     )
-    reports = {key: found.report() for key, found in splits.items()}
-    log_sizes(path, {key: found.source for key, found in splits.items()}, reports)
-    return reports
+    log_sizes(
+        path, {key: found.source for key, found in splits.items()}, {key: s.sizes() for key, s in splits.items()}
+    )
+    return {key: found.report() for key, found in splits.items()}
 
 
 def _convert_file(source: Split, output: Path, chosen: slice, rate: float | None, seed: int) -> dict[str, Any]:

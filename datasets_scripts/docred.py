@@ -19,7 +19,7 @@ from modeling_docre.output_files import open_output
 
 from .folders import file_source, folder_sources, split_name
 from .published_files import FileSource, ReadingOptions
-from .reported_sizes import compare_counts, known_data_set
+from .reported_sizes import Sizes, compare_counts, known_data_set
 from .rows import FEATURES, DocumentSource, Rows, TableSource, list_counts
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def load_docre(
         ((name, source),) = sources.items()
         return build(Rows(source, strict), name, cache)
     data = DatasetDict({name: build(Rows(source, strict), name, cache) for name, source in sources.items()})
-    log_sizes(path, sources, {name: reading_report(part) for name, part in data.items()})
+    log_sizes(path, sources, {name: Sizes.of(part) for name, part in data.items()})
     return data
 
 
@@ -173,8 +173,7 @@ def reading_report(dataset: Dataset) -> dict[str, Any]:
         dataset (`Dataset`): What [`load_docre`] or [`to_dataset`] returned.
 
     Returns:
-        `dict`: `documents`, `unlabelled` (documents without labels), `facts`, `relations` (those of the facts), and
-        `repairs`: count by cause.
+        `dict`: `documents`, `unlabelled` (documents without labels), `facts`, and `repairs`: count by cause.
 
     Raises:
         ValueError: If the dataset was loaded in another way.
@@ -211,11 +210,11 @@ def build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
     return _describe(dataset, rows.report)
 
 
-def log_sizes(path: Path, sources: Mapping[str, object], reports: Mapping[str, Mapping[str, Any]]) -> None:
+def log_sizes(path: Path, sources: Mapping[str, object], sizes: Mapping[str, Sizes]) -> None:
     """Say where the splits of a published data set have other sizes than the papers report."""
     files = {split: source for split, source in sources.items() if isinstance(source, FileSource)}
-    name = known_data_set(files, reports)
-    differences = {} if name is None else compare_counts(reports, name)
+    name = known_data_set(files, sizes)
+    differences = {} if name is None else compare_counts(sizes, name)
     if differences:
         shown = ", ".join(f"{what}: {found:,} instead of {size:,}" for what, (found, size) in differences.items())
         logger.warning("%s: the papers report other sizes of %s. %s.", path, name, shown)

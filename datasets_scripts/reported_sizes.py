@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from datasets import Dataset
 
@@ -27,6 +27,27 @@ class ReportedSizes(NamedTuple):
     facts: Mapping[str, int]
 
 
+class Sizes(NamedTuple):
+    """
+    Sizes of what was read of a split.
+
+    Args:
+        documents (`int`): Its documents.
+        facts (`int`): Their facts.
+        relations (`set[str]`): The relations of these.
+    """
+
+    documents: int
+    facts: int
+    relations: set[str]
+
+    @classmethod
+    def of(cls, part: Dataset) -> Sizes:
+        """Count what is in a dataset."""
+        labels = [label["r"] for labels in part.with_format(None)["labels"] for label in labels or ()]
+        return cls(part.num_rows, len(labels), set(labels))
+
+
 def _splits(train: int, validation: int, test: int) -> dict[str, int]:
     return {"train": train, "validation": validation, "test": test}
 
@@ -41,7 +62,7 @@ REPORTED_SIZES = {
 }
 
 
-def compare_counts(data: Mapping[str, Dataset | Mapping[str, Any]], name: str) -> dict[str, tuple[int, int]]:
+def compare_counts(data: Mapping[str, Dataset | Sizes], name: str) -> dict[str, tuple[int, int]]:
     """
     Compare what was loaded with the sizes that the papers report.
 
@@ -49,7 +70,7 @@ def compare_counts(data: Mapping[str, Dataset | Mapping[str, Any]], name: str) -
     the training split was loaded.
 
     Args:
-        data (`DatasetDict` or `Mapping`): As [`load_docre`] returns it; or the reports of splits, as [`convert`] does.
+        data (`DatasetDict` or `Mapping[str, Dataset]`): As [`load_docre`] returns it; or [`Sizes`] of the splits.
         name (`str`): `"docred"`, `"re-docred"`, `"dwie"`, `"hacred"`, `"cdr"` or `"gda"`.
 
     Returns:
@@ -74,28 +95,23 @@ def compare_counts(data: Mapping[str, Dataset | Mapping[str, Any]], name: str) -
     for split, part in data.items():
         if split not in reported.documents:
             continue
-        sizes = _count(part) if isinstance(part, Dataset) else part
-        relations.update(sizes["relations"])
-        pairs[f"{split} documents"] = (sizes["documents"], reported.documents[split])
+        sizes = Sizes.of(part) if isinstance(part, Dataset) else part
+        relations |= sizes.relations
+        pairs[f"{split} documents"] = (sizes.documents, reported.documents[split])
         if split in reported.facts:
-            pairs[f"{split} facts"] = (sizes["facts"], reported.facts[split])
+            pairs[f"{split} facts"] = (sizes.facts, reported.facts[split])
     if "train" in data:
         pairs["relations"] = (len(relations), reported.relations)
     return {what: (found, expected) for what, (found, expected) in pairs.items() if found != expected}
 
 
-def _count(part: Dataset) -> dict[str, Any]:
-    labels = [label["r"] for labels in part.with_format(None)["labels"] for label in labels or ()]
-    return {"documents": part.num_rows, "facts": len(labels), "relations": set(labels)}
-
-
-def known_data_set(sources: Mapping[str, FileSource], reports: Mapping[str, Mapping[str, Any]]) -> str | None:
+def known_data_set(sources: Mapping[str, FileSource], sizes: Mapping[str, Sizes]) -> str | None:
     """
     Say which published data set the splits of a folder are, by their form, the names of files, and the relation.
 
     Args:
         sources (`Mapping[str, FileSource]`): As [`folder_sources`] finds them.
-        reports (`Mapping[str, Mapping]`): The [`reading_report`] of each split.
+        sizes (`Mapping[str, Sizes]`): Of what was read of them.
 
     Returns:
         `str`, *optional*: A name for [`compare_counts`]; `None` for data of one's own.
@@ -112,9 +128,9 @@ def known_data_set(sources: Mapping[str, FileSource], reports: Mapping[str, Mapp
     if form == "pubtator":
         return "cdr" if any(stem.startswith("CDR_") for stem in stems) else None
     if form == "edge-oriented":
-        relations = [relation for report in reports.values() for relation in report["relations"]]
-        return {"CID": "cdr", "GDA": "gda"}.get(relations[0]) if relations else None
+        relations = set().union(*(part.relations for part in sizes.values()))
+        return {"CID": "cdr", "GDA": "gda"}.get(min(relations, default="")) if len(relations) == 1 else None
     return {"hacred": "hacred", "dwie": "dwie", "renet": "gda"}[form]
 
 
-__all__ = ["REPORTED_SIZES", "compare_counts", "known_data_set"]
+__all__ = ["REPORTED_SIZES", "Sizes", "compare_counts", "known_data_set"]

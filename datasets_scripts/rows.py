@@ -147,6 +147,7 @@ class Rows:
         self.strict = strict
         self.version = __version__  # another version may repair in another way: it must not find this one's cache
         self.report: dict[str, Any] = {}
+        self.relations: set[str] = set()
         self._first_problem = ""
 
     def __call__(self) -> Iterator[dict[str, Any]]:
@@ -161,7 +162,7 @@ class Rows:
         """
         repairs: Counter[str] = Counter()
         counts = {"documents": 0, "unlabelled": 0, "facts": 0}
-        relations: set[str] = set()
+        self.relations = set()
         self._first_problem = ""
         for where, entry in self.source.entries(self.strict, repairs):
             document = self._read(entry, where, repairs)
@@ -171,14 +172,14 @@ class Rows:
             counts["documents"] += 1
             counts["unlabelled"] += row["labels"] is None
             counts["facts"] += len(row["labels"] or ())
-            relations.update(label["r"] for label in row["labels"] or ())
+            self.relations.update(label["r"] for label in row["labels"] or ())
             yield row
         if not counts["documents"]:
             skipped = f" ({list_counts(repairs)})" if repairs else ""
             raise DocumentError(
                 f"{self.source.name}: there is no document in it{skipped}. Pass at least one.{self._first_problem}"
             )
-        self.report = {**counts, "relations": sorted(relations), "repairs": dict(repairs)}
+        self.report = {**counts, "repairs": dict(repairs)}
 
     def documents(self) -> Iterator[Document]:
         """

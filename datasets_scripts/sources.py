@@ -19,6 +19,7 @@ from modeling_docre.documents import Document, read_documents
 from .docred import load_docre, reading_report, refuse_options
 from .folders import file_source, folder_sources, split_name
 from .published_files import FileSource, ReadingOptions
+from .reported_sizes import Sizes
 from .rows import FEATURES, Rows
 
 
@@ -49,6 +50,12 @@ class Split:
     def report(self) -> dict[str, Any]:
         """Say what was read and repaired, as [`reading_report`] does; of rows, after they were read."""
         return self.table.report if isinstance(self.table, Rows) else reading_report(self.table)
+
+    def sizes(self) -> Sizes:
+        """Say how large it is; of rows, after they were read."""
+        if isinstance(self.table, Dataset):
+            return Sizes.of(self.table)
+        return Sizes(self.table.report["documents"], self.table.report["facts"], self.table.relations)
 
 
 @dataclass(frozen=True)
