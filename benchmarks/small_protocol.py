@@ -121,7 +121,7 @@ ROWS = (
     variant("kd-docre-no-axial-attention", "kd-docre", "--model.axial_layers=0"),
     variant("kd-docre-atl-for-afl", "kd-docre", "--model.loss=atl"),
     method("docunet", rate="3e-4"),
-    method("era", *FEW_FACTS),
+    method("era", *FEW_FACTS, rate="1e-3"),
     variant("era-no-augmentation", "era", "--model.era_copies=0"),
     variant("atlop-deletion", "atlop", "--training.text_augmentation=deletion", *FEW_FACTS),
     variant("atlop-mask", "atlop", "--training.text_augmentation=mask", *FEW_FACTS),
@@ -284,8 +284,8 @@ def record(folders: Folders) -> int:
     """Add the runs that are done in the output folder to the record; return how many it holds now."""
     known = dict(recorded())
     for row in (*STAGES, *ROWS):
-        for folder in sorted(folders.output.glob(f"{row.name}-*e-*-*")):
-            rate, _, seed = folder.name.removeprefix(f"{row.name}-").rpartition("-")
+        for path in sorted(folders.output.glob(f"{row.name}-*e-*-*/figures.json")):
+            rate, _, seed = path.parent.name.removeprefix(f"{row.name}-").rpartition("-")
             if rate in TRIALS and (figures := finished(folders, row, rate, int(seed))) is not None:
                 rounded = {key: round(x, 6) if isinstance(x, float) else x for key, x in figures.items()}
                 known[row.name, rate, int(seed)] = rounded

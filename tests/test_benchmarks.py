@@ -214,7 +214,7 @@ def test_the_small_protocol_prints_commands_that_are_whole(protocol, tmp_path, m
         # What is read is made before, and the stage right before is read.
         assert before <= set(stages) and stages[-1:] == [place for place in stages[-1:] if place in before]
     trials = [name for name in names if len(protocol.rates(protocol.Folders(tmp_path, tmp_path), rows[name])) > 1]
-    assert len(folders) == (len(names) + len(trials)) * 3 and "era" in trials and "atlop" not in trials
+    assert len(folders) == (len(names) + len(trials)) * 3 and "paee" in trials and "era" not in trials
 
 
 def test_the_small_protocol_scores_documents_that_it_chooses_nothing_by(protocol):
