@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from modeling_docre.text import split_sentences
 from .mesh import IdPair, MeshTree, drop_hypernyms
 
 # What stands where a mention has no concept.
-_NO_ID = ("", "-1")
+_NO_ID = ("", "-", "-1")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def read_annotation(columns: Sequence[str], text: str, reading: Reading) -> Anno
     if not kind:
         reading.nonsense("mention without a type", "type", kind, "empty", "Write a type, such as Disease")
         return None
-    parts = concepts.split("|")
+    parts = re.split(r"[|;]", concepts)
     ids = tuple(dict.fromkeys(part for part in parts if part not in _NO_ID))
     if not ids:
         reading.repair("mention without a concept")
@@ -131,7 +132,13 @@ def build_entry(
     pairs = [(head, tail) for head in heads for tail in tails]
     candidates = set(pairs)
     known = [pair for pair in facts or () if pair in candidates]
-    reading.repair("fact of a concept without mentions", len(facts or ()) - len(known))
+    mentioned = {concept for _, concept in mentions}
+    for pair in facts or ():
+        if pair not in candidates and mentioned.issuperset(pair):
+            problem = f"no {task.head} and {task.tail} in this order"
+            reading.nonsense("fact of no candidate pair", "ids", pair, problem, "Exchange them, or mend the types")
+        elif pair not in candidates:
+            reading.repair("fact of a concept without mentions")
     if tree is not None:
         kept = drop_hypernyms(pairs, known, tree)
         reading.repair("candidate pair with a hypernym of a fact's disease", len(pairs) - len(kept))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ ABSTRACTS, ANNOTATIONS, LABELS = FILES = ("abstracts.txt", "anns.txt", "labels.c
 TRAIN_PART = 0.8
 
 _FORM = "It has, for each abstract, a line with its id, one with the title, one with the text, and an empty line"
+_MISSING = "row of a missing abstract"
 _UNREADABLE = "row that cannot be read"
 
 
@@ -107,7 +109,9 @@ def iterate_renet(
     if unknown:
         common.where = str(path)
         problem = f"{ANNOTATIONS} or {LABELS} have rows of {len(unknown)} ids that have no abstract here"
-        common.nonsense("rows of a missing abstract", "pmid", unknown[0], problem, "The file may be cut off")
+        common.nonsense(_MISSING, "pmid", unknown[0], problem, "The file may be cut off")
+        lost = sum(len(rows[key].labels) + sum(length for *_, length in rows[key].places) for key in unknown)
+        common.repair(_MISSING, lost - 1)
     if part != "validation":  # what belongs to no abstract is said once
         repairs.update(common.counts)
 
@@ -139,7 +143,7 @@ def _read_labels(path: Path, rows: dict[str, _Rows], reading: Reading) -> None:
         for number, raw in iterate_lines(stream):
             reading.where = f"{path}, line {number}"
             line = raw.decode("utf-8", "replace")
-            columns = [column.strip() for column in line.split(",")]
+            columns = [column.strip() for column in next(csv.reader([line]), [""])]
             if not line.strip() or (number == 1 and columns[-1] not in ("0", "1")):
                 continue
             if len(columns) != 4 or columns[3] not in ("0", "1") or "\ufffd" in line:

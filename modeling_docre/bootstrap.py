@@ -137,6 +137,12 @@ class PairedTest:
     high: float
     p: float
 
+    def better_first(self) -> PairedTest:
+        """The same test with the system first that is better."""
+        if self.difference >= 0:
+            return self
+        return PairedTest(self.figure, self.other, self.system, -self.difference, -self.high, -self.low, 1.0 - self.p)
+
 
 def paired_test(figure: str, system: str, other: str, ours: np.ndarray, theirs: np.ndarray) -> PairedTest:
     """

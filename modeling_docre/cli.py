@@ -57,6 +57,7 @@ def _translate(message: str, options: argparse.Namespace) -> str:
     for name, argument, option in [
         ("skip_invalid", "strict=False", "--skip-invalid"),
         ("resume", "resume=True", "--resume"),
+        ("split", "`split`", "--split NAME"),
     ]:
         if hasattr(options, name):
             message = message.replace(f"pass {argument}", f"pass {option}")
@@ -147,9 +148,10 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from .data_files import file_kind, read_docred_rows, read_rows
+    from .data_files import read_docred_rows
     from .evaluation_report import format_figures
-    from .metrics.docred.scoring import read_json, score
+    from .metrics.docred.scoring import score
+    from .prediction_files import read_prediction_rows
 
     if options.few_facts is not None and options.train_annotated is None:
         raise ValueError("--few-facts counts facts of training documents: pass --train-annotated FILE.")
@@ -158,10 +160,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         for name in ("train_annotated", "train_distant")
         if (path := getattr(options, name)) is not None
     }
-    # A submission to CodaLab is an archive.
-    read_predictions = read_json if file_kind(options.predictions) == ".zip" else read_rows
     figures = score(
-        read_predictions(options.predictions),
+        read_prediction_rows(options.predictions),
         read_docred_rows(options.references),
         **train,
         few_facts=options.few_facts,

@@ -14,6 +14,7 @@ from .documents import Document
 _SHOWN = 20  # relations and types that a table of statistics lists; --json has all
 
 
+_COUNTED = ("words", "entities", "facts")
 _FORMS = ("format", "view", "mesh_tree")
 
 
@@ -76,7 +77,7 @@ def _stats(options: argparse.Namespace) -> None:
     from .datasets_scripts import open_splits
 
     found: dict[str, dict[str, Any]] = {}
-    for source in options.sources:
+    for source in dict.fromkeys(options.sources):
         splits = open_splits(source, strict=not options.skip_invalid, **_given(options, *_FORMS))
         for name, split in splits.items():
             # Two files may be the same split by their names.
@@ -86,14 +87,15 @@ def _stats(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    single = [name for name, value in next(iter(found.values())).items() if not isinstance(value, dict)]
+    tables, lengths = ("relations", "entity_types", "repairs"), [f"{n}_per_document" for n in _COUNTED]
+    single = [name for name in next(iter(found.values())) if name not in (*tables, *lengths)]
     rows = [("", *found)]
     for name in single:
         rows.append((name.replace("_", " "), *(_number(figures[name]) for figures in found.values())))
-    for name in ("words_per_document", "entities_per_document", "facts_per_document"):
+    for name in lengths:
         rows.append((name.replace("_", " "), *(_lengths(figures[name]) for figures in found.values())))
     print_table(rows)
-    for name in ("relations", "entity_types", "repairs"):
+    for name in tables:
         _print_counts_by_name(name, {key: figures[name] for key, figures in found.items()})
 
 

@@ -93,7 +93,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "predictions",
         metavar="PRED",
-        help="JSON list or JSON Lines of {title, h_idx, t_idx, r, evidence?}, or a .zip that holds the list",
+        help="JSON list or JSON Lines of {title, h_idx, t_idx, r, evidence?}, a .zip that holds the list, or what "
+        "docre extract writes as .json or .jsonl",
     )
     evaluate.add_argument(
         "references", metavar="GOLD", help="labelled documents, .json or .jsonl, in DocRED's form or with text"

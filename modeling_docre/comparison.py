@@ -12,7 +12,7 @@ import numpy as np
 
 from .bootstrap import RESAMPLED, DocumentCounts, PairedTest, paired_test, resample
 from .metrics.docred.rows import Gold, Triple, read_labelled, read_predictions, read_references
-from .metrics.docred.scoring import relation_counts, score
+from .metrics.docred.scoring import fact_names, relation_counts, score
 from .names import suggest_name
 
 SURE = 0.025
@@ -280,11 +280,10 @@ def _figures_of(
 
 def _training_facts(documents: Iterable[Mapping[str, Any]]) -> set[tuple[str, str, str]]:
     return {
-        (head["name"], tail["name"], label.relation)
-        for _, _, entities, labels in read_labelled(documents, "train_annotated")
+        fact
+        for where, _, entities, labels in read_labelled(documents, "train_annotated")
         for label in labels
-        for head in entities[label.head]
-        for tail in entities[label.tail]
+        for fact in fact_names(entities, label.head, label.tail, label.relation, where)
     }
 
 
@@ -306,10 +305,8 @@ def _count(run: Iterable[Triple], gold: Gold, facts: set[tuple[str, str, str]] |
     if facts is not None:
         known = np.zeros(len(documents), dtype=np.int32)
         for title, head, tail, relation in correct:
-            entities = gold.entities[title]
-            known[documents[title]] += any(
-                (one["name"], other["name"], relation) in facts for one in entities[head] for other in entities[tail]
-            )
+            named = fact_names(gold.entities[title], head, tail, relation, f"references ({title!r})")
+            known[documents[title]] += not facts.isdisjoint(named)
     return DocumentCounts(table(correct), table(run), table(gold.evidence), known)
 
 

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
+from .bootstrap import PairedTest
 from .comparison import SURE, Comparison
 
 _SHOWN = 5
@@ -179,7 +180,7 @@ def _tests(comparison: Comparison, escape: Callable[[str], str]) -> tuple[list[s
             f"{100 * test.low:+.2f} to {100 * test.high:+.2f}",
             f"{test.p:.4f}" if test.p >= 0.0001 else "<0.0001",
         ]
-        for test in comparison.tests
+        for test in map(PairedTest.better_first, comparison.tests)
     ]
     return ["difference", "figure", "points", "95% interval", "p (the first is better)"], rows
 

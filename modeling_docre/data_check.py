@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .corpus import Corpus
-from .data_files import DataFileError, file_kind, open_text, read_relations, readable, row_readers
+from .data_files import DataFileError, file_kind, read_markup, read_relations, readable, row_readers
 from .docred_format import read_docred
 from .document_parts import DocumentError, Reading, as_list, name_document, show
-from .document_reading import document_form
+from .document_reading import document_form, published_as, say_published
 from .documents import Document
 from .entity_filters import did_you_mean
 from .markup import parse_markup
@@ -173,8 +173,7 @@ def _rows(file: str) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def _read_markup(file: str) -> dict[str, Any]:
-    with open_text(file) as stream:
-        text, entities = parse_markup(stream.read().rstrip())
+    text, entities = parse_markup(read_markup(file))
     return {"title": Path(file).name, "text": text, "entities": entities}
 
 
@@ -286,8 +285,9 @@ class _Check:
         title = given if isinstance(given, str) else ""
         form = document_form(data)
         if form is None:
+            known = published_as(data)
             problem = f"neither `text` nor `sents` among the keys {show(list(data))}"
-            self._add(at(title, cause, "", "", problem, _FORMS))
+            self._add(at(title, cause, "", "", *((problem, _FORMS) if known is None else (say_published(known), ""))))
             return
         reading = _Findings()
         try:

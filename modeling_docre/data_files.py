@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+from .document_reading import say_published
 from .documents import Document, DocumentError
 from .json_stream import JsonProblem, JsonWindow
 from .output_files import DataFileError, open_output, write_lines, write_list
@@ -367,13 +369,24 @@ def _place(path: str | os.PathLike[str], number: int) -> str:
     return f"{'standard input' if str(path) == '-' else path}, line {number}"
 
 
-def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
+def read_markup(path: str | os.PathLike[str]) -> str:
+    """Read the text of a document in inline markup.
+
+    Raises:
+        DataFileError: when the file cannot be read.
+        DocumentError: when it holds abstracts in PubTator's form.
+    """
     with open_text(path) as stream:
         # Space in front stays, so that places in messages are those in the file.
         markup = stream.read().rstrip()
-    return _read(
-        str(path), strict, lambda: Document.from_markup(markup, title=readable(Path(path).name), strict=strict)
-    )
+    if re.match(r"\s*\d+\|[ta]\|", markup):
+        raise DocumentError(f"{say_published('PubTator')}.")
+    return markup
+
+
+def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
+    title = readable(Path(path).name)
+    return _read(str(path), strict, lambda: Document.from_markup(read_markup(path), title=title, strict=strict))
 
 
 def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool, kind: type[Document]) -> Document:
@@ -428,6 +441,7 @@ __all__ = [
     "open_text",
     "read_docred_rows",
     "read_json",
+    "read_markup",
     "read_relations",
     "read_rows",
     "readable",

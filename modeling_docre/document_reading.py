@@ -25,6 +25,18 @@ def document_form(data: Mapping[str, Any]) -> str | None:
     return "text" if has_text else None
 
 
+def published_as(data: Mapping[str, Any]) -> str | None:
+    """Name the data set in whose published form a dict is, which `docre data convert` reads; `None` if in none."""
+    if data.keys() & {"vertex_char", "vertex_word"}:
+        return "HacRED"
+    return "DWIE" if data.keys() >= {"mentions", "concepts"} else None
+
+
+def say_published(name: str) -> str:
+    """Say what to do with documents in a published form."""
+    return f"published in the form of {name}: `docre data convert` makes documents of it, from the files as they are"
+
+
 def read_title(data: Mapping[str, Any], reading: Reading) -> str:
     """Return the title, `""` where there is none."""
     return reading.optional_string(data.get("title"), "title that is not a string", "title")[0] or ""

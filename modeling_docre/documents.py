@@ -14,7 +14,7 @@ from typing import Any
 from .docred_format import read_docred
 from .document_checks import check_document
 from .document_parts import DocumentError, Entity, Mention, Reading, Relation, name_document, show
-from .document_reading import document_form, join_spans
+from .document_reading import document_form, join_spans, published_as, say_published
 from .markup import format_markup, parse_markup
 from .text_format import read_text
 
@@ -351,6 +351,9 @@ def _from_dict(cls: type[Document], data: object, where: str, strict: bool) -> D
     if form is not None:
         return _read(cls, data, form, where, strict)
     where = name_document(data.get("title"), where)
+    known = published_as(data)
+    if known is not None:
+        raise DocumentError(f"{where}: {say_published(known)}.")
     raise DocumentError(f'{where}: neither "text" nor "sents" among the keys {show(list(data))}. {_FORMS}.')
 
 

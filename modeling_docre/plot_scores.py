@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .metrics.docred.measures import NUM_CLUSTERS
+from .metrics.docred.rows import read_prediction
 from .plot_data import (
     Reliability,
     Rows,
@@ -119,7 +120,7 @@ def plot_related_pairs(
     """
     check_picture(path)
     found = related_groups(systems, references)
-    with drawing(path, COLUMN, 2.5) as figure:
+    with drawing(path, COLUMN, 2.6) as figure:
         axes = figure.subplots()
         width = 0.8 / len(systems)
         for number, name in enumerate(systems):
@@ -134,7 +135,7 @@ def plot_related_pairs(
             xlabel="pairs of a document with a relation (%)\n(documents in brackets)", ylabel="F1 (%)",
             xticks=range(len(found)),
         )  # fmt: skip
-        axes.set_xticklabels([f"{group.low} to {group.high}\n({group.documents})" for group in found])
+        axes.set_xticklabels([f"{group.low} to\n{group.high}\n({group.documents})" for group in found])
         _grid(axes)
         _legend(figure, axes, systems)
     return found
@@ -181,7 +182,7 @@ def plot_calibration(
             places = [(place + 0.05) / bins + (number + 0.5) * width for place in range(bins)]
             lower.bar(places, one.number, width, **bar_style(number))
         upper.set(ylabel="part that is right", ylim=(-0.02, 1.02))
-        lower.set(xlabel="score", ylabel="predictions", yscale="log", xlim=(-0.02, 1.02))
+        lower.set(xlabel="score", ylabel="predictions\n(log scale)", yscale="log", xlim=(-0.02, 1.02))
         # One prediction has a bar that is seen, and no number an exponent too small to read.
         lower.set_ylim(bottom=0.5)
         lower.yaxis.set_major_formatter(import_part("matplotlib.ticker").StrMethodFormatter("{x:,.0f}"))
@@ -194,7 +195,11 @@ def _pooled(runs: Sequence[Rows], references: Sequence[Mapping[str, Any]]) -> Re
     if len(runs) == 1:
         return reliability(runs[0], references)
     # The same triple of two runs is two predictions: each run has documents of its own.
-    rows = [{**row, "title": f"{number} {row['title']}"} for number, run in enumerate(runs) for row in run]
+    rows = [
+        {**row, "title": f"{number} {read_prediction(row, f'predictions[{place}]')[0][0]}"}
+        for number, run in enumerate(runs)
+        for place, row in enumerate(run)
+    ]
     documents = [
         {**document, "title": f"{number} {document['title']}"}
         for number in range(len(runs))

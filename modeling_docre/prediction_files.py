@@ -120,8 +120,8 @@ def _rows_of_answer(answer: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(item, Mapping) and item.keys() >= keys for item in found):
         raise DataFileError(
             f"{where}: neither a prediction nor an answer of docre extract, whose relations all have "
-            f"{', '.join(sorted(keys))}. Labelled documents are what predictions are compared with: pass them as "
-            "--references."
+            f"{', '.join(sorted(keys))}. Labelled documents are what predictions are compared "
+            "with: pass them as references."
         )
     return [
         {

@@ -149,7 +149,7 @@ def read_systems(runs: Sequence[str], references: Sequence[Any]) -> dict[str, li
     Raises:
         DataFileError: If a run cannot be read, or is of other documents.
     """
-    wanted = {document.get("title") for document in references if isinstance(document, dict)}
+    wanted = _titles(references)
     found: dict[str, list[list[dict[str, Any]]]] = {}
     for name, group in group_runs([parse_run(text) for text in runs]).items():
         found[name] = []
@@ -159,9 +159,15 @@ def read_systems(runs: Sequence[str], references: Sequence[Any]) -> dict[str, li
                 _check_evaluation(run.path, set(titles), wanted)
             else:
                 rows = read_prediction_rows(run.path)
-                _check_titles(run.path, {row.get("title") for row in rows if isinstance(row, dict)}, wanted)
+                _check_titles(run.path, _titles(rows), wanted)
             found[name].append(rows)
     return found
+
+
+def _titles(rows: Sequence[Any]) -> set[str]:
+    """The titles of rows; the scorer says what is wrong with others."""
+    titles = (row.get("title") for row in rows if isinstance(row, dict))
+    return {title for title in titles if isinstance(title, str)}
 
 
 def _check_titles(path: Path, titles: set[Any], wanted: set[Any]) -> None:

@@ -448,6 +448,25 @@ def test_evaluate_reads_what_the_other_commands_read(docre, scored):
         for references in ("gold.json", "gold.json.gz", "gold.jsonl"):
             assert docre("evaluate", scored / predictions, scored / references, "--json") == expected
     assert docre("evaluate", "-", scored / "gold.json", "--json", stdin=lines) == expected
+    answers = [
+        {
+            "title": document["title"],
+            "relations": [
+                {
+                    "head": row["h_idx"],
+                    "tail": row["t_idx"],
+                    "relation": row["r"],
+                    "score": 0.9,
+                    "evidence": row.get("evidence"),
+                }
+                for row in rows
+                if row["title"] == document["title"]
+            ],
+        }
+        for document in gold
+    ]
+    (scored / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    assert docre("evaluate", scored / "answers.jsonl", scored / "gold.json", "--json") == expected
 
 
 def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
@@ -460,7 +479,7 @@ def test_evaluate_refuses_what_cannot_be_scored_in_one_sentence(docre, scored):
     assert ran.err.startswith("docre: error: references: the data has no labels")
     assert len(ran.err.splitlines()) == 1
     for arguments, message in [
-        ((scored / "gold.json", scored / "gold.json"), r"predictions\[0\]: 'h_idx' is missing"),
+        ((scored / "gold.json", scored / "gold.json"), r"gold\.json, entry 0: neither a prediction nor an answer"),
         ((scored / "absent.json", scored / "gold.json"), r"absent\.json: there is no such file"),
         ((scored / "ada.txt", scored / "gold.json"), r"ada\.txt, line 1, column \d+: not JSON"),
         ((scored / "result.json", scored), "a folder, where a file should be"),

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from modeling_docre.bootstrap import RESAMPLED, paired_test, resample
+from modeling_docre.bootstrap import RESAMPLED, PairedTest, paired_test, resample
 from modeling_docre.comparison import ComparisonError, _count, _training_facts, compare
 from modeling_docre.comparison_tables import figure_label, to_csv, to_json, to_latex, to_markdown
 from modeling_docre.metrics.docred.rows import read_predictions, read_references
@@ -267,6 +267,30 @@ def test_figures_without_a_test_are_not_marked(gold, systems):
     assert [test.figure for test in found.tests] == ["f1"] and found.best("f1_intra") is None
     without = compare(systems, gold, figures=["f1_intra"])
     assert not without.tests and "bootstrap" not in to_markdown(without) and "bootstrap" not in to_latex(without)
+
+
+def test_documents_that_share_a_title_are_compared_as_they_are_scored():
+    def story(entities, *facts):
+        labels = [{"h": head, "t": tail, "r": "P1", "evidence": []} for head, tail in facts]
+        return {"title": "A", "vertexSet": [[{"name": str(n)}] for n in range(entities)], "labels": labels}
+
+    gold, train = [story(3, (2, 0)), story(2)], [story(3, (0, 1))]
+    right = [{"title": "A", "h_idx": 2, "t_idx": 0, "r": "P1"}]
+    found = compare({"a": [right], "b": [[]]}, gold, train_annotated=train, samples=20)
+    assert found.systems[0].mean["ign_f1"] == score(right, gold, train_annotated=train)["ign_f1"] == 1.0
+
+
+def test_the_better_system_stands_first():
+    test = PairedTest("f1", "new", "old", -0.02, -0.03, 0.01, 0.97)
+    turned = test.better_first()
+    assert (turned.system, turned.other, turned.difference, turned.low, turned.high) == (
+        "old",
+        "new",
+        0.02,
+        -0.01,
+        0.03,
+    )
+    assert turned.p == pytest.approx(0.03) and turned.better_first() is turned
 
 
 def test_what_cannot_be_compared_is_said(gold, systems):

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from modeling_docre.data_check import check_files
-from modeling_docre.data_files import DataFileError
+from modeling_docre.data_files import DataFileError, iter_documents
+from modeling_docre.documents import DocumentError
 from modeling_docre.misspellings import find_misspellings
 
 
@@ -120,6 +121,17 @@ def test_facts_under_a_key_that_nothing_reads(tmp_path):
         ("line 1", "labels", "Write `relations`"),
         ("line 2", "entitys", "Write `entities`"),
     ]
+
+
+def test_published_forms_are_told_and_not_taken_for_text(tmp_path):
+    (tmp_path / "a.txt").write_text("12|t|A title.\n12|a|An abstract.\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"id": 1, "mentions": [], "concepts": []}) + "\n")
+    (tmp_path / "c.jsonl").write_text(json.dumps({"id": 1, "vertex_char": []}) + "\n")
+    for name, form in (("a.txt", "PubTator"), ("b.jsonl", "DWIE"), ("c.jsonl", "HacRED")):
+        report = check_files(tmp_path / name)
+        assert report.total == 1 and f"in the form of {form}: `docre data convert`" in str(report.problems[0])
+        with pytest.raises(DocumentError, match=f"in the form of {form}"):
+            list(iter_documents(tmp_path / name))
 
 
 def test_warnings_are_counted(tmp_path):

@@ -444,3 +444,14 @@ def test_help_of_every_action_has_an_example_that_parses(docre, action):
     for example in examples:
         assert example.split()[:3] == ["docre", "data", action]
         make_parser().parse_args(example.split()[1:])
+
+
+def test_statistics_of_unlabelled_and_labelled_splits(tmp_path):
+    (tmp_path / "mine").mkdir()
+    bare = {name: value for name, value in letter(0, []).items() if name != "relations"}
+    write(tmp_path / "mine" / "train.jsonl", [bare])
+    write(tmp_path / "mine" / "test.jsonl", [letter(1, ["r0", "r1"])])
+    ran = program("data", "stats", "mine", "mine", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("facts per document")]
+    assert len(lines) == 1 and lines[0].split()[3:6] == ["-", "mean", "2.0,"]

@@ -173,6 +173,28 @@ def test_a_fact_of_a_concept_that_is_nowhere_is_counted(tmp_path):
     assert reading_report(data)["repairs"]["fact of a concept without mentions"] == 1
 
 
+def test_a_fact_whose_concepts_are_in_the_wrong_order_is_nonsense(tmp_path):
+    lines = [line.split("\t") for line in forms.pubtator("11").rstrip().splitlines()]
+    ((*_, head, tail),) = (line for line in lines if len(line) == 4)
+    path = write(tmp_path / "a.PubTator.txt", forms.pubtator("11").rstrip() + f"\n11\tCID\t{tail}\t{head}\n")
+    assert "no Chemical and Disease in this order" in message(load_docre, path)
+    data = load_docre(path, strict=False)
+    assert facts(data[0]) == [(0, 1, "CID")]
+    assert reading_report(data)["repairs"]["fact of no candidate pair"] == 1
+
+
+def test_the_command_line_has_all_forms_and_views():
+    from modeling_docre.cli_options import make_parser
+    from modeling_docre.datasets_scripts.hacred import VIEWS
+    from modeling_docre.datasets_scripts.published_files import FORMATS
+
+    for value, option, known in ((value, o, k) for o, k in (("format", FORMATS), ("view", VIEWS)) for value in k):
+        options = make_parser().parse_args(["data", "stats", "a.json", f"--{option}", value])
+        assert getattr(options, option) == value and value in known
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["data", "stats", "a.json", "--format", "other"])
+
+
 @pytest.mark.parametrize("dress", ["plain", "crlf", "bom", "other order"])
 def test_renet(dress, tmp_path):
     folder = forms.renet(tmp_path / "mine", "11", "12")

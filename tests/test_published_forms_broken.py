@@ -197,9 +197,9 @@ RENET = {
     ),
     "no such abstract": (
         "labels.csv",
-        lambda text: text + "13,7,D000011,0\n",
+        lambda text: text + "13,7,D000011,0\n13,8,D000011,0\n14,7,D000011,1\n",
         ["abstracts.txt", "`pmid` is '13'"],
-        {"rows of a missing abstract": 1},
+        {"row of a missing abstract": 3},
     ),
 }
 

@@ -237,7 +237,7 @@ def _scan_training(
     # Only facts of correct predictions can matter, so those are looked up in the training file: collecting all facts
     # of the distant file, as the official scorer does, takes more than a gigabyte.
     facts = [
-        _facts(gold.entities[title], head, tail, relation, f"references ({title!r})")
+        fact_names(gold.entities[title], head, tail, relation, f"references ({title!r})")
         for title, head, tail, relation in correct
     ]
     wanted = set().union(*facts)
@@ -246,11 +246,23 @@ def _scan_training(
     for where, _, entities, labels in read_labelled(train, name):
         for head, tail, relation in _distinct(labels):
             counts[relation] += 1
-            seen |= wanted & _facts(entities, head, tail, relation, where)
+            seen |= wanted & fact_names(entities, head, tail, relation, where)
     return sum(not seen.isdisjoint(candidates) for candidates in facts), counts
 
 
-def _facts(entities: Entities, head: int, tail: int, relation: str, where: str) -> set[tuple[str, str, str]]:
+def fact_names(entities: Entities, head: int, tail: int, relation: str, where: str) -> set[tuple[str, str, str]]:
+    """Says by which names a fact is known, for Ign F1: a mention's of the head, one's of the tail, the relation.
+
+    Args:
+        entities (`Entities`): Those of the document.
+        head (`int`): The head.
+        tail (`int`): The tail.
+        relation (`str`): The relation's id.
+        where (`str`): What to call the document.
+
+    Raises:
+        ScoringError: If a mention has no name.
+    """
     # Two documents that share a title may leave a gold label that points past the entities of the later one.
     first, second = (entities[entity] if entity < len(entities) else () for entity in (head, tail))
     if not all(isinstance(mention.get("name"), str) for mention in (*first, *second)):
