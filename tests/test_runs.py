@@ -112,7 +112,7 @@ def test_predictions_in_every_form_are_the_same_rows(files, tmp_path):
     read = read_prediction_rows(tmp_path / "answers.jsonl")
     assert read == [{**row, "score": 0.5} for row in rows_of(GOLD)]
     assert read_prediction_rows(files / "all.json") == rows_of(GOLD)
-    with pytest.raises(DataFileError, match=r"gold\.json, entry 0: neither a prediction nor an answer.*--references"):
+    with pytest.raises(DataFileError, match=r"gold\.json, entry 0: neither a prediction nor an answer.*as references"):
         read_prediction_rows(files / "gold.json")
     write_documents(map(Document.from_docred, GOLD), tmp_path / "gold.jsonl")
     with pytest.raises(DataFileError, match=r"gold\.jsonl, entry 0: neither a prediction nor an answer"):
