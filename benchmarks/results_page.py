@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from small_protocol import COLUMNS, MACRO_COLUMNS, ROWS, SEEDS, Folders, compare, rates, recorded
+from protocol_rows import ROWS
+from small_protocol import COLUMNS, MACRO_COLUMNS, SEEDS, Folders, compare, rates, recorded
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 GROUPS = {

@@ -9,12 +9,12 @@ stage before them, or with folds, take that for each. Distant labels are those t
 give to the 1,000 documents of DocRED's test split, which come without labels.
 
 Every method had the same two trials, the learning rates of its head in `TRIALS`, with seed 13; the better one stands
-in its row. Where a row has none yet, both are run. An ablation takes over the rate of its method. Which trial is
-better, and the one probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation documents; the
-figures are those of 100 others. Runs that are done are kept: called again, it goes on with those that are missing, and
-refuses those that were done with other overrides or another recipe. `--commands` prints what trains each run instead.
-`small_protocol.jsonl` beside this file holds the figures of runs that are done; `--record` adds those in `--output`,
-and `results_page.py` writes the tables of docs/results.md from it.
+in its row (`protocol_rows.py`). Where a row has none yet, both are run. An ablation takes over the rate of its method.
+Which trial is better, and the one probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation
+documents; the figures are those of 100 others. Runs that are done are kept: called again, it goes on with those that
+are missing, and refuses those that were done with other overrides or another recipe. `--commands` prints what trains
+each run instead. `small_protocol.jsonl` beside this file holds the figures of runs that are done; `--record` adds
+those in `--output`, and `results_page.py` writes the tables of docs/results.md from it.
 """
 
 from __future__ import annotations
@@ -35,142 +35,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import peak_memory
+from protocol_rows import (
+    DISTANT,
+    GENERATOR,
+    KEPT,
+    RECIPE,
+    ROWS,
+    SOURCE,
+    STAGE,
+    STAGES,
+    Row,
+    method_of,
+    stage_of,
+    stages_of,
+)
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "protocols"
-RECIPE, GENERATOR = RECIPES / "small.yaml", RECIPES / "small-generator.yaml"
 RECORD = Path(__file__).with_suffix(".jsonl")
 TRIALS = ("1e-3", "3e-4")
 SEEDS = (13, 14, 15)
 TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
-
-
-# Relations to augment: those with fewer facts than 500 of DocRED's are here.
-FEW_FACTS = ("--training.era_max_facts=500", "--training.era_scale_facts=true")
-
-
-# In overrides: the folder of the stage before, that of the one before it, and the file of distant labels.
-STAGE, SOURCE, DISTANT = "{stage}", "{source}", "{distant}"
-ON_DISTANT = (f"--data.train={DISTANT}", "--training.num_train_epochs=3")
-PRETRAINING = (
-    *("--model.method=eracl", "--model.objective=contrastive", *ON_DISTANT, "--data.eval=null"),
-    *("--training.learning_rate=5e-5", "--training.prior_bias=false"),
-)
-TAUGHT = f"--training.teacher=[{STAGE}]"
-CONTINUED = (f"--model={{checkpoint: {STAGE}}}", "--training.learning_rate=5e-5", "--training.prior_bias=false")
-INCOMPLETE = ("--data.train.drop_labels=0.7", "--data.train.seed=13")
-SAMPLING = "--model.loss_arguments={negative_label_rate: 0.1}"
-PEMSCL = (
-    *("--model.method=pemscl", "--model.contrastive_weight=0.1"),
-    "--model.contrastive_arguments={temperature: 0.2}",
-)
-
-
-# One epoch of eight is to the published five of thirty what whole epochs allow.
-AUGMENTED = ("--model.method=vaediff", "--training.augmentation_warmup_epochs=1")
-GENERATED = (*("--training.augmentation=vaediff", "--training.augmentation_bank=32", f"--training.generator={STAGE}"),)
-
-
-# Embeddings of markers of its own would stay as they begin, since lower layers are frozen.
-PLAIN_MARKERS = "--model.marker_style=asterisk"
-
-
-class Row(NamedTuple):
-    """A row of the table: overrides of the recipe, the learning rate of the head or the row whose rate it takes over,
-    what is trained before it, with the same rate and seed, and the recipe. Trials find a rate that is not given.
-    """
-
-    name: str
-    overrides: tuple[str, ...]
-    rate: str = ""
-    stage: str = ""
-    recipe: Path = RECIPE
-
-    @property
-    def predicts(self) -> bool:
-        """Whether it predicts relations, which are scored."""
-        return self.recipe == RECIPE and "--model.objective=contrastive" not in self.overrides
-
-
-def method(name: str, *overrides: str, rate: str = "") -> Row:
-    """Make the row of a method."""
-    return Row(name, (f"--model.method={name}", *overrides), rate)
-
-
-def variant(name: str, of: str, *overrides: str, stage: str = "") -> Row:
-    """Make the row of a method with other settings."""
-    return Row(name, (f"--model.method={of}", *overrides), of, stage)
-
-
-# What comes before rows, and is in no table itself.
-STAGES = (
-    Row("eracl-pretraining", (*PRETRAINING, *FEW_FACTS), "era"),
-    Row("eracl-pretraining-no-augmentation", (*PRETRAINING, "--model.era_copies=0"), "era"),
-    Row("vaediff-generator", (f"--model.checkpoint={STAGE}",), "vaediff", "vaediff", GENERATOR),
-)
-ROWS = (
-    method("atlop", rate="3e-4"),
-    variant("atlop-tuned", "atlop", "--training.tune_threshold=true"),
-    method("atlop-bce", "--training.tune_threshold=true", rate="3e-4"),
-    method("ncrl", rate="3e-4"),
-    variant("ncrl-shift", "ncrl", "--model.loss_arguments={shift: 0.05}"),
-    Row("pemscl", PEMSCL, "3e-4"),
-    Row("pemscl-no-entropy", (*PEMSCL, "--model.loss_arguments={entropy: false}"), "pemscl"),
-    variant("pemscl-no-contrastive-loss", "pemscl", "--model.contrastive_weight=0.0"),
-    variant("pemscl-neither", "pemscl", "--model.contrastive_weight=0.0", "--model.loss_arguments={entropy: false}"),
-    method("kd-docre", rate="1e-3"),
-    variant("kd-docre-no-axial-attention", "kd-docre", "--model.axial_layers=0"),
-    variant("kd-docre-atl-for-afl", "kd-docre", "--model.loss=atl"),
-    method("docunet", rate="3e-4"),
-    method("era", *FEW_FACTS, rate="1e-3"),
-    variant("era-no-augmentation", "era", "--model.era_copies=0"),
-    variant("atlop-deletion", "atlop", "--training.text_augmentation=deletion", *FEW_FACTS),
-    variant("atlop-mask", "atlop", "--training.text_augmentation=mask", *FEW_FACTS),
-    variant("atlop-afl", "atlop", "--model.loss=afl"),
-    Row(
-        "eracl",
-        ("--model.method=eracl", f"--model.encoder={STAGE}", *FEW_FACTS),
-        "era",
-        "eracl-pretraining",
-    ),
-    Row(
-        "eracl-no-augmentation",
-        ("--model.method=eracl", f"--model.encoder={STAGE}", "--model.era_copies=0"),
-        "era",
-        "eracl-pretraining-no-augmentation",
-    ),
-    variant("atlop-incomplete", "atlop", *INCOMPLETE),
-    variant("atlop-incomplete-sampling", "atlop", *INCOMPLETE, SAMPLING),
-    variant("atlop-incomplete-cast", "atlop", *INCOMPLETE, "--self_training={folds: 5, alpha: 0.5}"),
-    Row("pemscl-incomplete", (*PEMSCL, *INCOMPLETE), "pemscl"),
-    Row("pemscl-incomplete-sampling", (*PEMSCL, *INCOMPLETE, SAMPLING), "pemscl"),
-    variant("student", "atlop", *ON_DISTANT, TAUGHT, stage="atlop"),
-    Row("student-continued", CONTINUED, "atlop", "student"),
-    variant("student-kl", "atlop", *ON_DISTANT, TAUGHT, "--model.distillation_loss=kl", stage="atlop"),
-    Row("student-kl-continued", CONTINUED, "atlop", "student-kl"),
-    variant("student-naive", "atlop", *ON_DISTANT),
-    Row("student-naive-continued", CONTINUED, "atlop", "student-naive"),
-    method("vaediff"),
-    Row("vaediff-gaussian", (*AUGMENTED, "--training.augmentation=gaussian"), "vaediff"),
-    Row(
-        "vaediff-generated",
-        (*AUGMENTED, *GENERATED, f"--training.generator_of={SOURCE}"),
-        "vaediff",
-        "vaediff-generator",
-    ),
-    Row("vaediff-continued", CONTINUED, "vaediff", "vaediff"),
-    Row(
-        "vaediff-continued-generated",
-        (CONTINUED[0].replace(STAGE, SOURCE), *CONTINUED[1:], *GENERATED, "--training.augmentation_warmup_epochs=0"),
-        "vaediff",
-        "vaediff-generator",
-    ),
-    method("paee", PLAIN_MARKERS),
-    variant("paee-hard-attention", "paee", PLAIN_MARKERS, "--model.grid_network=hard-attention"),
-    variant("paee-no-pair-grid", "paee", PLAIN_MARKERS, "--model.use_pair_grid=false"),
-    variant("paee-no-entity-encoder", "paee", PLAIN_MARKERS, "--model.use_entity_encoder=false"),
-    variant("paee-no-sliding-window", "paee", PLAIN_MARKERS, "--model.grid_fill=zeros"),
-    variant("paee-no-potential-pairs", "paee", PLAIN_MARKERS, "--model.use_potential_pairs=false"),
-)
 COLUMNS = {
     "F1": "f1",
     "Ign F1": "ign_f1",
@@ -186,7 +69,6 @@ MACRO_COLUMNS = {
     **{f"@{limit}": f"macro_f1_at_{limit}" for limit in (500, 200, 100)},
     **{f"@{limit} scaled": f"macro_f1_scaled_{limit}" for limit in (500, 200, 100)},
 }
-KEPT = frozenset(row.stage for row in (*STAGES, *ROWS))
 
 
 class Folders(NamedTuple):
@@ -229,16 +111,6 @@ def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False)
         if row.name not in KEPT:
             (folder / "model.safetensors").unlink()
     return done
-
-
-def stage_of(row: Row) -> Row:
-    """Return what is trained before a row."""
-    return next(other for other in (*STAGES, *ROWS) if other.name == row.stage)
-
-
-def stages_of(row: Row) -> list[Row]:
-    """Return all that is trained before a row, the first one first."""
-    return [*stages_of(stage_of(row)), stage_of(row)] if row.stage else []
 
 
 def label_distant(folders: Folders) -> Path:
@@ -382,11 +254,6 @@ def score_generator(folders: Folders, row: Row, rate: str, seed: int) -> dict[st
     held_out = store_pair_embeddings(*parts, documents, folder / "held_out_pair_embeddings")
     generator = VaeDiffModel.from_pretrained(folder)
     return score_generator(generator, PairEmbeddingStore(folder / EMBEDDINGS), held_out, seed=seed)
-
-
-def method_of(row: Row) -> Row:
-    """Return the row whose trials decide on the learning rate."""
-    return next((other for other in ROWS if other.name == row.rate), row)
 
 
 def rates(folders: Folders, row: Row) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from modeling_docre.data_files import file_kind
 from modeling_docre.documents import Document, DocumentError
 from modeling_docre.output_files import open_output
 
-from .folders import file_source, folder_sources, split_name
+from .folders import file_source, folder_sources, is_repository, split_name
 from .published_files import FileSource, ReadingOptions
 from .reported_sizes import Sizes, compare_counts, known_data_set
 from .rows import FEATURES, DocumentSource, Rows, TableSource, list_counts
@@ -121,7 +121,7 @@ def find_sources(
     path = Path(path_or_id).expanduser()
     if path.is_file():
         return {split or split_name(path): file_source(path, options)}
-    is_repo = path.is_dir() and (any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")))
+    is_repo = path.is_dir() and is_repository(path)
     if is_repo or not path.is_dir():
         _refuse_missing_path(str(path_or_id))
         refuse_options(path_or_id, options)

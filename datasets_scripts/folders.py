@@ -46,6 +46,11 @@ def split_name(path: Path) -> str:
     return SPLITS.get(file_stem(path), "train")
 
 
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is a dataset repository: whether it holds Parquet files."""
+    return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))
+
+
 def file_source(path: Path, options: ReadingOptions) -> FileSource:
     """
     Name a file, in the form that it has or is said to have.
@@ -155,4 +160,4 @@ def _is_other(path: Path) -> bool:
     return file_stem(path) not in SPLITS and not path.name.startswith("rel") and _has_suffix(path)
 
 
-__all__ = ["SPLITS", "file_source", "file_stem", "find_splits", "folder_sources", "split_name"]
+__all__ = ["SPLITS", "file_source", "file_stem", "find_splits", "folder_sources", "is_repository", "split_name"]

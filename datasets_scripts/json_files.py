@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from modeling_docre.data_files import file_kind
+from modeling_docre.document_reading import published_as
 from modeling_docre.documents import DocumentError
 from modeling_docre.json_stream import JsonProblem, JsonWindow
 
@@ -114,9 +115,10 @@ def explain_entry(entry: object) -> str | None:
     if not isinstance(entry, Mapping) or "sents" in entry:
         return None
     keys = set(entry)
-    if keys & {"vertex_char", "vertex_word"}:
+    published = published_as(entry)
+    if published == "HacRED":
         return 'this is HacRED\'s form, with two views of a document: pass format="hacred".'
-    if {"mentions", "concepts"} <= keys:
+    if published == "DWIE":
         return 'this is an annotation of DWIE, not DocRED\'s form: pass format="dwie".'
     if {"h_idx", "t_idx"} <= keys:
         return f"this is a prediction (`h_idx`, `t_idx`, `r`), not a document. {_DOCRED}."

@@ -17,7 +17,7 @@ from modeling_docre.data_files import check_document_file, file_kind, is_documen
 from modeling_docre.documents import Document, read_documents
 
 from .docred import load_docre, reading_report, refuse_options
-from .folders import file_source, folder_sources, split_name
+from .folders import file_source, folder_sources, is_repository, split_name
 from .published_files import FileSource, ReadingOptions
 from .reported_sizes import Sizes
 from .rows import FEATURES, Rows
@@ -120,7 +120,7 @@ def open_splits(
     if files is not None:
         refuse_options(path, options)
         opened = {name: _open_files(found, strict) for name, found in files.items()}
-    elif path.is_dir() and not _is_repository(path):
+    elif path.is_dir() and not is_repository(path):
         opened = {name: _open_source(found, strict) for name, found in folder_sources(path, options).items()}
     else:
         return _load(source, split, strict=strict, format=format, view=view, mesh_tree=mesh_tree)
@@ -159,13 +159,9 @@ def _open_files(files: list[Path], strict: bool, rows: Rows | None = None) -> Sp
     return Split(source.name, partial(source.documents, strict), rows if is_json else Rows(source, strict))
 
 
-def _is_repository(folder: Path) -> bool:
-    return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))
-
-
 def _find_repository(folder: Path, split: str | None) -> dict[str, list[Path]] | None:
     """Find the files of each split of a dataset repository that can be read as they stand; `None` where none can."""
-    if not _is_repository(folder) or (split is not None and "[" in split):
+    if not is_repository(folder) or (split is not None and "[" in split):
         return None
     found = load_dataset_builder(str(folder)).config.data_files or {}
     files = {str(name): [Path(file) for file in names] for name, names in found.items()}

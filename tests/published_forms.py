@@ -5,9 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from modeling_docre.documents import DocumentError
+
 TITLE = "Velorin causes slow gait."
 ABSTRACT = "Rats took velorin or tamox. Ear and nose pain was seen. The gait stayed slow."
 TEXT = f"{TITLE} {ABSTRACT}"
+
+
+def message(function, *args, **kwargs) -> str:
+    with pytest.raises(ValueError) as caught:
+        function(*args, **kwargs)
+    assert type(caught.value) is DocumentError
+    return str(caught.value)
 
 
 def write(path: Path, content: object) -> Path:

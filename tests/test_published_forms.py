@@ -6,13 +6,12 @@ import logging
 
 import published_forms as forms
 import pytest
-from published_forms import write
+from published_forms import message, write
 
 from modeling_docre.data_files import iter_documents
 from modeling_docre.datasets_scripts import compare_counts, convert, load_docre, load_regime, reading_report
 from modeling_docre.datasets_scripts.mesh import drop_hypernyms, read_mesh_tree
 from modeling_docre.datasets_scripts.published_files import find_form
-from modeling_docre.documents import DocumentError
 
 COMPOSITE = "composite mention, which counts for each of its concepts"
 PART = "part of a composite mention without a concept"
@@ -24,13 +23,6 @@ def own_cache(tmp_path_factory, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    assert type(caught.value) is DocumentError
-    return str(caught.value)
 
 
 def names(row: dict) -> list[list[str]]:

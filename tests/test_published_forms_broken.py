@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import published_forms as forms
 import pytest
-from published_forms import write
+from published_forms import message, write
 
 from modeling_docre.datasets_scripts import load_docre, reading_report
 from modeling_docre.datasets_scripts.pubtator import iterate_pubtator
@@ -20,13 +20,6 @@ def own_cache(tmp_path_factory, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises(ValueError) as caught:
-        function(*args, **kwargs)
-    assert type(caught.value) is DocumentError
-    return str(caught.value)
 
 
 LOST = {"unreadable document": 1}
