@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 import torch
@@ -256,6 +258,19 @@ def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeyp
     assert methods >= {(folder, method) for folder in ("cdr", "gda") for method in ("atlop", "docunet", "paee")}
 
 
+def test_the_page_of_recipes_names_each_of_them(repository):
+    page = (repository / "docs" / "reference" / "recipes.md").read_text(encoding="utf-8")
+    named: Counter[str] = Counter()
+    folder = ""
+    for line in page.splitlines():
+        if line.startswith("## "):
+            folder = {"## DocRED": "docred/", "## Re-DocRED": "re-docred/"}.get(line, "")
+        named.update(folder + name for name in re.findall(r"`([\w./-]+\.yaml)`", line))
+    there = {str(path.relative_to(repository / "recipes")) for path in (repository / "recipes").rglob("*.yaml")}
+    assert set(named) == there
+    assert {name: times for name, times in named.items() if times > 1} == {}
+
+
 PUBLISHED = {
     # learning rates, epochs, documents, accumulation, warm-up, relations a pair, seed, drops the last, half precision
     "docred/atlop-bert-base": (5e-5, 1e-4, 30, 4, 1, 0.06, 4, 66, True, True),
@@ -267,6 +282,8 @@ PUBLISHED = {
     "docred/kd-docre-roberta-large": (3e-5, 1e-4, 30, 4, 1, 0.06, 4, 9900, False, True),
     "docred/kd-docre-student-bert-base": (3e-5, 1e-4, 50, 2, 4, 0.06, 4, 66, False, True),
     "docred/kd-docre-continued-bert-base": (1e-6, 3e-6, 10, 1, 2, 0.06, 4, 66, False, True),
+    "docred/kd-docre-student-roberta-large": (1e-5, 5e-5, 20, 1, 4, 0.06, 4, 73, False, True),
+    "docred/kd-docre-continued-roberta-large": (1e-6, 3e-6, 20, 1, 1, 0.1, 4, 998, False, True),
     "docred/docunet-bert-base": (3e-5, 1e-4, 30, 4, 1, 0.06, 3, 66, True, False),
     "docred/docunet-roberta-large": (3e-5, 1e-4, 30, 2, 2, 0.06, 4, 111, True, False),
     "docred/pemscl-deberta-large": (2e-5, 1e-4, 5, 4, 1, 0.1, 4, 66, False, True),
@@ -308,10 +325,11 @@ def test_published_hyper_parameters(repository, name):
     clip = {"docred/kd-docre-student-bert-base": 5.0, "docred/kd-docre-continued-bert-base": 2.0}.get(name, 1.0)
     assert (training["max_grad_norm"], training["adam_epsilon"], training["normalise"]) == (clip, 1e-6, "micro-batch")
     assert training["weight_decay"] == (0.01 if "vaediff" in name else 0.0)
-    assert recipe.model.get("end_tokens", 1) == (1 if "-bert-base" in name or "scibert" in name else 2)
+    if "checkpoint" not in recipe.model:
+        assert recipe.model.get("end_tokens", 1) == (1 if "-bert-base" in name or "scibert" in name else 2)
     # The axial layers train as the encoder does, the U-Net at its own rate.
-    rates = {"kd-docre": {"head.layers": 3e-5}, "docunet": {"head.unet": 4e-4, "head.channels": 4e-4}}
-    rates["vaediff"] = {"head.layers": 3e-4} if name.startswith("dwie/") else rates["kd-docre"]
+    rates = {name: {"head.layers": training["learning_rate"]} for name in ("kd-docre", "vaediff")}
+    rates["docunet"] = {"head.unet": 4e-4, "head.channels": 4e-4}
     rates["paee"] = {"head.grid.network": 4e-4, "head.grid.channels": 4e-4}
     if "checkpoint" in recipe.model:
         assert training["module_learning_rates"] == {"head.layers": 1e-6}
