@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .corpus import Corpus
 from .data_files import DataFileError, file_kind, read_markup, read_relations, readable, row_readers
 from .docred_format import read_docred
+from .document_keys import unread_keys
 from .document_parts import DocumentError, Reading, as_list, name_document, show
 from .document_reading import document_form, published_as, say_published
 from .documents import Document
@@ -27,15 +27,6 @@ from .text_format import read_text
 LIMIT = 20  # problems that are told in full
 
 _FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
-_KEYS = {
-    "text": ("title", "text", "sentences", "entities", "relations", "pairs"),
-    "sents": ("title", "sents", "vertexSet", "labels", "pairs"),
-}
-# What the other form calls it.
-_OTHER_FORM = {
-    "text": {"labels": "relations", "vertexSet": "entities"},
-    "sents": {"relations": "labels", "entities": "vertexSet"},
-}
 _FACTS = {"text": ("relations", "relation"), "sents": ("labels", "r")}
 
 
@@ -73,7 +64,8 @@ class Problem:
         document = name_document(self.title, "")
         what = f"`{self.field}` is {self.value}" if self.field else ""
         said = ": ".join(filter(None, [self.place, document, what, self.problem]))
-        return f"{said.rstrip('.')}.{f' {self.mend}.' if self.mend else ''}"
+        end = "" if said.endswith((".", "?")) else "."
+        return f"{said}{end}{f' {self.mend}.' if self.mend else ''}"
 
 
 @dataclass(frozen=True)
@@ -299,25 +291,23 @@ class _Check:
             document = None
         for cause, name, value, problem, mend in reading.found:
             self._add(at(title, cause, name, show(value), problem, mend))
-        self._check_keys(data, form, at, title)
+        for name, value, meant in unread_keys(data, form):
+            problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
+            self._add(at(title, "key that is not read", name, show(value), problem, f"Write `{meant}`"))
         self._check_relations(data, form, at, title)
         if document is not None:
             self._look_at(document, ", ".join(filter(None, [file, row])))
 
-    def _check_keys(self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str) -> None:
-        for key in data:
-            meant = _key_meant(key, form) if isinstance(key, str) and key not in _KEYS[form] else None
-            if meant is not None and data.get(meant) is None:
-                problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
-                self._add(at(title, "key that is not read", key, show(data[key]), problem, f"Write `{meant}`"))
-
     def _check_relations(self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str) -> None:
-        if self.known is None:
-            return
+        """Count and look up the relations of all facts, those that cannot be read for another reason too."""
         name, key = _FACTS[form]
         for number, fact in enumerate(as_list(data.get(name)) or ()):
             relation = fact.get(key) if isinstance(fact, Mapping) else None
-            if isinstance(relation, str) and relation.strip() and relation not in self.known:
+            if not isinstance(relation, str) or not relation.strip():
+                continue
+            self.relations[relation] += 1
+            self.first_fact.setdefault(relation, at("", "", "", "", "", "").place)
+            if self.known is not None and relation not in self.known:
                 problem = f"none of the {len(self.known)} relations of {self.table}"
                 mend = f"Write one of them, or add it there.{self._suggest(relation)}".removesuffix(".")
                 self._add(at(title, "unknown relation", f"{name}[{number}].{key}", show(relation), problem, mend))
@@ -349,9 +339,6 @@ class _Check:
             *((f"when read: {cause}", count) for cause, count in document.repairs),
         ]:
             self._warn_of(cause, int(count), place)
-        for fact in facts:
-            self.relations[fact.relation] += 1
-            self.first_fact.setdefault(fact.relation, place)
 
     def _is_known_title(self, title: str) -> bool:
         if not title:
@@ -363,16 +350,6 @@ class _Check:
 
 def _without_place(error: DataFileError, place: str) -> str:
     return str(error).removeprefix(place).lstrip(",: ")
-
-
-@lru_cache(maxsize=1024)
-def _key_meant(key: str, form: str) -> str | None:
-    """The key of a form that another one stands for, where it is near enough to be sure."""
-    if key in _OTHER_FORM[form]:
-        return _OTHER_FORM[form][key]
-    names = {name.casefold(): name for name in _KEYS[form]}
-    near = difflib.get_close_matches(key.casefold(), names, n=1, cutoff=0.8)
-    return names[near[0]] if near else None
 
 
 __all__ = ["CheckReport", "Problem", "check_files"]

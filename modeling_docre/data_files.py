@@ -350,7 +350,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _parse_line(line: bytes, number: int, path: str | os.PathLike[str], *, strict: bool = True) -> Any:
     try:
-        text = line.decode()
+        text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         column = len(line[: error.start].decode()) + 1
         raise DataFileError(

@@ -123,6 +123,25 @@ def test_facts_under_a_key_that_nothing_reads(tmp_path):
     ]
 
 
+def test_keys_inside_entities_mentions_and_facts(tmp_path):
+    typo = row(1)
+    typo["entities"][0]["typ"] = typo["entities"][0].pop("type")
+    typo["entities"][1]["mentions"][0]["nmae"] = "Wim"
+    typo["entities"][2]["kind"] = "town"
+    typo["relations"][1]["evidences"] = typo["relations"][1].pop("evidence")
+    mention = {"name": "Orla", "sent_id": 0, "pos": [0, 1], "Type": "PER", "global_pos": [0, 1]}
+    label = {"h": 0, "t": 0, "r": "writes", "evidense": [0]}
+    docred = {"title": "Letter", "sents": [["Orla", "wrote"]], "vertexSet": [[mention], 3], "labels": [label, 4]}
+    report = check_files(lines(tmp_path / "a.jsonl", row(), typo, docred))
+    assert [(p.row, p.field, p.mend) for p in report.problems if p.cause == "key that is not read"] == [
+        ("line 2", "entities[0].typ", "Write `type`"),
+        ("line 2", "entities[1].mentions[0].nmae", "Write `name`"),
+        ("line 2", "relations[1].evidences", "Write `evidence`"),
+        ("line 3", "vertexSet[0][0].Type", "Write `type`"),
+        ("line 3", "labels[0].evidense", "Write `evidence`"),
+    ]
+
+
 def test_published_forms_are_told_and_not_taken_for_text(tmp_path):
     (tmp_path / "a.txt").write_text("12|t|A title.\n12|a|An abstract.\n")
     (tmp_path / "b.jsonl").write_text(json.dumps({"id": 1, "mentions": [], "concepts": []}) + "\n")
@@ -182,6 +201,8 @@ def test_misspelt_relations_are_found_by_their_counts(tmp_path):
     }
     known = ["wrote_to", "lives_in", "wroteto", "livse_in"]
     assert check_files(file, relations=known).misspellings == {}, "whoever lists them means them"
+    unreadable = {**slip, "text": "  "}
+    assert set(check_files(lines(tmp_path / "b.jsonl", *many, unreadable)).misspellings) == {"wroteto", "livse_in"}
 
 
 @pytest.mark.parametrize(

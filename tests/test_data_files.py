@@ -119,7 +119,7 @@ def test_standard_input_is_json_lines_in_utf8(monkeypatch):
         ("a.json", '"text"', "where a document or a list"),
         ("a.json", "[" * 100_000, "a.json, line 1: not JSON that can be read"),
         ("a.json", f'[{{"text": {"1" * 5000}}}]', "a.json, line 1: not JSON that can be read"),
-        ("a.jsonl", f"{ONE}\n\n{ONE[:20]}\n{ONE}", "a.jsonl, line 3, column 21: not JSON .*was the file cut off"),
+        ("a.jsonl", f"{ONE}\n\n{ONE[:20]}\n{ONE}", "a.jsonl, line 3, column 10: not JSON .*was the file cut off"),
         ("a.jsonl", f"{ONE}\n[{ONE}]\n", r"a.jsonl, line 2: a list, where one document should be.*ends in \.json"),
         ("a.jsonl.gz", gzip.compress(ONE.encode() * 99, mtime=0)[:-20], "a.jsonl.gz: broken gzip file"),
         ("a.jsonl.gz", b"\x1f\x8b but no gzip", "a.jsonl.gz: broken gzip file"),
