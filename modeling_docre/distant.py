@@ -26,7 +26,8 @@ class LinkedDocument(Document):
     Args:
         ids (`tuple[tuple[str, ...], ...]`, *optional*):
             Of every entity, in order; `()` for one without. Read from the key `id` of an entity in text form, and of
-            its mentions in DocRED's form; a number there is no such id, but a place in a list.
+            its mentions in DocRED's form: an id, or a list of them. A number there is no such id, but a place in a
+            list.
     """
 
     ids: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
@@ -39,11 +40,31 @@ class LinkedDocument(Document):
         ids = [_ids_of(item) for item in given] if isinstance(given, list | tuple) else []
         return replace(cast(LinkedDocument, document), ids=tuple(ids) if len(ids) == len(document.entities) else ())
 
+    def to_docred(self) -> dict[str, Any]:
+        """Write DocRED's form, with the ids of an entity in its first mention; see [`Document.to_docred`]."""
+        data = super().to_docred()
+        _write_ids(((mentions[:1], ids) for mentions, ids in zip(data["vertexSet"], self.ids, strict=False)))
+        return data
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the text form, with the ids of entities; see [`Document.to_dict`]."""
+        data = super().to_dict()
+        _write_ids((([entity], ids) for entity, ids in zip(data["entities"], self.ids, strict=False)))
+        return data
+
 
 def _ids_of(entity: object) -> tuple[str, ...]:
     parts = entity if isinstance(entity, list | tuple) else [entity]
-    found = (part.get("id") for part in parts if isinstance(part, Mapping))
+    given = [part.get("id") for part in parts if isinstance(part, Mapping)]
+    found = [key for value in given for key in (value if isinstance(value, list | tuple) else [value])]
     return tuple(dict.fromkeys(key.strip() for key in found if isinstance(key, str) and key.strip()))
+
+
+def _write_ids(places: Iterable[tuple[list[dict[str, Any]], tuple[str, ...]]]) -> None:
+    for parts, ids in places:
+        for part in parts:
+            if ids:
+                part["id"] = ids[0] if len(ids) == 1 else list(ids)
 
 
 def label_documents(

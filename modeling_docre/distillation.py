@@ -100,21 +100,27 @@ class Teacher:
         pipes = [load_pipeline(None if name is None else os.fspath(name), device) for name in names]
         return cls((cast(Any, pipe).model, cast(Any, pipe).processor) for pipe in pipes)
 
-    def check_student(self, config: DocREConfig) -> None:
+    def check_student(self, student: DocREForRelationExtraction) -> None:
         """
         Args:
-            config ([`DocREConfig`]): The student's.
+            student ([`DocREForRelationExtraction`]): The model that is to learn.
 
         Raises:
-            ValueError: If the student has other relations, decides by something else, or has candidate pairs that the
-                teacher leaves out.
+            ValueError: If the student is the teacher, has other relations, decides by something else, or has candidate
+                pairs that the teacher leaves out.
         """
-        self.classes.columns(config, "The teacher")
+        if any(member.model is student for member in self.members):
+            raise ValueError(
+                "The student is a model of its own teacher, which would teach it what it knows, without dropout. Load "
+                "the teacher by itself: Teacher.from_pretrained(FOLDER)."
+            )
+        self.classes.columns(student.config, "The teacher")
         pair_types = self.members[0].model.config.pair_types
-        if pair_types is not None and pair_types != config.pair_types:
+        if pair_types is not None and pair_types != student.config.pair_types:
             raise ValueError(
                 f"The teacher scores pairs of pair_types={pair_types} alone, the student those of "
-                f"{config.pair_types}, and nobody taught the teacher the others. Make the student with its pair_types."
+                f"{student.config.pair_types}, and nobody taught the teacher the others. Make the student with its "
+                "pair_types."
             )
 
     def to(self, device: torch.device | str) -> Teacher:

@@ -101,7 +101,7 @@ class DocumentBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._batches(self.epoch)
         while len(batches) < self.num_batches:
-            batches.extend(self._split(batches, self.world_size if self.even else 1))
+            self._split(batches, self.world_size if self.even else 1)
         for batch in batches[self.rank : self.num_batches : self.world_size]:
             yield [self._renew(position) for position in batch]
 
@@ -147,24 +147,19 @@ class DocumentBatchSampler(Sampler[list[int]]):
             last = batches[len(batches) - len(batches) % self.world_size :]
             head = batches[: len(batches) - len(last)]
             while len(last) < self.world_size:
-                last.extend(self._split(last, 1))
+                self._split(last, 1)
             batches = head + last
         return batches
 
     @staticmethod
-    def _split(batches: list[list[int]], count: int) -> list[list[int]]:
-        """Takes the second half away from the `count` largest batches; fillers where no batch can be halved."""
-        halves: list[list[int]] = []
+    def _split(batches: list[list[int]], count: int) -> None:
+        """Halves the largest batch `count` times, so that the order of documents stays; a filler behind one of 1."""
         for _ in range(count):
             largest = max(range(len(batches)), key=lambda i: len(batches[i]))
             batch = batches[largest]
-            if len(batch) < 2:
-                halves.append([min(batch[0], -1 - batch[0])])
-                continue
             middle = (len(batch) + 1) // 2
-            batches[largest] = batch[:middle]
-            halves.append(batch[middle:])
-        return halves
+            rest = batch[middle:] or [min(batch[0], -1 - batch[0])]
+            batches[largest : largest + 1] = [batch[:middle], rest]
 
 
 class DocumentDataLoader(DataLoader):

@@ -117,15 +117,21 @@ class DocREForContrastivePreTraining(DocREPreTrainedModel):
         self.momentum = _Branch(config)
         self.queues = RelationQueues(len(config.relations), config.moco_queue_size, config.moco_size)
         self.post_init()
+        self.momentum.load_state_dict(self._followed())
 
     @classmethod
     def from_encoder(
         cls, encoder: str | os.PathLike[str] | PreTrainedModel, method: str = "eracl", *arguments: Any, **settings: Any
     ) -> DocREForContrastivePreTraining:
-        """Start from a pretrained encoder; takes what [`DocREForRelationExtraction.from_encoder`] takes."""
+        """
+        Start from a pretrained encoder; takes what [`DocREForRelationExtraction.from_encoder`] takes. Of a model that
+        was pre-trained this way before, encoder and fusion layers go on; projection and queues begin anew.
+        """
         started = DocREForRelationExtraction.from_encoder(encoder, method, *arguments, **settings)
         model = cls(started.config)
         model.docre.load_state_dict(started.docre.state_dict())
+        fusion = started.head.state_dict()
+        model.head.load_state_dict({name: fusion[name] for name in model.head.state_dict()})
         model.momentum.load_state_dict(model._followed())
         return model
 

@@ -269,6 +269,9 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         Returns:
             `dict` of the tensors that `DocREForRelationExtraction.forward` takes; `labels` and `teacher_logits` only
             when every document has them.
+
+        Raises:
+            ValueError: when there are no features, or some documents have `teacher_logits` and others do not.
         """
         if not features:
             raise ValueError("There is nothing to collate: the list of features is empty.")
@@ -300,8 +303,14 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         }
         if all("labels" in item for item in features):
             collated["labels"] = self._label_table(features, len(collated["pairs"]))
-        if all("teacher_logits" in item for item in features):
-            collated["teacher_logits"] = torch.cat([item["teacher_logits"] for item in features])
+        taught = [item["teacher_logits"] for item in features if "teacher_logits" in item]
+        if taught:
+            if len(taught) < len(features):
+                raise ValueError(
+                    f"{len(taught)} of {len(features)} documents have teacher_logits, and a batch learns from a "
+                    "teacher as a whole. Pass them for all documents, or for none."
+                )
+            collated["teacher_logits"] = torch.cat(taught)
         return collated
 
     def _label_table(self, features: Sequence[dict[str, Any]], num_pairs: int) -> Tensor:

@@ -55,8 +55,8 @@ class RelationQueues(nn.Module):
 
         Returns:
             The `num_keys` embeddings in the queues `(num_keys, width)`; which of them are in a queue of the anchor's
-            relations, bool `(num_anchors, num_keys)`; and which are in another relation's queue and share no relation
-            with it.
+            relations, bool `(num_anchors, num_keys)`; and which share no relation with it, and so are in queues of
+            others alone.
         """
         filled = int(self.filled)
         known = self.labels[:filled]
@@ -64,7 +64,7 @@ class RelationQueues(nn.Module):
         wanted = (labels > 0).float()
         with torch.autocast(labels.device.type, enabled=False):
             positives = wanted @ held.t() > 0
-            negatives = ((1 - wanted) @ held.t() > 0) & (wanted @ known.float().t() == 0)
+            negatives = wanted @ known.float().t() == 0
         return self.embeddings[:filled].clone(), positives, negatives
 
     def _held(self, labels: Tensor) -> Tensor:

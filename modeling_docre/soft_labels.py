@@ -109,7 +109,7 @@ def pack(document: Document, pairs: Sequence[tuple[int, int]], logits: Tensor) -
     if not bool(half.isfinite().all()):
         raise ValueError(
             f"The teacher gives {document.title!r} logits beyond {_MOST:,.0f}, or none that are numbers, which half "
-            "precision can't hold: its weights hold NaN or infinite values; take another."
+            "precision can't hold. Take a teacher whose training did not diverge."
         )
     entities = len(document.entities)
     listed = b""
@@ -129,7 +129,8 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
         about (`Mapping[str, Any]`): What else the manifest says; `relations` among it.
 
     Returns:
-        `int`: How many documents there are; one that was there twice counts once.
+        `int`: How many documents there are. One that was there twice counts once; with candidate pairs of its own
+        each time it stays twice, and all of its pairs can be read.
     """
     width = 2 * (len(about["relations"]) + 1)
     rows: list[tuple[Any, ...]] = []
@@ -142,9 +143,14 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
                 header = _HEADER.unpack(stream.read(_HEADER.size))
                 rows.append((*header, number, start + _HEADER.size))
                 start += _HEADER.size + header[2] * width + header[3] * 8
-    # Of several that are alike, the first.
     index = np.array(rows, _INDEX)
-    index = index[np.unique(index["digest"], return_index=True)[1]]
+    index = index[np.argsort(index["digest"], kind="stable")]
+    first = np.unique(index["digest"], return_index=True)[1]
+    # Of several that are alike the first one, where it has all pairs.
+    again = np.diff(first, append=len(index))
+    keep = np.repeat(index["listed"][first] > 0, again)
+    keep[first] = True
+    index = index[keep]
     manifest = {
         "format": FORMAT,
         **about,
@@ -246,7 +252,8 @@ class SoftLabelStore:
 
         Args:
             row (`int`): Of [`SoftLabelStore.find`].
-            pairs (sequence of `(head, tail)`, *optional*): Which; all that there are when left out.
+            pairs (sequence of `(head, tail)`, *optional*):
+                Which; those that the document had where it came first when left out.
 
         Returns:
             `torch.Tensor` of shape `(num_pairs, num_classes)`, float16: In the order of `pairs`.
@@ -254,6 +261,26 @@ class SoftLabelStore:
         Raises:
             DataFileError: when the bytes are not those that were written, or a pair is not there.
         """
+        known, logits = self._block(row)
+        digest = self._digests[row]
+        while pairs is not None and not known.keys() >= set(pairs):
+            row += 1
+            if row == len(self) or self._digests[row] != digest:
+                missing = [pair for pair in pairs if pair not in known]
+                raise DataFileError(
+                    f"{self.folder} lacks {len(missing)} of {len(pairs)} pairs of a document, such as {missing[0]}: "
+                    "its teacher was asked for other candidates, or leaves pairs out by `pair_types`. Write it anew "
+                    "from the documents that are trained on, with a teacher that scores all of their pairs."
+                )
+            more, others = self._block(row)
+            known = {pair: place + len(logits) for pair, place in more.items()} | known
+            logits = np.concatenate([logits, others])
+        if pairs is not None and list(pairs) != list(known):
+            logits = logits[[known[pair] for pair in pairs]]
+        return torch.from_numpy(logits.astype(np.float16))
+
+    def _block(self, row: int) -> tuple[dict[tuple[int, int], int], np.ndarray]:
+        """Read what stands in one place: the pairs with their places, and the logits."""
         entry = self._index[row]
         number, listed, width = int(entry["pairs"]), int(entry["listed"]), len(self.classes.relations) + 1
         size = listed * 8 + number * width * 2
@@ -261,22 +288,10 @@ class SoftLabelStore:
         if len(content) != size or zlib.crc32(content) != int(entry["crc"]):
             raise DataFileError(f"{self.folder / self._shards[int(entry['shard'])]} has changed: {self._again()}")
         logits = np.frombuffer(content, "<f2", offset=listed * 8).reshape(number, width)
-        if pairs is None:
-            return torch.from_numpy(logits.astype(np.float16))
-        known = list(itertools.permutations(range(int(entry["entities"])), 2)) if number else []
+        pairs: Iterable[Any] = itertools.permutations(range(int(entry["entities"])), 2) if number else ()
         if listed:
-            known = list(map(tuple, np.frombuffer(content, "<u4", count=listed * 2).reshape(-1, 2).tolist()))
-        if list(pairs) != known:
-            places = {pair: place for place, pair in enumerate(known)}
-            missing = [pair for pair in pairs if pair not in places]
-            if missing:
-                raise DataFileError(
-                    f"{self.folder} lacks {len(missing)} of {len(pairs)} pairs of a document, such as {missing[0]}: "
-                    "its teacher was asked for other candidates, or leaves pairs out by `pair_types`. Write it anew "
-                    "from the documents that are trained on, with a teacher that scores all of their pairs."
-                )
-            logits = logits[[places[pair] for pair in pairs]]
-        return torch.from_numpy(logits.astype(np.float16))
+            pairs = map(tuple, np.frombuffer(content, "<u4", count=listed * 2).reshape(-1, 2).tolist())
+        return {pair: place for place, pair in enumerate(pairs)}, logits
 
     def _bytes(self, shard: int, start: int, size: int) -> bytes:
         if not size:

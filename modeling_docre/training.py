@@ -161,7 +161,7 @@ class DocRETrainer(LossTrainer):
         check_class(model, self.model_class)
         check_model(model, self.processing_class, self.args)
         if self._teacher is not None:
-            self._teacher.check_student(model.config)
+            self._teacher.check_student(model)
         if self._augmentation is not None:
             self._augmentation.check(model)
         # One config for both: a threshold tuned in training counts when decoding.

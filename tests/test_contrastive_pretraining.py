@@ -91,7 +91,7 @@ def test_info_nce_of_nothing_is_nothing(anchors, keys):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_info_nce_in_half_precision_and_with_embeddings_of_zeros(dtype):
     # What comes out of a ReLU may be all zeros.
-    embeddings = (torch.randn(6, 4).relu() * 100).to(dtype)
+    embeddings = (torch.randn(6, 4, generator=torch.Generator().manual_seed(1)).relu() * 100).to(dtype)
     embeddings[2] = 0
     embeddings.requires_grad_()
     keys = embeddings.detach().clone()
@@ -244,6 +244,13 @@ def test_copies_count_as_anchors_of_a_step(tiny_bert_dir, tmp_path):
     assert trainer._get_num_items_in_batch(batches, torch.device("cpu")) == 6 + 3 * 2
 
 
+def test_the_copy_begins_as_one(tiny_bert_dir):
+    model, _ = make(tiny_bert_dir, pretraining=True)
+    for each in (model, DocREForContrastivePreTraining(model.config)):
+        for part in ("docre", "head", "projection"):
+            assert_close(parameters(getattr(each.momentum, part)), parameters(getattr(each, part)), 0.0)
+
+
 def test_the_copy_follows_by_a_power_of_its_momentum(tiny_bert_dir):
     model, _ = make(tiny_bert_dir, pretraining=True, moco_momentum=0.9)
     weight, copied = model.head.head_projection.weight, model.momentum.head.head_projection.weight
@@ -291,11 +298,13 @@ def test_encoder_and_fusion_layers_go_on_into_relation_extraction(tiny_bert_dir,
     processor.save_pretrained(tmp_path)
     loaded = DocREForContrastivePreTraining.from_pretrained(tmp_path)
     assert_close(parameters(loaded), parameters(model), 0.0)
-    for source in (str(tmp_path), model):
+    for source, kind in (
+        (str(tmp_path), DocREForRelationExtraction),
+        (model, DocREForRelationExtraction),
+        (str(tmp_path), DocREForContrastivePreTraining),
+    ):
         tokenizer = None if isinstance(source, str) else processor.tokenizer
-        relations = DocREForRelationExtraction.from_encoder(
-            source, relations=["x", "y"], emb_size=16, block_size=4, tokenizer=tokenizer
-        )
+        relations = kind.from_encoder(source, relations=["x", "y"], emb_size=16, block_size=4, tokenizer=tokenizer)
         for layer in ("head_projection", "tail_projection"):
             assert torch.equal(getattr(relations.head, layer).weight, getattr(model.head, layer).weight)
         assert_close(parameters(relations.docre.encoder), parameters(model.docre.encoder), 0.0)

@@ -161,6 +161,12 @@ def test_ids_are_read_from_both_forms_and_numbers_are_none():
     rows.append({**rows[1], "entities": [{"id": "Q8"}, {"id": "Q9"}]})
     found = [LinkedDocument.from_dict(row).ids for row in rows]
     assert found == [(("Q1",), (), ()), (("Q1", "Q2"), ()), (("Q1", "Q2"), ())]
+    # They are written again, in both forms.
+    for row, ids in zip(rows, found, strict=True):
+        document = LinkedDocument.from_dict(row)
+        for written in (document.to_dict(), document.to_docred()):
+            again = LinkedDocument.from_dict(json.loads(json.dumps(written)))
+            assert (again.ids, again.entities) == (ids, document.entities)
     # Without a table of aliases, ids are the ends of facts letter by letter.
     assert label([rows[0]], [("Q1", "P1", "c")])[0] == [[(0, "P1", 2)]]
     assert label([rows[0]], [("q1", "P1", "c")])[0] == [[]]

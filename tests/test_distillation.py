@@ -173,6 +173,19 @@ def test_a_teacher_of_something_else_is_refused(tiny_bert_dir, tmp_path, setting
         trainer_for(tiny_bert_dir, tmp_path, trainer={"teacher": teacher})
 
 
+def test_a_student_is_not_its_own_teacher(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path)
+    teacher = Teacher([teach(tiny_bert_dir), (trainer.model, trainer.processing_class)])
+    with pytest.raises(ValueError, match=r"a model of its own teacher.*Teacher\.from_pretrained"):
+        DocRETrainer(
+            trainer.model,
+            trainer.args,
+            train_dataset=[fictional(1)],
+            processing_class=trainer.processing_class,
+            teacher=teacher,
+        )
+
+
 def test_members_of_an_ensemble_must_go_together(tiny_bert_dir):
     first = teach(tiny_bert_dir)
     with pytest.raises(ValueError, match="Member 1 of the teacher lacks 'rules'"):
@@ -377,6 +390,23 @@ def test_documents_that_are_alike_are_there_once(member, tmp_path):
     path.write_text("".join(json.dumps(fictional(number)) + "\n" for number in (0, 1, 0)))
     distill_files(Teacher([member]), path, tmp_path / "store")
     assert len(SoftLabelStore(tmp_path / "store")) == 2
+
+
+def test_documents_that_are_alike_but_for_their_candidates_are_all_there(member, tmp_path):
+    whole = Document.from_docred(fictional(2))
+    documents = [replace(whole, pairs=pairs) for pairs in (((0, 1), (2, 0)), ((1, 2), (0, 1)), ((3, 0),))]
+    path = tmp_path / "some.jsonl"
+    path.write_text("".join(json.dumps(document.to_docred()) + "\n" for document in documents))
+    distill_files(Teacher([member]), path, tmp_path / "store")
+    store = SoftLabelStore(tmp_path / "store")
+    (row,) = set(store.find(documents).tolist())
+    (expected,) = plain_logits(member, [whole])
+    everything = dict(zip(itertools.permutations(range(len(whole.entities)), 2), expected, strict=True))
+    for pairs in (*(document.pairs for document in documents), ((3, 0), (0, 1), (1, 2))):
+        wanted = torch.stack([everything[pair] for pair in pairs])
+        torch.testing.assert_close(store.read(row, pairs).float(), wanted, rtol=1e-3, atol=1e-3)
+    with pytest.raises(DataFileError, match="lacks 1 of 2 pairs of a document, such as \\(3, 1\\)"):
+        store.read(row, [(0, 1), (3, 1)])
 
 
 def damage(path: Path, place: int = -1) -> None:

@@ -203,7 +203,8 @@ def test_teacher_logits_travel_with_the_features(tiny_bert_dir):
     given = [torch.randn(len(item["pairs"]), 4).half() for item in features]
     added = [{**item, "teacher_logits": part} for item, part in zip(features, given, strict=True)]
     assert torch.equal(processor.collate(added)["teacher_logits"], torch.cat(given))
-    assert "teacher_logits" not in processor.collate([added[0], features[1]])
+    with pytest.raises(ValueError, match=r"1 of 2 documents have teacher_logits.*for all documents, or for none"):
+        processor.collate([added[0], features[1]])
     assert "teacher_logits" in processor.model_input_names
 
 
