@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetInfo
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 
-from .rows import FEATURES, Rows
+from .rows import FEATURES, Rows, find_report, list_counts
 
 _COLUMNS = """| column | content |
 | --- | --- |
@@ -36,7 +36,8 @@ _COLUMNS = """| column | content |
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _HUGE = "n>1M"
 
-_COUNTS = ("documents", "sentences", "entities", "mentions", "facts", "unlabelled documents")
+_COUNTS = ("documents", "sentences", "entities", "mentions", "candidate pairs", "facts", "unlabelled documents")
+_MOST_RELATIONS = 100  # that a card lists
 # Bytes of a Parquet file before compression, as `Dataset.push_to_hub` makes them.
 SHARD_SIZE = 500 << 20
 # A group of rows ends where it has so many rows or words: it is in memory as a whole when it is written, and read.
@@ -50,6 +51,8 @@ class _Written(NamedTuple):
     files: list[str]
     size: SplitInfo
     counts: dict[str, int]
+    relations: Counter[str]
+    repairs: dict[str, int]
 
 
 def write_dataset_repo(
@@ -68,7 +71,8 @@ def write_dataset_repo(
     Write a folder that is a dataset repository: `datasets.load_dataset(folder)` reads it, `hf upload` publishes it.
 
     Documents are read once and go to disk as they come. The folder holds `data/*.parquet`, a `README.md` whose header
-    names the splits and the schema, and, with `relation_names`, a `rel_info.json`. There is no code in it.
+    names the splits and the schema, and whose text counts what is in each split, its relations, and what was repaired
+    or left out on the way; with `relation_names`, a `rel_info.json`. There is no code in it.
 
     Args:
         dataset (`Dataset`, `DatasetDict` or `dict`):
@@ -128,10 +132,11 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     """Write the rows of a split as they come, in as many files as they need."""
     rows: Iterable[dict[str, Any]] = part() if isinstance(part, Rows) else part.with_format(None)
     counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
+    relations: Counter[str] = Counter()
     schema = FEATURES.arrow_schema
     names: list[Path] = []
     total = 0
-    groups = _groups(_counted(rows, counts))
+    groups = _groups(_counted(rows, counts, relations))
     group = next(groups, None)
     # A split without rows, such as a filtered one, is a file too.
     while group is not None or not names:
@@ -150,7 +155,9 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     files = [f"data/{split}-{number:05}-of-{len(names):05}.parquet" for number in range(len(names))]
     for name, file in zip(names, files, strict=True):
         name.rename(folder / file)
-    return _Written(files, SplitInfo(split, num_bytes=total, num_examples=counts["documents"]), dict(counts))
+    report = part.report if isinstance(part, Rows) else find_report(part) or {"repairs": {}}
+    size = SplitInfo(split, num_bytes=total, num_examples=counts["documents"])
+    return _Written(files, size, dict(counts), relations, report["repairs"])
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -213,14 +220,19 @@ def _write_header(
     return header
 
 
-def _counted(rows: Iterable[dict[str, Any]], counts: Counter[str]) -> Iterator[dict[str, Any]]:
+def _counted(
+    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str]
+) -> Iterator[dict[str, Any]]:
     """Count what goes by."""
     for row in rows:
+        entities, pairs = len(row["vertexSet"]), row["pairs"]
         counts["documents"] += 1
         counts["sentences"] += len(row["sents"])
-        counts["entities"] += len(row["vertexSet"])
+        counts["entities"] += entities
         counts["mentions"] += sum(map(len, row["vertexSet"]))
+        counts["candidate pairs"] += entities * (entities - 1) if pairs is None else len(pairs)
         counts["facts"] += len(row["labels"] or ())
+        relations.update(label["r"] for label in row["labels"] or ())
         counts["unlabelled documents"] += row["labels"] is None
         yield row
 
@@ -235,8 +247,8 @@ def _write_body(
     citation: str | None,
 ) -> str:
     table = [f"| split | {' | '.join(_COUNTS)} |", f"| --- |{' ---: |' * len(_COUNTS)}"]
-    for split, (_, _, counts) in written.items():
-        table.append(f"| `{split}` | {' | '.join(f'{counts[column]:,}' for column in _COUNTS)} |")
+    for split, found in written.items():
+        table.append(f"| `{split}` | {' | '.join(f'{found.counts[column]:,}' for column in _COUNTS)} |")
     parts = [
         f"# {name}",
         "Documents for document-level relation extraction: text as words, entities with all their mentions, and the "
@@ -246,7 +258,8 @@ def _write_body(
         "## Content",
         "\n".join(table),
         _COLUMNS.strip(),
-        "" if relation_names is None else "`rel_info.json` has the words for each relation id.",
+        _write_repairs(written),
+        _write_relations(written, relation_names),
         "## Use",
         "```python\nfrom datasets import load_dataset\n\n"
         f'dataset = load_dataset("{folder}", split="{next(iter(written))}")\n```',
@@ -255,6 +268,41 @@ def _write_body(
         "" if citation is None else _write_citation(citation),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _write_repairs(written: Mapping[str, _Written]) -> str:
+    repairs = {split: found.repairs for split, found in written.items() if found.repairs}
+    if not repairs:
+        return ""
+    lines = [f"- `{split}`: {list_counts(counts)}" for split, counts in repairs.items()]
+    return "\n".join(["Repaired or left out when the documents were read:", "", *lines])
+
+
+def _write_relations(written: Mapping[str, _Written], names: Mapping[str, str] | None) -> str:
+    total: Counter[str] = Counter()
+    for found in written.values():
+        total.update(found.relations)
+    if not total:
+        return "" if names is None else "`rel_info.json` has the words for each relation id."
+    rows = [
+        f"| `{_cell(relation)}` | {_cell((names or {}).get(relation, ''))} | "
+        f"{' | '.join(f'{found.relations[relation]:,}' for found in written.values())} |"
+        for relation, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:_MOST_RELATIONS]
+    ]
+    split_names = " | ".join(f"`{split}`" for split in written)
+    more = len(total) - len(rows)
+    return "\n\n".join(
+        [
+            f"## Relations\n\n{len(total):,} relations have a fact."
+            + ("" if names is None else " `rel_info.json` has the words for each relation id."),
+            "\n".join([f"| relation | words | {split_names} |", f"| --- | --- |{' ---: |' * len(written)}", *rows]),
+            *([f"And {more:,} more with fewer facts."] if more else []),
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _write_citation(citation: str) -> str:

@@ -20,7 +20,7 @@ from modeling_docre.output_files import open_output
 from .folders import file_source, folder_sources, is_repository, split_name
 from .published_files import FileSource, ReadingOptions
 from .reported_sizes import Sizes, compare_counts, known_data_set
-from .rows import FEATURES, DocumentSource, Rows, TableSource, list_counts
+from .rows import FEATURES, DocumentSource, Rows, TableSource, find_report, list_counts
 
 logger = logging.getLogger(__name__)
 
@@ -178,11 +178,8 @@ def reading_report(dataset: Dataset) -> dict[str, Any]:
     Raises:
         ValueError: If the dataset was loaded in another way.
     """
-    try:
-        report = json.loads(dataset.info.description)
-    except (json.JSONDecodeError, TypeError):
-        report = None
-    if not isinstance(report, dict) or "repairs" not in report:
+    report = find_report(dataset)
+    if report is None:
         raise ValueError("This dataset carries no report of its reading. Load it with `load_docre(...)`.")
     return report
 

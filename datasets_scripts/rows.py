@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -220,6 +221,15 @@ class Rows:
         for cause, count in document.repairs:
             repairs[cause] += count
         return document
+
+
+def find_report(dataset: Dataset) -> dict[str, Any] | None:
+    """Return what a dataset says of how it was read; `None` if it was loaded in another way."""
+    try:
+        report = json.loads(dataset.info.description)
+    except (json.JSONDecodeError, TypeError):
+        return None
+    return report if isinstance(report, dict) and "repairs" in report else None
 
 
 def list_counts(counts: Mapping[str, int]) -> str:

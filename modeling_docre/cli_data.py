@@ -173,13 +173,17 @@ def _read_parts(text: str) -> dict[str, float]:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from .data_files import open_text
+    from .data_files import DataFileError, open_text, read_relations
     from .datasets_scripts import convert
 
     chosen = _given(options, "name", "language", "origin", *_FORMS)
     if options.citation is not None:
         with open_text(options.citation) as stream:
             chosen["citation"] = stream.read()
+    if options.relation_names is not None:
+        chosen["relation_names"] = names = read_relations(options.relation_names)
+        if not isinstance(names, dict):
+            raise DataFileError(f'{options.relation_names}: ids without words. Write {{"P17": "country"}}.')
     reports = convert(
         options.source,
         options.output,

@@ -80,6 +80,9 @@ def _add_actions(actions: Any) -> None:
     prepare.add_argument("--name", help="what people call the data set; the folder's name without it")
     prepare.add_argument("--language", action="append", help="ISO code, may be repeated; en without it")
     prepare.add_argument("--origin", help="where the data comes from, such as an address")
+    prepare.add_argument(
+        "--relation-names", metavar="TABLE", help="JSON of ids with words; rel_info.json beside the data without it"
+    )
     prepare.add_argument("--citation", metavar="FILE", help="what to cite, in BibTeX")
 
     relations = add_command(

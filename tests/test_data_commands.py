@@ -280,17 +280,23 @@ def test_prepare_writes_a_repository_with_a_whole_card(tmp_path, docre):
     ran = docre(
         "data", "prepare", tmp_path / "mine", tmp_path / "hub", "--license", "cc-by-4.0", "--name", "Letters",
         "--language", "en", "--language", "de", "--origin", "a drawer", "--citation", tmp_path / "letters.bib",
+        "--relation-names", write(tmp_path / "words.json", [{"wrote_to": "a | letter to"}]),
     )  # fmt: skip
     assert ran == (0, "", "train: documents: 3, facts: 3\ntest: documents: 2\n")
     _, header, body = (tmp_path / "hub" / "README.md").read_text().split("---\n", 2)
     card = yaml.safe_load(header)
     assert (card["license"], card["language"], card["pretty_name"]) == ("cc-by-4.0", ["en", "de"], "Letters")
-    assert "Source: a drawer" in body and "| `train` | 3 | 6 | 6 | 6 | 3 | 0 |" in body
+    assert "Source: a drawer" in body and "| `train` | 3 | 6 | 6 | 6 | 6 | 3 | 0 |" in body
     assert f"## Citation\n\n````bibtex\n{bib}````\n" in body
+    assert "| `wrote_to` | a \\| letter to | 3 | 0 |" in body
+    assert json.loads((tmp_path / "hub" / "rel_info.json").read_text()) == {"wrote_to": "a | letter to"}
     assert load_dataset(str(tmp_path / "hub")).num_rows == {"train": 3, "test": 2}
     ran = docre("data", "prepare", tmp_path / "mine", tmp_path / "b.jsonl", "--license", "mit", "--split", "train")
     assert ran.code == 1 and "name a folder" in ran.err
     assert docre("data", "prepare", tmp_path / "mine", tmp_path / "c").code == 2, "a card needs a licence"
+    ids = write(tmp_path / "ids.json", [["wrote_to"]])
+    ran = docre("data", "prepare", tmp_path / "mine", tmp_path / "c", "--license", "mit", "--relation-names", ids)
+    assert ran.code == 1 and "ids.json: ids without words" in ran.err
 
 
 def test_large_splits_go_into_several_files(tmp_path, monkeypatch):
@@ -335,6 +341,9 @@ def test_a_document_that_cannot_be_read_leaves_no_repository(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
     report = convert(source, tmp_path / "repo", license="mit", strict=False)
     assert report["train"]["repairs"] == {"label to a missing entity": 1}
+    card = (tmp_path / "repo" / "README.md").read_text(encoding="utf-8")
+    assert "- `train`: 1 x label to a missing entity" in card
+    assert "1 relations have a fact.\n" in card and "| `a` |  | 1 |" in card
 
 
 def test_every_file_form_becomes_a_repository(tmp_path):
