@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import statistics
+import subprocess
 from collections import Counter
 
 import numpy as np
@@ -208,6 +210,22 @@ def test_markdown(odd):
     assert {line.count("|") for line in unescaped[:4]} == {7}
     assert any(line.endswith("| <0.0001 |") or "| 0.0" in line for line in lines)
     assert f"{100 * odd.systems[0].mean['f1']:.2f} ± {100 * odd.systems[0].deviation['f1']:.2f}" in lines[2]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_latex_compiles(odd, tmp_path):
+    found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True)
+    if found.returncode:
+        pytest.skip("there is no booktabs")
+    (tmp_path / "table.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        + to_latex(odd, relations=True)
+        + "\\end{document}\n",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "table.tex"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert ran.returncode == 0 and (tmp_path / "table.pdf").is_file(), ran.stdout[-1000:]
 
 
 def test_latex_is_escaped_and_balanced(odd):
