@@ -192,7 +192,7 @@ def _content(
         "evaluation_notes": evaluation_notes(trainer, evaluations, data_sets),
         "evaluated_relations": evaluated_relations(config, evaluations),
         "training": training_facts(trainer, sum(counts.values())),
-        "hyper_parameters": table(("Hyper-parameter", "Value"), hyper_parameters(trainer.args, trainer.taught_by))
+        "hyper_parameters": table(("Hyper-parameter", "Value"), hyper_parameters(trainer.args, trainer.passed))
         if trained
         else "",
         "curve": training_curve(trainer),

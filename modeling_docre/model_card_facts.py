@@ -6,8 +6,10 @@ import dataclasses
 import html
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from types import MappingProxyType
+from typing import Any
 
 from .configuration_docre import DocREConfig
 from .training_arguments import FOLDERS, DocRETrainingArguments, without_folders
@@ -122,13 +124,16 @@ _WHERE_CHANGED = (
 )
 
 
-def hyper_parameters(args: DocRETrainingArguments, teacher: Sequence[str] = ()) -> list[tuple[str, str]]:
+def hyper_parameters(
+    args: DocRETrainingArguments, passed: Mapping[str, Any] = MappingProxyType({})
+) -> list[tuple[str, str]]:
     """
     The settings of a training run that its reader needs.
 
     Args:
         args ([`DocRETrainingArguments`]): All settings.
-        teacher (`Sequence[str]`, *optional*): Names of the models of a teacher that is not one of the settings.
+        passed (`Mapping[str, Any]`, *optional*):
+            Names of models that were passed to the trainer as such, by the settings that would have named them.
 
     Returns:
         `list[tuple[str, str]]`: Names and values: the common ones, and others where they differ from their defaults.
@@ -138,7 +143,7 @@ def hyper_parameters(args: DocRETrainingArguments, teacher: Sequence[str] = ()) 
     rows += [(name, getattr(args, name)) for name in _ALWAYS]
     # Older versions of transformers lack some.
     given = {name: getattr(args, name) for name in _WHERE_CHANGED if name in defaults}
-    given["teacher"] = given["teacher"] or list(teacher) or None
+    given |= {name: value for name, value in passed.items() if value}
     changed = [(name, without_folders(value, always=name in FOLDERS)) for name, value in given.items()]
     rows += [(name, value) for name, value in changed if value not in (None, defaults[name])]
     return [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
@@ -71,8 +72,8 @@ class RecordingTrainer(EvaluatingTrainer):
     _resumed = False
     pseudo_labels = 0
     """Labels of the training documents that models have found."""
-    taught_by: Sequence[str] = ()
-    """Names of the models of a teacher that was passed as such."""
+    passed: Mapping[str, Any] = MappingProxyType({})
+    """Names of models that were passed as such, by the settings that could have named them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._evaluations: list[Evaluation] = []

@@ -502,9 +502,26 @@ def test_a_generator_from_a_folder_goes_on(tiny_bert_dir, tmp_path):
     args = arguments(
         tmp_path / "run", augmentation="vaediff", augmentation_warmup_epochs=0, generator=str(tmp_path / "generator")
     )
-    trainer = DocRETrainer(model, args, train_dataset=[fictional(n) for n in range(4)], processing_class=processor)
+    documents = [fictional(number) for number in range(4)]
+    trainer = DocRETrainer(model, args, train_dataset=documents, processing_class=processor)
     trainer.train()
     assert all("loss_extra" in entry for entry in trainer.state.log_history if "loss" in entry)
+
+
+@pytest.mark.parametrize("passed", ["object", "argument"])
+def test_the_card_names_the_generator(tiny_bert_dir, tmp_path, passed):
+    model, processor = axial_model(tiny_bert_dir)
+    folder = tmp_path / "generator"
+    own_generator(model, processor, tmp_path).save_pretrained(folder)
+    given = {"generator": str(folder)} if passed == "argument" else {}
+    args = arguments(tmp_path / "run", augmentation="vaediff", augmentation_warmup_epochs=0, max_steps=1, **given)
+    generator = VaeDiffModel.from_pretrained(folder) if passed == "object" else None
+    documents = [fictional(number) for number in range(4)]
+    trainer = DocRETrainer(model, args, train_dataset=documents, processing_class=processor, generator=generator)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| generator | generator |" in card and str(tmp_path) not in card
 
 
 @pytest.mark.parametrize(
