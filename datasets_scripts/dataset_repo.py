@@ -155,9 +155,11 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     files = [f"data/{split}-{number:05}-of-{len(names):05}.parquet" for number in range(len(names))]
     for name, file in zip(names, files, strict=True):
         name.rename(folder / file)
-    report = part.report if isinstance(part, Rows) else find_report(part) or {"repairs": {}}
+    report = part.report if isinstance(part, Rows) else find_report(part) or {}
+    # Of rows that were chosen or put together since, it is not known which of them were repaired.
+    same = (report.get("documents"), report.get("facts")) == (counts["documents"], counts["facts"])
     size = SplitInfo(split, num_bytes=total, num_examples=counts["documents"])
-    return _Written(files, size, dict(counts), relations, report["repairs"])
+    return _Written(files, size, dict(counts), relations, report["repairs"] if same else {})
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -293,10 +295,10 @@ def _write_relations(written: Mapping[str, _Written], names: Mapping[str, str] |
     more = len(total) - len(rows)
     return "\n\n".join(
         [
-            f"## Relations\n\n{len(total):,} relations have a fact."
+            f"## Relations\n\nRelations that have a fact: {len(total):,}."
             + ("" if names is None else " `rel_info.json` has the words for each relation id."),
             "\n".join([f"| relation | words | {split_names} |", f"| --- | --- |{' ---: |' * len(written)}", *rows]),
-            *([f"And {more:,} more with fewer facts."] if more else []),
+            *([f"And {more:,} more, none with more facts than these."] if more else []),
         ]
     )
 

@@ -28,6 +28,7 @@ LIMIT = 20  # problems that are told in full
 
 _FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
 _FACTS = {"text": ("relations", "relation"), "sents": ("labels", "r")}
+_ENDS = {"text": ("head", "tail"), "sents": ("h", "t")}
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class Problem:
         document = name_document(self.title, "")
         what = f"`{self.field}` is {self.value}" if self.field else ""
         said = ": ".join(filter(None, [self.place, document, what, self.problem]))
-        end = "" if said.endswith((".", "?")) else "."
-        return f"{said}{end}{f' {self.mend}.' if self.mend else ''}"
+        return " ".join(part if part.endswith((".", "?")) else f"{part}." for part in (said, self.mend) if part)
 
 
 @dataclass(frozen=True)
@@ -301,15 +301,19 @@ class _Check:
     def _check_relations(self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str) -> None:
         """Count and look up the relations of all facts, those that cannot be read for another reason too."""
         name, key = _FACTS[form]
+        seen = set()
         for number, fact in enumerate(as_list(data.get(name)) or ()):
             relation = fact.get(key) if isinstance(fact, Mapping) else None
             if not isinstance(relation, str) or not relation.strip():
                 continue
-            self.relations[relation] += 1
+            # A fact that is there twice is one.
+            ends = [repr(fact.get(end)) for end in _ENDS[form]]
+            self.relations[relation] += (*ends, relation) not in seen
+            seen.add((*ends, relation))
             self.first_fact.setdefault(relation, at("", "", "", "", "", "").place)
             if self.known is not None and relation not in self.known:
                 problem = f"none of the {len(self.known)} relations of {self.table}"
-                mend = f"Write one of them, or add it there.{self._suggest(relation)}".removesuffix(".")
+                mend = f"Write one of them, or add it there.{self._suggest(relation)}"
                 self._add(at(title, "unknown relation", f"{name}[{number}].{key}", show(relation), problem, mend))
 
     def _suggest(self, relation: str) -> str:

@@ -155,6 +155,9 @@ class DocumentBatchSampler(Sampler[list[int]]):
     def _split(batches: list[list[int]], count: int) -> None:
         """Halves the largest batch `count` times, so that the order of documents stays; a filler behind one of 1."""
         for _ in range(count):
+            if not batches:  # all were left out as incomplete
+                batches.append([-1])
+                continue
             largest = max(range(len(batches)), key=lambda i: len(batches[i]))
             batch = batches[largest]
             middle = (len(batch) + 1) // 2

@@ -19,12 +19,14 @@ _OTHER_FORM = {
     "sents": {"relations": "labels", "entities": "vertexSet"},
 }
 _ENTITY = ("name", "type", "mentions", "id")
-_MENTION = {"text": ("start", "end", "text", "name", "type", "id"), "sents": ("sent_id", "pos", "name", "type", "id")}
+_MENTION = {"text": ("start", "end", "text", "name", "type"), "sents": ("sent_id", "pos", "name", "type", "id")}
 _FACT = {
     "text": ("head", "tail", "relation", "evidence", "score"),
     "sents": ("h", "t", "r", "evidence", "score"),
 }
 _FACTS = {"text": "relations", "sents": "labels"}
+# Short, and seldom there: many keys of people's own are near these.
+_NEVER_MEANT = {"id", "score"}
 
 
 def unread_keys(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, str]]:
@@ -68,7 +70,7 @@ def _parts(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, tuple
 @lru_cache(maxsize=1024)
 def _meant(key: str, keys: tuple[str, ...]) -> str | None:
     """The key that another one stands for, where it is near enough to be sure."""
-    names = {name.casefold(): name for name in keys}
+    names = {name.casefold(): name for name in keys if name not in _NEVER_MEANT}
     near = difflib.get_close_matches(key.casefold(), names, n=1, cutoff=0.75)
     return names[near[0]] if near else None
 

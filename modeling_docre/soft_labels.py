@@ -129,11 +129,12 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
         about (`Mapping[str, Any]`): What else the manifest says; `relations` among it.
 
     Returns:
-        `int`: How many documents there are. One that was there twice counts once; with candidate pairs of its own
-        each time it stays twice, and all of its pairs can be read.
+        `int`: How many documents there are. One that was there twice counts once, but for candidate pairs: without a
+        block that has all of its pairs, each block with other ones stays, and the pairs of all can be read.
     """
     width = 2 * (len(about["relations"]) + 1)
-    rows: list[tuple[Any, ...]] = []
+    # By document and, where these are not all, by pairs.
+    blocks: dict[bytes, dict[bytes | None, tuple[Any, ...]]] = {}
     shards: dict[Path, int] = {}
     for shard, start, end in places:
         number = shards.setdefault(shard, len(shards))
@@ -141,16 +142,15 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
             while start < end:
                 stream.seek(start)
                 header = _HEADER.unpack(stream.read(_HEADER.size))
-                rows.append((*header, number, start + _HEADER.size))
-                start += _HEADER.size + header[2] * width + header[3] * 8
+                digest, entities, pairs, listed, _ = header
+                of_pairs = None
+                if pairs != entities * (entities - 1):
+                    of_pairs = hashlib.blake2b(stream.read(listed * 8), digest_size=16).digest()
+                blocks.setdefault(digest, {}).setdefault(of_pairs, (*header, number, start + _HEADER.size))
+                start += _HEADER.size + pairs * width + listed * 8
+    rows = [row for known in blocks.values() for row in ([known[None]] if None in known else known.values())]
     index = np.array(rows, _INDEX)
     index = index[np.argsort(index["digest"], kind="stable")]
-    first = np.unique(index["digest"], return_index=True)[1]
-    # Of several that are alike the first one, where it has all pairs.
-    again = np.diff(first, append=len(index))
-    keep = np.repeat(index["listed"][first] > 0, again)
-    keep[first] = True
-    index = index[keep]
     manifest = {
         "format": FORMAT,
         **about,
@@ -262,8 +262,10 @@ class SoftLabelStore:
             DataFileError: when the bytes are not those that were written, or a pair is not there.
         """
         known, logits = self._block(row)
-        digest = self._digests[row]
-        while pairs is not None and not known.keys() >= set(pairs):
+        if pairs is None or list(pairs) == list(known):
+            return torch.from_numpy(logits.astype(np.float16))
+        digest, wanted = self._digests[row], set(pairs)
+        while not wanted <= known.keys():
             row += 1
             if row == len(self) or self._digests[row] != digest:
                 missing = [pair for pair in pairs if pair not in known]
@@ -275,9 +277,7 @@ class SoftLabelStore:
             more, others = self._block(row)
             known = {pair: place + len(logits) for pair, place in more.items()} | known
             logits = np.concatenate([logits, others])
-        if pairs is not None and list(pairs) != list(known):
-            logits = logits[[known[pair] for pair in pairs]]
-        return torch.from_numpy(logits.astype(np.float16))
+        return torch.from_numpy(logits[[known[pair] for pair in pairs]].astype(np.float16))
 
     def _block(self, row: int) -> tuple[dict[tuple[int, int], int], np.ndarray]:
         """Read what stands in one place: the pairs with their places, and the logits."""

@@ -128,6 +128,8 @@ def test_keys_inside_entities_mentions_and_facts(tmp_path):
     typo["entities"][0]["typ"] = typo["entities"][0].pop("type")
     typo["entities"][1]["mentions"][0]["nmae"] = "Wim"
     typo["entities"][2]["kind"] = "town"
+    typo["entities"][2]["idx"] = 2
+    typo["relations"][0]["core"] = True
     typo["relations"][1]["evidences"] = typo["relations"][1].pop("evidence")
     mention = {"name": "Orla", "sent_id": 0, "pos": [0, 1], "Type": "PER", "global_pos": [0, 1]}
     label = {"h": 0, "t": 0, "r": "writes", "evidense": [0]}

@@ -343,7 +343,23 @@ def test_a_document_that_cannot_be_read_leaves_no_repository(tmp_path):
     assert report["train"]["repairs"] == {"label to a missing entity": 1}
     card = (tmp_path / "repo" / "README.md").read_text(encoding="utf-8")
     assert "- `train`: 1 x label to a missing entity" in card
-    assert "1 relations have a fact.\n" in card and "| `a` |  | 1 |" in card
+    assert "Relations that have a fact: 1.\n" in card and "| `a` |  | 1 |" in card
+
+
+def test_the_card_says_no_repairs_of_rows_that_were_chosen(tmp_path):
+    rows = [letter(number, ["a"]) for number in range(3)]
+    rows[1]["relations"] *= 2
+    data = load_docre(write(tmp_path / "train.jsonl", rows))
+    for number, (part, said) in enumerate([(data, "- `train`: 1 x duplicate label"), (data.select([0, 2]), None)]):
+        repo = write_dataset_repo(part, tmp_path / str(number), name="x", license="mit")
+        card = (repo / "README.md").read_text(encoding="utf-8")
+        assert said in card if said else "Repaired" not in card
+
+
+def test_a_card_lists_the_commonest_of_many_relations(tmp_path):
+    data = load_docre(write(tmp_path / "train.jsonl", [letter(0, [f"r{number}" for number in range(120)])]))
+    card = (write_dataset_repo(data, tmp_path / "repo", name="x", license="mit") / "README.md").read_text()
+    assert "Relations that have a fact: 120." in card and "And 20 more, none with more facts than these." in card
 
 
 def test_every_file_form_becomes_a_repository(tmp_path):

@@ -335,7 +335,7 @@ def test_the_card(repo):
     # documents 0 and 2 are QUIL (2 sentences, 3 entities, 3 mentions, 2 facts), document 1 is TARN (1, 1, 1, 0)
     assert "| `train` | 3 | 5 | 7 | 7 | 12 | 4 | 0 |" in body
     assert "| `test` | 2 | 3 | 4 | 4 | 6 | 0 | 2 |" in body
-    assert "2 relations have a fact." in body and "| `P17` | country | 2 | 0 |" in body
+    assert "Relations that have a fact: 2." in body and "| `P17` | country | 2 | 0 |" in body
     assert "Repaired" not in body
     names = json.loads((repo / "rel_info.json").read_text(encoding="utf-8"))
     assert names == {"P17": "country", "P19": "lieu de naissance né"}

@@ -394,7 +394,8 @@ def test_documents_that_are_alike_are_there_once(member, tmp_path):
 
 def test_documents_that_are_alike_but_for_their_candidates_are_all_there(member, tmp_path):
     whole = Document.from_docred(fictional(2))
-    documents = [replace(whole, pairs=pairs) for pairs in (((0, 1), (2, 0)), ((1, 2), (0, 1)), ((3, 0),))]
+    candidates = ((), ((2, 0),), ((0, 1), (2, 0)), ((1, 2), (0, 1)), ((3, 0),), ((2, 0),))
+    documents = [replace(whole, pairs=pairs) for pairs in candidates]
     path = tmp_path / "some.jsonl"
     path.write_text("".join(json.dumps(document.to_docred()) + "\n" for document in documents))
     distill_files(Teacher([member]), path, tmp_path / "store")
@@ -402,11 +403,17 @@ def test_documents_that_are_alike_but_for_their_candidates_are_all_there(member,
     (row,) = set(store.find(documents).tolist())
     (expected,) = plain_logits(member, [whole])
     everything = dict(zip(itertools.permutations(range(len(whole.entities)), 2), expected, strict=True))
-    for pairs in (*(document.pairs for document in documents), ((3, 0), (0, 1), (1, 2))):
-        wanted = torch.stack([everything[pair] for pair in pairs])
+    assert len(store) == 5, "one of them is there twice"
+    # In the order of the blocks backwards, in theirs, and so that pairs are in several.
+    for pairs in (*candidates, ((3, 0), (0, 1), (1, 2)), ((0, 1), (2, 0), (3, 0)), ((3, 0), (2, 0)), ((2, 0), (3, 0))):
+        wanted = torch.stack([everything[pair] for pair in pairs]) if pairs else torch.zeros(0, len(RELATIONS) + 1)
         torch.testing.assert_close(store.read(row, pairs).float(), wanted, rtol=1e-3, atol=1e-3)
     with pytest.raises(DataFileError, match="lacks 1 of 2 pairs of a document, such as \\(3, 1\\)"):
         store.read(row, [(0, 1), (3, 1)])
+    with open(path, "a") as stream:
+        stream.write(json.dumps(whole.to_docred()) + "\n")
+    distill_files(Teacher([member]), path, tmp_path / "whole")
+    assert len(SoftLabelStore(tmp_path / "whole")) == 1, "that one has all pairs"
 
 
 def damage(path: Path, place: int = -1) -> None:

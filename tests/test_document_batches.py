@@ -49,12 +49,17 @@ def test_steps_of_several_processes_are_those_of_one():
     assert [sorted(a + b) for a, b in zip(first, second, strict=True)] == [sorted(batch) for batch in alone]
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
-def test_documents_come_in_the_order_of_one_process(world):
-    for (one,), processes in zip(epochs_of(14, 12, 1), epochs_of(14, 12 // world, world), strict=True):
+@pytest.mark.parametrize("count", [14, 18, 22])
+@pytest.mark.parametrize("world", [2, 3, 4, 6])
+def test_documents_come_in_the_order_of_one_process(count, world):
+    for (one,), processes in zip(epochs_of(count, 12, 1), epochs_of(count, 12 // world, world), strict=True):
         dealt = [[position for batch in step for position in batch] for step in zip(*processes, strict=True)]
-        # The last two documents are of fewer batches than there are processes: some of these get a filler.
         assert [[position for position in step if position >= 0] for step in dealt] == one
+
+
+def test_an_epoch_whose_batches_are_all_incomplete_has_fillers():
+    for processes in epochs_of(6, 2, 4, pairs=[1, 2, 3, 4, 5, 6], max_pairs=7, drop_last=True, epochs=12):
+        assert len({len(batches) for batches in processes}) == 1
 
 
 def test_the_same_seed_gives_the_same_order_and_another_epoch_another():
