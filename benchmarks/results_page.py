@@ -46,15 +46,18 @@ GROUPS = {
     ),
 }
 TABLE = re.compile(
-    r"(<!-- table: (?P<group>[a-z -]+?)(?P<macro> macro)? -->\n\n).*?(\n\n<!-- end of table -->)", re.DOTALL
+    r"(<!-- table: (?P<group>[a-z -]+?)(?P<macro> macro)? -->\n)(?P<table>.*?)(<!-- end of table -->)", re.DOTALL
 )
 
 
 def write_tables(page: str) -> str:
     """Return the page with its tables written anew."""
-    return TABLE.sub(
-        lambda found: found[1] + (table(found) or found[0][len(found[1]) : -len(found[4])]) + found[4], page
-    )
+
+    def write(found: re.Match[str]) -> str:
+        written = table(found)
+        return found[1] + (found["table"] if written is None else f"\n{written}\n\n") + found[5]
+
+    return TABLE.sub(write, page)
 
 
 def table(found: re.Match[str]) -> str | None:
