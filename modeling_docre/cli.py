@@ -150,7 +150,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from .data_files import read_docred_rows
     from .evaluation_report import format_figures
-    from .metrics.docred.scoring import score
+    from .metrics.docred.scoring import score, score_counts
     from .prediction_files import read_prediction_rows
 
     if options.few_facts is not None and options.train_annotated is None:
@@ -160,16 +160,13 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         for name in ("train_annotated", "train_distant")
         if (path := getattr(options, name)) is not None
     }
-    figures = score(
-        read_prediction_rows(options.predictions),
-        read_docred_rows(options.references),
-        **train,
-        few_facts=options.few_facts,
-    )
+    rows = read_prediction_rows(options.predictions), read_docred_rows(options.references)
+    figures = score(*rows, **train, few_facts=options.few_facts)
     if options.json:
         print(json.dumps(figures, indent=1))
         return
-    print(format_figures(figures))
+    train.pop("train_distant", None)
+    print(format_figures(figures, score_counts(*rows, **train, few_facts=options.few_facts)))
     if "ign_f1" not in figures:
         print(
             "Ign F1 and figures by frequency in training need the training documents: --train-annotated FILE",

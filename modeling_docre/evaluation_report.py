@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 _COLUMNS = ("precision", "recall", "f1")
 
@@ -19,12 +20,15 @@ _GROUPS = {
 }
 
 
-def format_figures(figures: Mapping[str, float]) -> str:
+def format_figures(figures: Mapping[str, float], counts: Mapping[str, int] = MappingProxyType({})) -> str:
     """
     Lays out figures in groups, those of each relation left out.
 
     Args:
         figures (`Mapping[str, float]`): What [`~metrics.docred.scoring.score`] returns.
+        counts (`Mapping[str, int]`, *optional*):
+            What [`~metrics.docred.scoring.score_counts`] returns for the same; figures of nothing, neither gold nor
+            predicted, which are 0, are written as `-` then.
 
     Returns:
         `str`: A heading for each group, and lines with a name and its precision, recall and F1 (`-` where there is
@@ -34,7 +38,9 @@ def format_figures(figures: Mapping[str, float]) -> str:
     for name, value in figures.items():
         if not name.startswith("relation/"):
             row, column = _place(name, figures)
-            rows.setdefault(row, {})[column] = value
+            found = rows.setdefault(row, {})
+            if not _is_of_nothing(row, counts):
+                found[column] = value
     width = max(map(len, rows), default=0)
     groups: dict[str, list[str]] = {heading: [] for heading in _GROUPS}
     for row in rows:
@@ -49,6 +55,12 @@ def format_figures(figures: Mapping[str, float]) -> str:
             titles = "".join(f"  {column:>9}" for column in columns)
             blocks.append("\n".join([heading, *([f"  {'':{width}}{titles}"] if columns == _COLUMNS else []), *lines]))
     return "\n\n".join(blocks)
+
+
+def _is_of_nothing(row: str, counts: Mapping[str, int]) -> bool:
+    made_of = [row.replace("*", what) for what in ("gold", "predicted")] if "*" in row else [f"{row}_relations"]
+    known = [counts[name] for name in made_of if name in counts]
+    return bool(known) and not any(known)
 
 
 def _place(name: str, figures: Mapping[str, float]) -> tuple[str, str]:

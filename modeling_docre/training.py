@@ -99,11 +99,11 @@ class DocRETrainer(LossTrainer):
         self.args, self.processing_class = args, processing_class
         self._teacher = find_teacher(args, teacher)
         check_teacher(args, self._teacher)
+        self._augmentation = find_augmentation(args, generator)
         self.passed = {
             "teacher": None if teacher is None else teacher.names,
             "generator": None if generator is None else generator.name_or_path or "unnamed",
         }
-        self._augmentation = find_augmentation(args, generator)
         if model is not None:
             self._adopt(model)
         evaluation = self._evaluation_documents(eval_dataset)
