@@ -13,7 +13,7 @@ from typing import Any
 from .corpus import Corpus
 from .data_files import DataFileError, file_kind, read_markup, read_relations, readable, row_readers
 from .docred_format import read_docred
-from .document_keys import unread_keys
+from .document_keys import FACTS, unread_keys
 from .document_parts import DocumentError, Reading, as_list, name_document, show
 from .document_reading import document_form, published_as, say_published
 from .documents import Document
@@ -27,8 +27,6 @@ from .text_format import read_text
 LIMIT = 20  # problems that are told in full
 
 _FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
-_FACTS = {"text": ("relations", "relation"), "sents": ("labels", "r")}
-_ENDS = {"text": ("head", "tail"), "sents": ("h", "t")}
 
 
 @dataclass(frozen=True)
@@ -294,23 +292,26 @@ class _Check:
         for name, value, meant in unread_keys(data, form):
             problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
             self._add(at(title, "key that is not read", name, show(value), problem, f"Write `{meant}`"))
-        self._check_relations(data, form, at, title)
+        place = ", ".join(filter(None, [file, row]))
+        self._check_relations(data, form, at, title, place)
         if document is not None:
-            self._look_at(document, ", ".join(filter(None, [file, row])))
+            self._look_at(document, place)
 
-    def _check_relations(self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str) -> None:
+    def _check_relations(
+        self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str, place: str
+    ) -> None:
         """Count and look up the relations of all facts, those that cannot be read for another reason too."""
-        name, key = _FACTS[form]
+        name, (*ends, key) = FACTS[form]
         seen = set()
         for number, fact in enumerate(as_list(data.get(name)) or ()):
             relation = fact.get(key) if isinstance(fact, Mapping) else None
             if not isinstance(relation, str) or not relation.strip():
                 continue
             # A fact that is there twice is one.
-            ends = [repr(fact.get(end)) for end in _ENDS[form]]
-            self.relations[relation] += (*ends, relation) not in seen
-            seen.add((*ends, relation))
-            self.first_fact.setdefault(relation, at("", "", "", "", "", "").place)
+            parts = (*(repr(fact.get(end)) for end in ends), relation)
+            self.relations[relation] += parts not in seen
+            seen.add(parts)
+            self.first_fact.setdefault(relation, place)
             if self.known is not None and relation not in self.known:
                 problem = f"none of the {len(self.known)} relations of {self.table}"
                 mend = f"Write one of them, or add it there.{self._suggest(relation)}"

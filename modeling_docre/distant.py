@@ -43,13 +43,13 @@ class LinkedDocument(Document):
     def to_docred(self) -> dict[str, Any]:
         """Write DocRED's form, with the ids of an entity in its first mention; see [`Document.to_docred`]."""
         data = super().to_docred()
-        _write_ids(((mentions[:1], ids) for mentions, ids in zip(data["vertexSet"], self.ids, strict=False)))
+        _write_ids((mentions[0] if mentions else {} for mentions in data["vertexSet"]), self.ids)
         return data
 
     def to_dict(self) -> dict[str, Any]:
         """Write the text form, with the ids of entities; see [`Document.to_dict`]."""
         data = super().to_dict()
-        _write_ids((([entity], ids) for entity, ids in zip(data["entities"], self.ids, strict=False)))
+        _write_ids(data["entities"], self.ids)
         return data
 
 
@@ -60,11 +60,11 @@ def _ids_of(entity: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key.strip() for key in found if isinstance(key, str) and key.strip()))
 
 
-def _write_ids(places: Iterable[tuple[list[dict[str, Any]], tuple[str, ...]]]) -> None:
-    for parts, ids in places:
-        for part in parts:
-            if ids:
-                part["id"] = ids[0] if len(ids) == 1 else list(ids)
+def _write_ids(places: Iterable[dict[str, Any]], ids: Sequence[tuple[str, ...]]) -> None:
+    # There are none at all where a document was made without them.
+    for place, found in zip(places, ids, strict=False):
+        if found:
+            place["id"] = found[0] if len(found) == 1 else list(found)
 
 
 def label_documents(

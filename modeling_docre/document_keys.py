@@ -20,11 +20,8 @@ _OTHER_FORM = {
 }
 _ENTITY = ("name", "type", "mentions", "id")
 _MENTION = {"text": ("start", "end", "text", "name", "type"), "sents": ("sent_id", "pos", "name", "type", "id")}
-_FACT = {
-    "text": ("head", "tail", "relation", "evidence", "score"),
-    "sents": ("h", "t", "r", "evidence", "score"),
-}
-_FACTS = {"text": "relations", "sents": "labels"}
+FACTS = {"text": ("relations", ("head", "tail", "relation")), "sents": ("labels", ("h", "t", "r"))}
+"""For each form, the key of the facts of a document, and those of head, tail and relation in one."""
 # Short, and seldom there: many keys of people's own are near these.
 _NEVER_MEANT = {"id", "score"}
 
@@ -63,8 +60,9 @@ def _parts(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, tuple
             field, mentions = f"{field}.mentions", entity.get("mentions") if isinstance(entity, Mapping) else None
         for place, mention in enumerate(as_list(mentions) or ()):
             yield f"{field}[{place}].", mention, _MENTION[form], {}
-    for number, fact in enumerate(as_list(data.get(_FACTS[form])) or ()):
-        yield f"{_FACTS[form]}[{number}].", fact, _FACT[form], {}
+    facts, keys = FACTS[form]
+    for number, fact in enumerate(as_list(data.get(facts)) or ()):
+        yield f"{facts}[{number}].", fact, (*keys, "evidence", "score"), {}
 
 
 @lru_cache(maxsize=1024)
@@ -75,4 +73,4 @@ def _meant(key: str, keys: tuple[str, ...]) -> str | None:
     return names[near[0]] if near else None
 
 
-__all__ = ["unread_keys"]
+__all__ = ["FACTS", "unread_keys"]

@@ -13,7 +13,7 @@ from .decisions import best_threshold
 from .documents import Document, Relation
 from .evidence import choose_evidence_threshold
 from .metrics.docred.scoring import score
-from .processing_docre import find_relations
+from .predicted_relations import find_relations
 
 # Below this probability no threshold worth having lies, and the number of candidates to sort stays small.
 SMALLEST_SCORE = 0.01

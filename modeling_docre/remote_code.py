@@ -56,6 +56,7 @@ CODE_FILES = (
     "names.py",
     "pair_aware_loss.py",
     PIPELINE_FILE,
+    "predicted_relations.py",
     "processing_docre.py",
     "remote_code.py",
     "sentence_features.py",
