@@ -22,7 +22,7 @@ _ENTITY = ("name", "type", "mentions", "id")
 _MENTION = {"text": ("start", "end", "text", "name", "type"), "sents": ("sent_id", "pos", "name", "type", "id")}
 FACTS = {"text": ("relations", ("head", "tail", "relation")), "sents": ("labels", ("h", "t", "r"))}
 """For each form, the key of the facts of a document, and those of head, tail and relation in one."""
-# Short, and seldom there: many keys of people's own are near these.
+# Unless in other case. Short, and seldom there: many keys of people's own are near these.
 _NEVER_MEANT = {"id", "score"}
 
 
@@ -68,8 +68,9 @@ def _parts(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, tuple
 @lru_cache(maxsize=1024)
 def _meant(key: str, keys: tuple[str, ...]) -> str | None:
     """The key that another one stands for, where it is near enough to be sure."""
-    names = {name.casefold(): name for name in keys if name not in _NEVER_MEANT}
-    near = difflib.get_close_matches(key.casefold(), names, n=1, cutoff=0.75)
+    names = {name.casefold(): name for name in keys}
+    guessed = [folded for folded, name in names.items() if name not in _NEVER_MEANT]
+    near = [key.casefold()] if key.casefold() in names else difflib.get_close_matches(key.casefold(), guessed, 1, 0.75)
     return names[near[0]] if near else None
 
 

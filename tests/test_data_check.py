@@ -129,6 +129,7 @@ def test_keys_inside_entities_mentions_and_facts(tmp_path):
     typo["entities"][1]["mentions"][0]["nmae"] = "Wim"
     typo["entities"][2]["kind"] = "town"
     typo["entities"][2]["idx"] = 2
+    typo["entities"][2]["ID"] = "Q1"
     typo["relations"][0]["core"] = True
     typo["relations"][1]["evidences"] = typo["relations"][1].pop("evidence")
     mention = {"name": "Orla", "sent_id": 0, "pos": [0, 1], "Type": "PER", "global_pos": [0, 1]}
@@ -138,6 +139,7 @@ def test_keys_inside_entities_mentions_and_facts(tmp_path):
     assert [(p.row, p.field, p.mend) for p in report.problems if p.cause == "key that is not read"] == [
         ("line 2", "entities[0].typ", "Write `type`"),
         ("line 2", "entities[1].mentions[0].nmae", "Write `name`"),
+        ("line 2", "entities[2].ID", "Write `id`"),
         ("line 2", "relations[1].evidences", "Write `evidence`"),
         ("line 3", "vertexSet[0][0].Type", "Write `type`"),
         ("line 3", "labels[0].evidense", "Write `evidence`"),
