@@ -153,7 +153,7 @@ def build_entry(
         "title": title,
         "text": text,
         "sentences": _split_parts(text, len(parts[0]), spans),
-        "entities": [{"type": kind, "mentions": row} for (kind, _), row in mentions.items()],
+        "entities": [{"type": kind, "id": concept, "mentions": row} for (kind, concept), row in mentions.items()],
         "relations": None
         if facts is None
         else [{"head": h, "tail": t, "relation": task.relation} for h, t in map(places, known)],

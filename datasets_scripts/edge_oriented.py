@@ -25,10 +25,11 @@ _FORM = f"A line has an id, the text, and {WIDTH} columns for each pair, with ta
 
 @dataclass
 class _Concept:
-    """An entity: its number, its type, and its mentions `(first token, token after the last) -> name`."""
+    """An entity: its number, type, id, and its mentions `(first token, token after the last) -> name`."""
 
     number: int
     type: str
+    id: str
     mentions: dict[tuple[int, int], str | None] = field(default_factory=dict)
 
 
@@ -143,7 +144,7 @@ def _read_pair(
             return None
         arguments.append(((part[2], part[0]), found))
     for key, found in arguments:
-        concept = concepts.setdefault(key, _Concept(len(concepts), key[0]))
+        concept = concepts.setdefault(key, _Concept(len(concepts), *key))
         for span, words in found.items():
             concept.mentions.setdefault(span, words)
     (first, _), (second, _) = arguments
@@ -175,11 +176,12 @@ def _read_mentions(
 
 
 def _write_mentions(concept: _Concept, ends: Sequence[int]) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (start, stop), name in concept.mentions.items():
         sentence = next(number for number, end in enumerate(ends) if start < end)
         first = ends[sentence - 1] if sentence else 0
         rows.append({"name": name, "sent_id": sentence, "pos": [start - first, stop - first], "type": concept.type})
+    rows[0]["id"] = concept.id
     return rows
 
 

@@ -38,6 +38,7 @@ FEATURES = Features(
     }
 )
 
+_MENTION = ("name", "pos", "sent_id", "type")
 # As mirrors on the Hub name the parts of a label.
 _MIRRORED = {"head": "h", "tail": "t", "relation_id": "r"}
 
@@ -243,6 +244,9 @@ def _to_row(document: Document, repairs: Counter[str]) -> dict[str, Any]:
     scored = sum("score" in label for label in labels or ())
     if scored:
         repairs["score left out (no column for it)"] += scored
+    linked = sum(bool(entity.ids) for entity in document.entities)
+    if linked:
+        repairs["entity's ids left out (no column for them)"] += linked
     renamed = sum(_is_renamed(entity) for entity in document.entities)
     if renamed:
         repairs["entity's own name or type left out (no column for it)"] += renamed
@@ -251,7 +255,7 @@ def _to_row(document: Document, repairs: Counter[str]) -> dict[str, Any]:
     return {
         "title": data["title"],
         "sents": data["sents"],
-        "vertexSet": data["vertexSet"],
+        "vertexSet": [[{key: mention[key] for key in _MENTION} for mention in row] for row in data["vertexSet"]],
         "labels": labels,
         "pairs": data.get("pairs"),
     }

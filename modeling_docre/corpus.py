@@ -43,7 +43,6 @@ class Corpus:
             As for [`iter_documents`]. If not, what cannot be read of a file is also skipped: it becomes one empty
             document that has the file's name for its title.
         without (sequence of `os.PathLike`, *optional*): Files and folders that are no input: the output.
-        kind (`type`, *optional*, defaults to [`Document`]): As for [`document_readers`].
 
     Raises:
         DataFileError: when a source does not exist, or its name is none of a document file.
@@ -55,13 +54,11 @@ class Corpus:
         *,
         strict: bool = True,
         without: Sequence[str | os.PathLike[str]] = (),
-        kind: type[Document] = Document,
     ) -> None:
         if not sources:
             raise DataFileError("There is nothing to read: name a file or a folder.")
         self.sources = [str(source) for source in sources]
         self.strict = strict
-        self.kind = kind
         self._without = set(map(os.path.realpath, without))
         self._names_without = set(map(os.path.basename, self._without))
         self.left_out = self.met_again = 0
@@ -152,10 +149,10 @@ class Corpus:
             with suppress(OSError):  # whoever reads the file says so
                 self._read.update(_fingerprint(file))
             if self.strict:
-                yield from document_readers(file, kind=self.kind)
+                yield from document_readers(file)
                 continue
             try:
-                for read in document_readers(file, strict=False, kind=self.kind):
+                for read in document_readers(file, strict=False):
                     yield partial(_read_or_skip, read, file)
             except DataFileError as error:
                 yield partial(_skip, file, error)

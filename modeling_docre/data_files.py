@@ -129,16 +129,12 @@ def iter_documents(path: str | os.PathLike[str], *, strict: bool = True) -> Iter
         yield read()
 
 
-def document_readers(
-    path: str | os.PathLike[str], *, strict: bool = True, kind: type[Document] = Document
-) -> Iterator[Callable[[], Document]]:
+def document_readers(path: str | os.PathLike[str], *, strict: bool = True) -> Iterator[Callable[[], Document]]:
     """Find the documents of a file without reading what is in them, which costs far less.
 
     Args:
         path (`str` or `os.PathLike`): As for [`iter_documents`].
         strict (`bool`, *optional*, defaults to `True`): As for [`iter_documents`].
-        kind (`type`, *optional*, defaults to [`Document`]):
-            What is made of an entry: a class of documents that takes more from the dict than they do.
 
     Yields:
         `Callable`: Without arguments; gives the [`Document`], or raises what is wrong with it.
@@ -154,10 +150,10 @@ def document_readers(
     elif suffix in (".jsonl", "-"):
         with _open_binary(path) as stream:
             for number, line in _lines(stream):
-                yield partial(_read_line, line, number, path, strict, kind)
+                yield partial(_read_line, line, number, path, strict)
     else:
         for where, entry in _list_entries(path) if suffix == ".json" else table_entries(path):
-            yield partial(_read_entry, entry, where, strict, kind)
+            yield partial(_read_entry, entry, where, strict)
 
 
 def check_document_file(path: str | os.PathLike[str]) -> None:
@@ -389,18 +385,18 @@ def _read_markup(path: str | os.PathLike[str], strict: bool) -> Document:
     return _read(str(path), strict, lambda: Document.from_markup(read_markup(path), title=title, strict=strict))
 
 
-def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool, kind: type[Document]) -> Document:
+def _read_line(line: bytes, number: int, path: str | os.PathLike[str], strict: bool) -> Document:
     try:
         entry = _parse_line(line, number, path, strict=strict)
     except DataFileError as error:
         if strict:
             raise DataFileError(f"{error}{_OFFER}") from None
         return Document(readable(_place(path, number)), "", (), repairs=(("line that is not JSON", 1),))
-    return _read_entry(entry, _place(path, number), strict, kind)
+    return _read_entry(entry, _place(path, number), strict)
 
 
-def _read_entry(entry: Any, where: str, strict: bool, kind: type[Document] = Document) -> Document:
-    return _read(where, strict, lambda: kind.from_dict(entry, strict=strict))
+def _read_entry(entry: Any, where: str, strict: bool) -> Document:
+    return _read(where, strict, lambda: Document.from_dict(entry, strict=strict))
 
 
 def _read(where: str, strict: bool, read: Callable[[], Document]) -> Document:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import replace
 
 from .corpus import Corpus
 from .data_files import write_documents
@@ -15,56 +14,6 @@ from .fact_table import Fact, FactTable, normalise_name, read_facts, write_facts
 from .output_files import output_file, redirected_output
 
 _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-@dataclass(frozen=True)
-class LinkedDocument(Document):
-    """
-    A document that keeps the ids that its data gives its entities in a knowledge base, which other documents leave
-    out.
-
-    Args:
-        ids (`tuple[tuple[str, ...], ...]`, *optional*):
-            Of every entity, in order; `()` for one without. Read from the key `id` of an entity in text form, and of
-            its mentions in DocRED's form: an id, or a list of them. A number there is no such id, but a place in a
-            list.
-    """
-
-    ids: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], *, strict: bool = True) -> LinkedDocument:
-        """Read either dict form, and the ids in it; see [`Document.from_dict`]."""
-        document = super().from_dict(data, strict=strict)
-        given = data.get("entities" if data.get("text") is not None and "entities" in data else "vertexSet")
-        ids = [_ids_of(item) for item in given] if isinstance(given, list | tuple) else []
-        return replace(cast(LinkedDocument, document), ids=tuple(ids) if len(ids) == len(document.entities) else ())
-
-    def to_docred(self) -> dict[str, Any]:
-        """Write DocRED's form, with the ids of an entity in its first mention; see [`Document.to_docred`]."""
-        data = super().to_docred()
-        _write_ids((mentions[0] if mentions else {} for mentions in data["vertexSet"]), self.ids)
-        return data
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the text form, with the ids of entities; see [`Document.to_dict`]."""
-        data = super().to_dict()
-        _write_ids(data["entities"], self.ids)
-        return data
-
-
-def _ids_of(entity: object) -> tuple[str, ...]:
-    parts = entity if isinstance(entity, list | tuple) else [entity]
-    given = [part.get("id") for part in parts if isinstance(part, Mapping)]
-    found = [key for value in given for key in (value if isinstance(value, list | tuple) else [value])]
-    return tuple(dict.fromkeys(key.strip() for key in found if isinstance(key, str) and key.strip()))
-
-
-def _write_ids(places: Iterable[dict[str, Any]], ids: Sequence[tuple[str, ...]]) -> None:
-    # There are none at all where a document was made without them.
-    for place, found in zip(places, ids, strict=False):
-        if found:
-            place["id"] = found[0] if len(found) == 1 else list(found)
 
 
 def label_documents(
@@ -76,7 +25,7 @@ def label_documents(
 
     Args:
         documents (iterable of [`Document`]):
-            Documents with entities; ids are those of a [`LinkedDocument`]. Labels that they have are replaced.
+            Documents with entities. Labels that they have are replaced.
         facts ([`FactTable`]): The facts.
         counts (`collections.Counter`, *optional*): Takes the counts of what was done.
 
@@ -101,11 +50,10 @@ def label_documents(
 
 
 def _label(document: Document, facts: FactTable, counts: Counter[str]) -> tuple[list[Relation], set[int]]:
-    ids = getattr(document, "ids", ()) or ((),) * len(document.entities)
     known: list[set[int]] = []
     places: dict[int, list[int]] = {}
     for place, entity in enumerate(document.entities):
-        found, ambiguous = facts.identify(_names(entity, document.text), ids[place])
+        found, ambiguous = facts.identify(_names(entity, document.text), entity.ids)
         known.append(found)
         counts["entities that the facts know"] += bool(found)
         counts["entities with an ambiguous name"] += ambiguous
@@ -274,7 +222,7 @@ def _corpus(
     named = {os.path.realpath(source) for source in sources}
     # In a folder that is read, tables are no documents.
     beside = [table for table in tables if os.path.realpath(table) not in named]
-    return Corpus(sources, strict=strict, without=[*written, *beside], kind=LinkedDocument)
+    return Corpus(sources, strict=strict, without=[*written, *beside])
 
 
 def _readable(corpus: Corpus, counts: Counter[str]) -> Iterator[Document]:
@@ -287,7 +235,6 @@ def _readable(corpus: Corpus, counts: Counter[str]) -> Iterator[Document]:
 
 
 __all__ = [
-    "LinkedDocument",
     "gather_facts",
     "gather_facts_from_files",
     "label_documents",

@@ -12,6 +12,7 @@ from .document_reading import (
     build_entity,
     count_shared_spans,
     mend_surrogates,
+    read_ids,
     read_pairs,
     read_relations,
     read_title,
@@ -50,7 +51,8 @@ def read_docred(data: Mapping[str, Any], reading: Reading, keep_duplicate_mentio
             mention = _read_mention(item, f"{place}[{number}]", text, sentences, reading)
             if mention is not None:
                 mentions.append(mention)
-        entities.append(build_entity(mentions, reading, keep_duplicate_mentions))
+        ids = read_ids((item.get("id") for item in items if isinstance(item, Mapping)), reading)
+        entities.append(build_entity(mentions, ids, reading, keep_duplicate_mentions))
     count_shared_spans(entities, reading)
     keys = ("h", "t", "r")
     return {

@@ -29,6 +29,11 @@ def check_document(document: Document) -> None:
         place = f"entities[{number}]"
         _check_tuple(document, f"{place}.mentions", entity.mentions, Mention)
         _check_name(document, place, entity.name, entity.type)
+        _check_tuple(document, f"{place}.ids", entity.ids, str)
+        for key in entity.ids:
+            _check_characters(document, f"{place}.ids", key)
+            if not key.strip():
+                raise _error(document, f"{place}.ids", entity.ids, "an id is blank", "Leave it out")
         for position, mention in enumerate(entity.mentions):
             _check_mention(document, f"{place}.mentions[{position}]", mention)
     if document.relations is not None:

@@ -18,12 +18,12 @@ _OTHER_FORM = {
     "text": {"labels": "relations", "vertexSet": "entities"},
     "sents": {"relations": "labels", "entities": "vertexSet"},
 }
-_ENTITY = ("name", "type", "mentions", "id")
+_ENTITY = ("name", "type", "mentions", "id", "ids")
 _MENTION = {"text": ("start", "end", "text", "name", "type"), "sents": ("sent_id", "pos", "name", "type", "id")}
 FACTS = {"text": ("relations", ("head", "tail", "relation")), "sents": ("labels", ("h", "t", "r"))}
 """For each form, the key of the facts of a document, and those of head, tail and relation in one."""
 # Unless in other case. Short, and seldom there: many keys of people's own are near these.
-_NEVER_MEANT = {"id", "score"}
+_NEVER_MEANT = {"id", "ids", "score"}
 
 
 def unread_keys(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, str]]:

@@ -51,11 +51,13 @@ class Entity:
         mentions (`tuple[Mention, ...]`): In the order of the data. Empty only where every mention was skipped.
         name (`str`): What to call the entity: the longest name of a mention (the first on ties) unless one was given.
         type (`str`, *optional*): The type of the mention with the longest name (the first on ties) unless given.
+        ids (`tuple[str, ...]`, *optional*, defaults to `()`): What knowledge bases call it, such as `("Q90",)`.
     """
 
     mentions: tuple[Mention, ...]
     name: str
     type: str | None = None
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

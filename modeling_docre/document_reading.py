@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .document_parts import Entity, Mention, Reading, Relation, as_list, as_score, lone_surrogate, replace_surrogates
+from .document_parts import (
+    Entity,
+    Mention,
+    Reading,
+    Relation,
+    as_int,
+    as_list,
+    as_score,
+    lone_surrogate,
+    replace_surrogates,
+)
 
 Span = tuple[int, int]
 Sentences = tuple[tuple[Span, ...], ...]
@@ -53,7 +63,32 @@ def mend_surrogates(text: str, field: str, reading: Reading) -> str:
     return replace_surrogates(text)
 
 
-def build_entity(mentions: list[Mention], reading: Reading, keep_duplicates: bool) -> Entity:
+def read_ids(values: Iterable[object], reading: Reading, place: int | None = None) -> tuple[str, ...]:
+    """
+    Read what knowledge bases call an entity; what is no string is counted, never refused.
+
+    Args:
+        values (iterable): Each an id, a list of ids, or `None`.
+        reading (`Reading`): Takes the counts.
+        place (`int`, *optional*): Where the entity stands. That number is no id: results name an entity by it.
+
+    Returns:
+        `tuple[str, ...]`: Each once, in order, without white space around it.
+    """
+    ids: dict[str, None] = {}
+    for value in values:
+        items = as_list(value)
+        for item in [value] if items is None else items:
+            if item is None or (place is not None and as_int(item) == place):
+                continue
+            if isinstance(item, str) and item.strip() and lone_surrogate(item) is None:
+                ids[item.strip()] = None
+            else:
+                reading.repair("entity with an id that is not a string")
+    return tuple(ids)
+
+
+def build_entity(mentions: list[Mention], ids: tuple[str, ...], reading: Reading, keep_duplicates: bool) -> Entity:
     """
     Build an entity from its mentions; those on the same words are one, unless duplicates are kept.
 
@@ -63,7 +98,7 @@ def build_entity(mentions: list[Mention], reading: Reading, keep_duplicates: boo
     """
     if not mentions:
         reading.repair("entity without mentions")
-        return Entity((), "")
+        return Entity((), "", ids=ids)
     first: dict[tuple[int, Span], Mention] = {}
     for mention in mentions:
         first.setdefault((mention.sentence, mention.words), mention)
@@ -72,7 +107,7 @@ def build_entity(mentions: list[Mention], reading: Reading, keep_duplicates: boo
         reading.repair("duplicate mention", len(mentions) - len(unique))
         mentions = unique
     longest = max(mentions, key=lambda mention: len(mention.name))  # max keeps the first on ties
-    return Entity(tuple(mentions), longest.name, longest.type)
+    return Entity(tuple(mentions), longest.name, longest.type, ids)
 
 
 def count_shared_spans(entities: Sequence[Entity], reading: Reading) -> None:

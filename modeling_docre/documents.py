@@ -100,9 +100,9 @@ class Document:
         Args:
             data (`Mapping`):
                 `title`, `sents` (lists of words), `vertexSet` (per entity a list of mentions with `sent_id`, `pos`
-                and, if known, `name` and `type`), optionally `labels` (rows of `h`, `t`, `r` and, if known,
-                `evidence` and `score`; missing or `None` for an unlabelled document) and `pairs` (`[head, tail]`
-                candidates).
+                and, if known, `name`, `type` and the entity's `id`), optionally `labels` (rows of `h`, `t`, `r` and,
+                if known, `evidence` and `score`; missing or `None` for an unlabelled document) and `pairs`
+                (`[head, tail]` candidates).
             strict (`bool`, *optional*, defaults to `True`):
                 Whether nonsense, such as a mention outside its sentence, is an error. If `False` it is skipped and
                 counted; an entity that loses all its mentions keeps its place, a word that is no string becomes an
@@ -139,9 +139,10 @@ class Document:
         Args:
             text (`str`): The document.
             entities (sequence of `dict`, *optional*, defaults to `()`):
-                `{"name"?, "type"?, "mentions": [{"start", "end", "name"?, "type"?}]}` with character offsets, end
-                exclusive. A name may be a canonical one that the text never uses. A mention without the key `type`
-                has its entity's; an entity without it has that of its longest mention. Other keys are ignored.
+                `{"name"?, "type"?, "id"?, "mentions": [{"start", "end", "name"?, "type"?}]}` with character offsets,
+                end exclusive. A name may be a canonical one that the text never uses. A mention without the key
+                `type` has its entity's; an entity without it has that of its longest mention. `id` is what a
+                knowledge base calls the entity, or a list of such; a number there is none. Other keys are ignored.
             title (`str`, *optional*, defaults to `""`): Key of the document.
             relations (sequence of `dict` or `Relation`, *optional*):
                 `{"head", "tail", "relation", "evidence"?}`, head and tail being positions in `entities`. `None` for
@@ -226,15 +227,18 @@ class Document:
         name and type give way to those of its longest mention.
 
         Returns:
-            `dict`: Plain JSON; `pairs` is present if the document has candidate pairs, `score` if a fact has one.
+            `dict`: Plain JSON; `pairs` is present if the document has candidate pairs, `score` if a fact has one,
+            `id` in the first mention of an entity that has ids.
         """
-        vertices = [
+        vertices: list[list[dict[str, Any]]] = [
             [
                 {"name": mention.name, "sent_id": mention.sentence, "pos": list(mention.words), "type": mention.type}
                 for mention in entity.mentions
             ]
             for entity in self.entities
         ]
+        for entity, (first, *_) in ((entity, row) for entity, row in zip(self.entities, vertices, strict=True) if row):
+            first.update(_write_ids(entity))
         data: dict[str, Any] = {"title": self.title, "sents": self.words, "vertexSet": vertices}
         if self.relations is not None:
             data["labels"] = [_write_relation(relation, ("h", "t", "r")) for relation in self.relations]
@@ -253,7 +257,7 @@ class Document:
         Returns:
             `dict`: Plain JSON. A mention has `name` and `type` only where they differ from the text that it covers
             and from the entity's type (`None` for a mention without one); `pairs` is present if the document has
-            candidate pairs.
+            candidate pairs, `id` if an entity has ids.
         """
         data: dict[str, Any] = {
             "title": self.title,
@@ -263,6 +267,7 @@ class Document:
                 {
                     "name": entity.name,
                     "type": entity.type,
+                    **_write_ids(entity),
                     "mentions": [self._write_mention(mention, entity) for mention in entity.mentions],
                 }
                 for entity in self.entities
@@ -276,8 +281,9 @@ class Document:
 
     def to_markup(self) -> str:
         """
-        Write the inline markup that [`Document.from_markup`] reads. Title and relations are not part of it, and
-        entities that do not stand in the order of their first mentions are in that order when it is read again.
+        Write the inline markup that [`Document.from_markup`] reads. Title, relations and the ids of entities are not
+        part of it, and entities that do not stand in the order of their first mentions are in that order when it is
+        read again.
 
         Returns:
             `str`: The text with `[words](key:TYPE)` for every mention.
@@ -366,6 +372,10 @@ def _read(
     if form == "text":
         return cls(**read_text(data, reading))
     return cls(**read_docred(data, reading, keep_duplicate_mentions))
+
+
+def _write_ids(entity: Entity) -> dict[str, Any]:
+    return {"id": entity.ids[0] if len(entity.ids) == 1 else list(entity.ids)} if entity.ids else {}
 
 
 def _write_relation(relation: Relation, keys: tuple[str, str, str]) -> dict[str, Any]:

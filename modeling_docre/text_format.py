@@ -14,6 +14,7 @@ from .document_reading import (
     build_entity,
     count_shared_spans,
     mend_surrogates,
+    read_ids,
     read_pairs,
     read_relations,
     read_title,
@@ -55,6 +56,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
         )
     items = reading.items([] if given is None else given, "entities that are not a list", field, f"[{_ENTITY}]")
     places = [_read_entity(item, f"{field}[{number}]", text, reading) for number, item in enumerate(items)]
+    ids = [_read_ids(item, number, reading) for number, item in enumerate(items)]
 
     cores = [core for _, _, mentions in places for _, core, _, _, _ in mentions]
     given_spans = _read_sentences(data.get("sentences"), text, reading)
@@ -70,7 +72,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     starts = [[word[0] for word in words] for words in sentences]
 
     entities = []
-    for (name, kind, mentions), row in zip(places, kept, strict=True):
+    for (name, kind, mentions), known_as, row in zip(places, ids, kept, strict=True):
         built = []
         for ((start, end), _, own_name, own_type, _), found in zip(mentions, row, strict=True):
             if found is None:
@@ -80,9 +82,9 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
             own_name = text[start:end] if own_name is None else own_name
             (mention_type,) = own_type or kind or (None,)
             built.append(Mention(start, end, sentence, words, own_name, mention_type))
-        entity = build_entity(built, reading, False)
+        entity = build_entity(built, known_as, reading, False)
         (entity_type,) = kind or (entity.type,)
-        entities.append(Entity(entity.mentions, entity.name if name is None else name, entity_type))
+        entities.append(replace(entity, name=entity.name if name is None else name, type=entity_type))
     count_shared_spans(entities, reading)
     keys = ("head", "tail", "relation")
     relations = read_relations(data.get("relations"), "relations", keys, len(entities), len(sentences), reading)
@@ -136,6 +138,13 @@ def _read_entity(
         if found is not None:
             places.append(found)
     return name, kind, places
+
+
+def _read_ids(item: object, place: int, reading: Reading) -> tuple[str, ...]:
+    if isinstance(item, Entity):
+        return item.ids
+    # Results of the pipeline have the place for `id`, and these beside it.
+    return read_ids([item.get("id"), item.get("ids")], reading, place) if isinstance(item, Mapping) else ()
 
 
 def _read_place(item: object, field: str, entity: str | None, text: str, reading: Reading) -> _Place | None:

@@ -359,6 +359,7 @@ def _entities(document: Document) -> list[dict[str, Any]]:
             "id": number,
             "name": entity.name,
             "type": entity.type,
+            **({"ids": list(entity.ids)} if entity.ids else {}),
             "mentions": [
                 {
                     "start": mention.start,

@@ -672,10 +672,16 @@ def test_convert_to_documents_and_back(tmp_path):
 
 
 def test_from_file_to_file_documents_keep_their_own_text(tmp_path):
-    row = {"title": "T", "text": "Mara  left;\nshe's gone.", "entities": [{"mentions": [{"start": 0, "end": 4}]}]}
+    mara = {"id": ["Q7", "D3"], "mentions": [{"start": 0, "end": 4}]}
+    row = {"title": "T", "text": "Mara  left;\nshe's gone.", "entities": [mara]}
     source = write(tmp_path / "a.jsonl", json.dumps(row))
     convert(source, tmp_path / "b.jsonl.gz")
     assert list(iter_documents(tmp_path / "b.jsonl.gz")) == [Document.from_dict(row)]
+    # Ids go into files of either form; tables have no column for them, and that is counted.
+    convert(source, tmp_path / "c.json")
+    assert next(iter_documents(tmp_path / "c.json")).entities[0].ids == ("Q7", "D3")
+    report = convert(source, tmp_path / "repository", license="mit")
+    assert report["train"]["repairs"] == {"entity's ids left out (no column for them)": 1}
 
 
 def test_convert_skips_and_counts_what_is_wrong(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from modeling_docre import Document
 from modeling_docre.data_files import iter_documents, write_documents
-from modeling_docre.distant import LinkedDocument, gather_facts, gather_facts_from_files, label_documents, label_files
+from modeling_docre.distant import gather_facts, gather_facts_from_files, label_documents, label_files
 from modeling_docre.fact_table import FactTable, iter_facts, normalise_name, read_aliases, read_facts, write_facts
 from modeling_docre.metrics.docred.scoring import score
 from modeling_docre.output_files import DataFileError
@@ -35,7 +35,7 @@ def label(entries, facts, aliases=None):
     """The labels of documents as (head, relation, tail), and the counts."""
     counts = Counter()
     table = FactTable(facts, aliases)
-    documents = list(label_documents([LinkedDocument.from_dict(item) for item in entries], table, counts))
+    documents = list(label_documents([Document.from_dict(item) for item in entries], table, counts))
     found = [[(row.head, row.relation, row.tail) for row in document.relations] for document in documents]
     return found, counts + table.counts
 
@@ -146,7 +146,7 @@ def test_an_id_decides_against_the_names():
     assert label([item], facts, ALIASES)[0] == [[(0, "P17", 1)]]
 
 
-def test_ids_are_read_from_both_forms_and_numbers_are_none():
+def test_ids_of_both_forms_count_and_numbers_are_none():
     rows = [
         entry(["a", {"id": "Q1"}], ["b", {"id": 7}], ["c"]),
         {
@@ -159,14 +159,14 @@ def test_ids_are_read_from_both_forms_and_numbers_are_none():
     ]
     # Beside words, `entities` is another key that documents leave out.
     rows.append({**rows[1], "entities": [{"id": "Q8"}, {"id": "Q9"}]})
-    found = [LinkedDocument.from_dict(row).ids for row in rows]
-    assert found == [(("Q1",), (), ()), (("Q1", "Q2"), ()), (("Q1", "Q2"), ())]
+    documents = [Document.from_dict(row) for row in rows]
+    found = [[entity.ids for entity in document.entities] for document in documents]
+    assert found == [[("Q1",), (), ()], [("Q1", "Q2"), ()], [("Q1", "Q2"), ()]]
+    assert [dict(document.repairs)["entity with an id that is not a string"] for document in documents] == [1, 1, 1]
     # They are written again, in both forms.
-    for row, ids in zip(rows, found, strict=True):
-        document = LinkedDocument.from_dict(row)
+    for document in documents:
         for written in (document.to_dict(), document.to_docred()):
-            again = LinkedDocument.from_dict(json.loads(json.dumps(written)))
-            assert (again.ids, again.entities) == (ids, document.entities)
+            assert Document.from_dict(json.loads(json.dumps(written))).entities == document.entities
     # Without a table of aliases, ids are the ends of facts letter by letter.
     assert label([rows[0]], [("Q1", "P1", "c")])[0] == [[(0, "P1", 2)]]
     assert label([rows[0]], [("q1", "P1", "c")])[0] == [[]]

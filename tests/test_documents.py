@@ -5,6 +5,7 @@ import json
 import pickle
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -817,3 +818,24 @@ def test_white_space_at_the_edges_of_a_mention_is_counted():
     document = Document.from_text("Ada was born in London.", [{"mentions": [{"start": 15, "end": 22}]}])
     assert document.repairs == (("mention with white space at its edges", 1),)
     assert document.entities[0].mentions[0].words == (4, 5)
+
+
+def test_ids_of_entities_stay_and_what_is_no_id_is_counted():
+    entities = [
+        {"id": " Q1 ", "mentions": [{"start": 0, "end": 3}]},
+        {"id": 1, "ids": ["Q2", "Q2", "D5"], "mentions": [{"start": 8, "end": 11}]},  # as results have them
+        {"id": [7, True, "", None, "Q3"], "mentions": [{"start": 16, "end": 19}]},
+    ]
+    document = Document.from_text("Ada met Ben and Cyd.", [*entities[:2]])
+    assert [entity.ids for entity in document.entities] == [("Q1",), ("Q2", "D5")] and not document.repairs
+    document = Document.from_text("Ada met Ben and Cyd.", entities)
+    assert document.entities[2].ids == ("Q3",)
+    assert document.repairs == (("entity with an id that is not a string", 3),)
+    again = Document.from_text(document.text, document.entities)
+    assert again.entities == document.entities and not again.repairs
+    assert [entity.get("id") for entity in document.to_dict()["entities"]] == ["Q1", ["Q2", "D5"], "Q3"]
+    assert [row[0]["id"] for row in document.to_docred()["vertexSet"]] == ["Q1", ["Q2", "D5"], "Q3"]
+    with pytest.raises(DocumentError, match=r"`entities\[0\]\.ids` is \(7,\): not a tuple of str"):
+        replace(document, entities=(replace(document.entities[0], ids=(7,)), *document.entities[1:]))
+    with pytest.raises(DocumentError, match="an id is blank"):
+        replace(document, entities=(replace(document.entities[0], ids=(" ",)), *document.entities[1:]))

@@ -176,8 +176,14 @@ def test_entities_keep_order_and_ids_whatever_their_place(pipe):
     text = "The University of Vienna opened. Vienna grew."
     spans = [(33, 39), (4, 24), (18, 24), (4, 24)]
     entities = [{"name": f"e{number}", "mentions": [{"start": a, "end": b}]} for number, (a, b) in enumerate(spans)]
+    entities[2]["id"] = "Q1741"
     answer = pipe({"text": text, "entities": entities}, threshold=0.0)
     assert [(entity["id"], entity["name"]) for entity in answer["entities"]] == [(n, f"e{n}") for n in range(4)]
+    # What a knowledge base calls an entity comes back, and results are documents again.
+    assert [entity.get("ids") for entity in answer["entities"]] == [None, None, ["Q1741"], None]
+    again = Document.from_dict(answer | {"text": text})
+    assert [entity.ids for entity in again.entities] == [(), (), ("Q1741",), ()]
+    assert "entity with an id that is not a string" not in dict(again.repairs)
     pairs = {(relation["head"], relation["tail"]) for relation in answer["relations"]}
     assert pairs == {(head, tail) for head in range(4) for tail in range(4) if head != tail}
 

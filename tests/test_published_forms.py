@@ -90,12 +90,13 @@ def check_dwie(row: dict) -> None:
     assert row["pairs"] is None
 
 
+IDS = "entity's ids left out (no column for them)"
 CHECKS = {
     "pubtator": (
         check_pubtator,
-        {"mention without a concept": 2, COMPOSITE: 2, PART: 2, "two entities on one span": 2},
+        {"mention without a concept": 2, COMPOSITE: 2, PART: 2, "two entities on one span": 2, IDS: 10},
     ),
-    "edge-oriented": (check_edge_oriented, {"pair marked not_include": 2}),
+    "edge-oriented": (check_edge_oriented, {"pair marked not_include": 2, IDS: 8}),
     "hacred": (check_hacred, {}),
     "dwie": (
         check_dwie,
@@ -385,6 +386,11 @@ def test_convert(form, tmp_path):
     rows = load_docre(source).to_list()
     assert load_docre(tmp_path / "out.json").to_list() == rows
     convert(source, tmp_path / "out.jsonl")
+    ids = [key for document in iter_documents(tmp_path / "out.json") for one in document.entities for key in one.ids]
+    assert len(ids) == reading_report(load_docre(source))["repairs"].get(IDS, 0)
+    assert ids == [
+        key for document in iter_documents(tmp_path / "out.jsonl") for one in document.entities for key in one.ids
+    ]
     assert [document.pairs for document in iter_documents(tmp_path / "out.jsonl")] == [
         row["pairs"] and tuple(map(tuple, row["pairs"])) for row in rows
     ]
