@@ -165,11 +165,12 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     if options.json:
         print(json.dumps(figures, indent=1))
         return
-    train.pop("train_distant", None)
-    print(format_figures(figures, score_counts(*rows, **train, few_facts=options.few_facts)))
+    annotated = train.get("train_annotated")
+    print(format_figures(figures, score_counts(*rows, train_annotated=annotated, few_facts=options.few_facts)))
     if "ign_f1" not in figures:
         print(
-            "Ign F1 and figures by frequency in training need the training documents: --train-annotated FILE",
+            "Ign F1, and figures by how many facts relations have in training (head, middle, tail, Macro@k, ...), "
+            "need the training documents: --train-annotated FILE",
             file=sys.stderr,
         )
 

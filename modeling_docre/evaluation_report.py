@@ -49,6 +49,8 @@ def format_figures(figures: Mapping[str, float], counts: Mapping[str, int] = Map
     for heading, names in groups.items():
         if names:
             columns = _COLUMNS if "*" in names[0] else ("",)
+            if "*" in names and columns == _COLUMNS:
+                heading = f"{heading} (`*` in a name of --json is precision, recall or f1)"
             lines = [
                 "  ".join([f"  {name:{width}}", *(_cell(rows[name], column) for column in columns)]) for name in names
             ]
@@ -58,7 +60,14 @@ def format_figures(figures: Mapping[str, float], counts: Mapping[str, int] = Map
 
 
 def _is_of_nothing(row: str, counts: Mapping[str, int]) -> bool:
-    made_of = [row.replace("*", what) for what in ("gold", "predicted")] if "*" in row else [f"{row}_relations"]
+    if row.startswith("outcome_"):
+        made_of = [f"outcome_{what}" for what in ("correct", "wrong", "missed", "more")]
+    elif "*" in row:
+        # What training knows is left out of the precision alone: these are figures of all facts.
+        all_facts = row.startswith("ign_")
+        made_of = [what if all_facts else row.replace("*", what) for what in ("gold", "predicted")]
+    else:
+        made_of = [f"{row}_relations"]
     known = [counts[name] for name in made_of if name in counts]
     return bool(known) and not any(known)
 

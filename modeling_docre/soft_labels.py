@@ -22,7 +22,7 @@ from .documents import Document
 from .output_files import DataFileError
 
 # Raise when what the files hold changes its meaning.
-FORMAT = 1
+FORMAT = 2
 
 MANIFEST = "soft_labels.json"
 INDEX = "index.npy"
@@ -129,8 +129,8 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
         about (`Mapping[str, Any]`): What else the manifest says; `relations` among it.
 
     Returns:
-        `int`: How many documents there are. One that was there twice counts once, but for candidate pairs: without a
-        block that has all of its pairs, each block with other ones stays, and the pairs of all can be read.
+        `int`: How many documents there are. One that was there twice counts once: its block with all pairs stays, or,
+        where there is none, each block with other candidate pairs, and the pairs of all can be read.
     """
     width = 2 * (len(about["relations"]) + 1)
     # By document and, where these are not all, by pairs.
@@ -154,7 +154,8 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
     manifest = {
         "format": FORMAT,
         **about,
-        "documents": len(index),
+        "documents": len(blocks),
+        "blocks": len(index),
         "pairs": int(index["pairs"].sum(dtype=np.int64)),
         "shards": {shard.name: shard.stat().st_size for shard in shards},
     }
@@ -166,7 +167,7 @@ def write_index(folder: Path, places: Iterable[tuple[Path, int, int]], about: Ma
         json.dump(manifest, text, indent=1)
         text.flush()
         os.fsync(text.fileno())
-    return len(index)
+    return len(blocks)
 
 
 class SoftLabelStore:
@@ -225,12 +226,12 @@ class SoftLabelStore:
             index = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             index = None
-        if index is None or index.dtype != _INDEX or len(index) != self.manifest["documents"]:
-            raise DataFileError(f"{path} is no index of {self.manifest['documents']:,} documents: {self._again()}")
+        if index is None or index.dtype != _INDEX or len(index) != self.manifest["blocks"]:
+            raise DataFileError(f"{path} is no index of {self.manifest['blocks']:,} blocks: {self._again()}")
         return index
 
     def __len__(self) -> int:
-        return len(self._index)
+        return int(self.manifest["documents"])
 
     def find(self, documents: Iterable[Document]) -> np.ndarray:
         """Find documents by what is in them.
@@ -244,7 +245,7 @@ class SoftLabelStore:
         wanted = np.array([document_digest(document) for document in documents], "S16")
         if not len(self):
             return np.full(len(wanted), -1)
-        places = np.minimum(np.searchsorted(self._digests, wanted), len(self) - 1)
+        places = np.minimum(np.searchsorted(self._digests, wanted), len(self._digests) - 1)
         return np.where(self._digests[places] == wanted, places, -1)
 
     def read(self, row: int, pairs: Sequence[tuple[int, int]] | None = None) -> Tensor:
@@ -253,7 +254,8 @@ class SoftLabelStore:
         Args:
             row (`int`): Of [`SoftLabelStore.find`].
             pairs (sequence of `(head, tail)`, *optional*):
-                Which; those that the document had where it came first when left out.
+                Which; all of the document's when left out, or, where its candidates are in several blocks, those of
+                the block that was written first.
 
         Returns:
             `torch.Tensor` of shape `(num_pairs, num_classes)`, float16: In the order of `pairs`.
@@ -267,7 +269,7 @@ class SoftLabelStore:
         digest, wanted = self._digests[row], set(pairs)
         while not wanted <= known.keys():
             row += 1
-            if row == len(self) or self._digests[row] != digest:
+            if row == len(self._digests) or self._digests[row] != digest:
                 missing = [pair for pair in pairs if pair not in known]
                 raise DataFileError(
                     f"{self.folder} lacks {len(missing)} of {len(pairs)} pairs of a document, such as {missing[0]}: "

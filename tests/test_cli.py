@@ -439,10 +439,16 @@ def test_evaluate_prints_groups_of_figures(docre, scored):
     assert of_nothing >= {"f1_inter", "recall_long_tail", "f1_cluster_10"}
     assert not of_nothing & {"f1", "f1_intra", "precision_frequent", "f1_cluster_1", "evidence_recall"}
     headings = [line for line in ran.out.splitlines() if line and not line.startswith(" ")]
-    assert len(headings) == 7 and headings[0] == "All facts"
+    assert len(headings) == 7 and headings[0].startswith("All facts (`*` in a name")
     lines = [line.split() for line in ran.out.splitlines()]
     assert lines[1] == ["precision", "recall", "f1"] and lines[2] == ["*", "0.6667", "0.3333", "0.4444"]
     assert ["ign_*_distant", "0.5000", "-", "0.4000"] in lines
+    # Nothing is there to be found, and nothing is predicted: no figure says anything.
+    gold = json.loads((scored / "gold.json").read_text())
+    (scored / "none.json").write_text(json.dumps([{**row, "labels": []} for row in gold]))
+    (scored / "nothing.json").write_text("[]")
+    ran = docre("evaluate", scored / "nothing.json", scored / "none.json", *trained)
+    assert set(shown(ran.out)) == {"macro_f1_all", "rela_accuracy"}
     ran = docre("evaluate", *files, "--few-facts", 2)
     assert (ran.code, ran.out) == (1, "")
     assert "--few-facts counts facts of training documents: pass --train-annotated FILE" in ran.err
