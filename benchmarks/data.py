@@ -1,9 +1,11 @@
 """Check that `docre data` and `docre extract` need no more memory for more documents.
 
     python benchmarks/data.py --documents 10000,100000 --extract 200,1000
+    python benchmarks/data.py --documents 10000,100000 --extract 10000,100000 --tiny
 
 It makes documents of its own words (seeded), prepares a dataset repository of them, counts what is in it, checks the
-file, splits it, and extracts relations from the first ones with the embedded model. Each command runs in a process of
+file, splits it, and extracts relations from the first ones with the embedded model, or with a tiny one whose weights
+are random, since what surrounds a model decides whether memory grows. Each command runs in a process of
 its own, whose peak memory is printed for every number of documents; the ratio is that of the most to the fewest. Linux
 only: it reads peaks from /proc.
 """
@@ -19,7 +21,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import numbers, print_table, run_docre
+from common import MODELS, build_models, numbers, print_table, run_docre
+
+from modeling_docre import DEFAULT_MODEL, DocREProcessor
 
 SYLLABLES = ("ba", "dor", "el", "fi", "gan", "hu", "ist", "ko", "lem", "mar", "no", "or", "pel", "qui", "ras", "tov")
 RELATIONS = tuple(f"relation_{number}" for number in range(40))
@@ -51,7 +55,17 @@ def make_documents(number: int, seed: int) -> Iterator[dict[str, object]]:
         yield {"title": f"document {place}", "sents": sentences, "vertexSet": entities, "labels": labels}
 
 
-def measure(folder: Path, documents: int, extracted: int, seed: int) -> list[tuple[str, int, float, float]]:
+def save_tiny_model(folder: Path) -> Path:
+    """Write a model of random weights that reads what the embedded one reads."""
+    _, model = build_models(MODELS["tiny"], "cpu")
+    model.save_pretrained(folder)
+    DocREProcessor.from_pretrained(DEFAULT_MODEL).save_pretrained(folder)
+    return folder
+
+
+def measure(
+    folder: Path, documents: int, extracted: int, seed: int, tiny: bool
+) -> list[tuple[str, int, float, float]]:
     """Run the commands on so many documents: the name of each, its documents, seconds and peak memory in MiB."""
     source, part, repository = folder / "documents.jsonl", folder / "part.jsonl", folder / "repository"
     with open(source, "w") as whole, open(part, "w") as few:
@@ -60,13 +74,15 @@ def measure(folder: Path, documents: int, extracted: int, seed: int) -> list[tup
             whole.write(line)
             if place < extracted:
                 few.write(line)
+    # Random scores are near the threshold: nearly all pairs would have a relation.
+    model = ("--model", save_tiny_model(folder / "tiny"), "--threshold", "0.9") if tiny else ()
     rows = []
     for number, arguments in [
         (documents, ("data", "prepare", source, repository, "--license", "cc0-1.0")),
         (documents, ("data", "stats", repository)),
         (documents, ("data", "check", source)),
         (documents, ("data", "split", source, folder / "split", "--parts", "train=0.8,validation=0.1,test=0.1")),
-        (min(extracted, documents), ("extract", part, "-o", folder / "relations.jsonl")),
+        (min(extracted, documents), ("extract", part, "-o", folder / "relations.jsonl", *model)),
     ]:
         ran = run_docre(*arguments)
         if ran.code:
@@ -84,6 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--extract", type=numbers, default=[200, 1_000], help="documents to extract from, for each of the above"
     )
+    parser.add_argument("--tiny", action="store_true", help="extract with a tiny model of random weights")
     parser.add_argument("--seed", type=int, default=13, help="of the documents' words (default: %(default)s)")
     options = parser.parse_args()
     if len(options.documents) != len(options.extract) or len(options.documents) < 2:
@@ -91,7 +108,7 @@ def main() -> None:
     measured = []
     for documents, extracted in zip(options.documents, options.extract, strict=True):
         with tempfile.TemporaryDirectory() as folder:
-            measured.append(measure(Path(folder), documents, extracted, options.seed))
+            measured.append(measure(Path(folder), documents, extracted, options.seed, options.tiny))
     rows = []
     for same in zip(*measured, strict=True):
         rows.append({
