@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetInfo
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 
-from .rows import FEATURES, Rows, find_report, list_counts
+from .rows import FEATURES, RowDigest, Rows, find_report, list_counts
 
 _COLUMNS = """| column | content |
 | --- | --- |
@@ -136,7 +136,8 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     schema = FEATURES.arrow_schema
     names: list[Path] = []
     total = 0
-    groups = _groups(_counted(rows, counts, relations))
+    digest = RowDigest()
+    groups = _groups(_counted(rows, counts, relations, digest))
     group = next(groups, None)
     # A split without rows, such as a filtered one, is a file too.
     while group is not None or not names:
@@ -155,11 +156,17 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     files = [f"data/{split}-{number:05}-of-{len(names):05}.parquet" for number in range(len(names))]
     for name, file in zip(names, files, strict=True):
         name.rename(folder / file)
-    report = part.report if isinstance(part, Rows) else find_report(part) or {}
-    # Of rows that were chosen or put together since, it is not known which of them were repaired.
-    same = (report.get("documents"), report.get("facts")) == (counts["documents"], counts["facts"])
     size = SplitInfo(split, num_bytes=total, num_examples=counts["documents"])
-    return _Written(files, size, dict(counts), relations, report["repairs"] if same else {})
+    return _Written(files, size, dict(counts), relations, _repairs_of(part, str(digest)))
+
+
+def _repairs_of(part: Dataset | Rows, digest: str) -> dict[str, int]:
+    """Return what was repaired in the rows that were written."""
+    if isinstance(part, Rows):
+        return part.report["repairs"]
+    report = find_report(part) or {}
+    # Of rows that were chosen, changed or put together since, it is not known which of them were repaired.
+    return report["repairs"] if report.get("digest") == digest else {}
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -223,9 +230,9 @@ def _write_header(
 
 
 def _counted(
-    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str]
+    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str], digest: RowDigest
 ) -> Iterator[dict[str, Any]]:
-    """Count what goes by."""
+    """Count what goes by, and take its digest."""
     for row in rows:
         entities, pairs = len(row["vertexSet"]), row["pairs"]
         counts["documents"] += 1
@@ -236,6 +243,7 @@ def _counted(
         counts["facts"] += len(row["labels"] or ())
         relations.update(label["r"] for label in row["labels"] or ())
         counts["unlabelled documents"] += row["labels"] is None
+        digest.add(row)
         yield row
 
 
