@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 
 from .rows import FEATURES, RowDigest, Rows, find_report, list_counts
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = """| column | content |
 | --- | --- |
@@ -38,6 +41,7 @@ _HUGE = "n>1M"
 
 _COUNTS = ("documents", "sentences", "entities", "mentions", "candidate pairs", "facts", "unlabelled documents")
 _MOST_RELATIONS = 100  # that a card lists
+_TOLD = 5  # ids that a message lists
 # Bytes of a Parquet file before compression, as `Dataset.push_to_hub` makes them.
 SHARD_SIZE = 500 << 20
 # A group of rows ends where it has so many rows or words: it is in memory as a whole when it is written, and read.
@@ -84,7 +88,9 @@ def write_dataset_repo(
         source (`str`, *optional*):
             Where the data comes from, such as the address of the published files; if not given, the card says that
             the data is original.
-        relation_names (`Mapping[str, str]`, *optional*): Relation id -> words, as in `{"P17": "country"}`.
+        relation_names (`Mapping[str, str]`, *optional*):
+            Relation id -> words, as in `{"P17": "country"}`. Relations of the data that lack words, and words for
+            relations that the data lack, are logged.
         citation (`str`, *optional*): What to cite, as BibTeX, for the card.
         shard_size (`int`, *optional*, defaults to 500 MiB):
             Bytes, before compression, after which a split goes on in another Parquet file.
@@ -113,12 +119,13 @@ def write_dataset_repo(
         if relation_names is not None:
             text = json.dumps(dict(relation_names), ensure_ascii=False, indent=2)
             (unfinished / "rel_info.json").write_text(text + "\n", encoding="utf-8")
+            _compare_names(relation_names, set().union(*(split.relations for split in written.values())))
         header = _write_header(written, name, license, language, source)
         files = [file for split in written.values() for file in split.files]
         download_size = sum((unfinished / file).stat().st_size for file in files)
         header["dataset_info"] |= {"download_size": download_size}
         shown = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-        body = _write_body(written, folder.name, name, license, source, relation_names, citation)
+        body = _write_body(written, folder, name, license, source, relation_names, citation)
         (unfinished / "README.md").write_text(f"---\n{shown}---\n\n{body}", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -167,6 +174,20 @@ def _repairs_of(part: Dataset | Rows, digest: str) -> dict[str, int]:
     report = find_report(part) or {}
     # Of rows that were chosen, changed or put together since, it is not known which of them were repaired.
     return report["repairs"] if report.get("digest") == digest else {}
+
+
+def _compare_names(names: Mapping[str, str], relations: set[str]) -> None:
+    """Say where a table of names and the relations of the data differ."""
+    unnamed = sorted(relations - names.keys())
+    # Documents that nobody labelled have no relations, and say nothing of the table.
+    unused = sorted(names.keys() - relations) if relations else []
+    for what, ids in (
+        ("Relations of the data that have no words", unnamed),
+        ("Words for relations that have no fact in the data", unused),
+    ):
+        if ids:
+            more = ", ..." if len(ids) > _TOLD else ""
+            logger.warning("%s: %d (%s%s).", what, len(ids), ", ".join(ids[:_TOLD]), more)
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -249,7 +270,7 @@ def _counted(
 
 def _write_body(
     written: Mapping[str, _Written],
-    folder: str,
+    folder: Path,
     name: str,
     license: str,
     source: str | None,
@@ -272,7 +293,10 @@ def _write_body(
         _write_relations(written, relation_names),
         "## Use",
         "```python\nfrom datasets import load_dataset\n\n"
-        f'dataset = load_dataset("{folder}", split="{next(iter(written))}")\n```',
+        f'dataset = load_dataset({json.dumps(folder.as_posix(), ensure_ascii=False)}, split="{next(iter(written))}")'
+        "\n```",
+        "The first argument is the folder where the data set was written. Once it is on the Hub, put the repository's "
+        'id there,\nsuch as `"my-name/my-dataset"`.',
         "Rows are what `modeling_docre` trains on: pass the dataset to `DocRETrainer`, or a row to "
         '`pipeline("docre")`.',
         "" if citation is None else _write_citation(citation),

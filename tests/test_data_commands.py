@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -297,6 +298,38 @@ def test_prepare_writes_a_repository_with_a_whole_card(tmp_path, docre):
     ids = write(tmp_path / "ids.json", [["wrote_to"]])
     ran = docre("data", "prepare", tmp_path / "mine", tmp_path / "c", "--license", "mit", "--relation-names", ids)
     assert ran.code == 1 and "ids.json: ids without words" in ran.err
+
+
+def test_prepare_says_where_the_table_of_names_and_the_data_differ(tmp_path):
+    write(tmp_path / "mine.jsonl", [letter(0, ["wrote_to", "owes"]), letter(1, ["owes"])])
+    words = {"wrote_to": "wrote to", **{f"P{number}": "?" for number in range(7)}}
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    given = ["--license", "mit", "--relation-names", "words.json"]
+    ran = program("data", "prepare", "mine.jsonl", "hub", *given, cwd=tmp_path)
+    assert ran.returncode == 0
+    assert ran.stderr.splitlines() == [
+        "Relations of the data that have no words: 1 (owes).",
+        "Words for relations that have no fact in the data: 7 (P0, P1, P2, P3, P4, ...).",
+        "documents: 2, facts: 3",
+    ]
+    # Nobody labelled these: that the table has more says nothing.
+    write(tmp_path / "bare.jsonl", [{"text": "Orla wrote."}])
+    ran = program("data", "prepare", "bare.jsonl", "bare", *given, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "documents: 1, unlabelled: 1\n")
+
+
+@pytest.mark.parametrize("folder", ["hub", 'made here/the "hub"', "../over there"])
+def test_the_card_shows_how_to_load_the_folder_as_it_was_named(tmp_path, monkeypatch, folder):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / folder).parent.mkdir(exist_ok=True)
+    repo = write_dataset_repo(
+        load_docre(write(tmp_path / "mine.jsonl", [letter(0, ["a"])])), folder, name="x", license="mit"
+    )
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (repo / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["dataset"].num_rows == 1
 
 
 def test_large_splits_go_into_several_files(tmp_path, monkeypatch):
