@@ -103,7 +103,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _check_text(text: object, reading: Reading) -> str:
-    mend = 'Pass the document as a string: {"text": "Ada lived in London.", "entities": [...]}'
+    mend = 'Pass the document as a string, as in {"text": "Ada lived in London.", "entities": [...]}'
     if not isinstance(text, str):
         raise reading.error("text", text, f"not a string but a {type(text).__name__}", mend)
     if not text.strip():
@@ -129,7 +129,7 @@ def _read_entity(
     mentions = data.get("mentions")
     place = f"{field}.mentions"
     if mentions is None:
-        reading.nonsense("missing field", place, None, "missing", f"Write {_ENTITY}")
+        reading.nonsense("missing field", place, None, "missing", f"Give it, as in {_ENTITY}")
         return name, kind, []
     places = []
     items = reading.items(mentions, "mentions that are not a list", place, f"[{_MENTION}]")
@@ -154,7 +154,7 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
     if data is None:
         return None
     of = f" of {entity!r}" if entity else ""
-    mend = f"Give character offsets into the text, end exclusive: {_MENTION}"
+    mend = _place_of(data.get("text"), text)
     start, end = as_int(data.get("start")), as_int(data.get("end"))
     if start is None or end is None:
         key = "start" if start is None else "end"
@@ -168,7 +168,10 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
         reading.nonsense("mention outside the text", field, value, problem, mend)
         return None
     if start >= end:
-        reading.nonsense("mention without characters", field, value, f"the mention{of} is empty", mend)
+        problem = f"the mention{of} is empty"
+        if start > end:
+            problem += f": it ends before it starts; from {end} to {start} stands {text[end:start][:60]!r}"
+        reading.nonsense("mention without characters", field, value, problem, mend)
         return None
     covered = text[start:end]
     if not covered.strip():
@@ -186,6 +189,19 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
         return None
     core = (end - len(covered.lstrip()), start + len(covered.rstrip()))
     return (start, end), core, name, kind, field
+
+
+def _place_of(words: object, text: str) -> str:
+    """Say how to give offsets: those of the words that a mention has with it, where these stand in one place alone."""
+    mend = f"Give character offsets into the text, end exclusive, as in {_MENTION}"
+    if not isinstance(words, str) or not words.strip():
+        return mend
+    start = text.find(words)
+    if start < 0:
+        return f"{mend}; {show(words)} does not stand in the text"
+    if text.find(words, start + 1) >= 0:
+        return mend
+    return f'Write {{"start": {start}, "end": {start + len(words)}}}, where {show(words)} stands'
 
 
 def _read_type(
