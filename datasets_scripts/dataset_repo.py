@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,7 +19,9 @@ from datasets import Dataset, DatasetInfo
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 
-from .rows import FEATURES, Rows, find_report, list_counts
+from .rows import FEATURES, RowDigest, Rows, find_report, list_counts
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = """| column | content |
 | --- | --- |
@@ -38,6 +41,7 @@ _HUGE = "n>1M"
 
 _COUNTS = ("documents", "sentences", "entities", "mentions", "candidate pairs", "facts", "unlabelled documents")
 _MOST_RELATIONS = 100  # that a card lists
+_TOLD = 5  # ids that a message lists
 # Bytes of a Parquet file before compression, as `Dataset.push_to_hub` makes them.
 SHARD_SIZE = 500 << 20
 # A group of rows ends where it has so many rows or words: it is in memory as a whole when it is written, and read.
@@ -84,7 +88,9 @@ def write_dataset_repo(
         source (`str`, *optional*):
             Where the data comes from, such as the address of the published files; if not given, the card says that
             the data is original.
-        relation_names (`Mapping[str, str]`, *optional*): Relation id -> words, as in `{"P17": "country"}`.
+        relation_names (`Mapping[str, str]`, *optional*):
+            Relation id -> words, as in `{"P17": "country"}`. Relations of the data that lack words, and words for
+            relations that the data lack, are logged.
         citation (`str`, *optional*): What to cite, as BibTeX, for the card.
         shard_size (`int`, *optional*, defaults to 500 MiB):
             Bytes, before compression, after which a split goes on in another Parquet file.
@@ -113,12 +119,13 @@ def write_dataset_repo(
         if relation_names is not None:
             text = json.dumps(dict(relation_names), ensure_ascii=False, indent=2)
             (unfinished / "rel_info.json").write_text(text + "\n", encoding="utf-8")
+            _compare_names(relation_names, set().union(*(split.relations for split in written.values())))
         header = _write_header(written, name, license, language, source)
         files = [file for split in written.values() for file in split.files]
         download_size = sum((unfinished / file).stat().st_size for file in files)
         header["dataset_info"] |= {"download_size": download_size}
         shown = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-        body = _write_body(written, folder.name, name, license, source, relation_names, citation)
+        body = _write_body(written, folder, name, license, source, relation_names, citation)
         (unfinished / "README.md").write_text(f"---\n{shown}---\n\n{body}", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -136,7 +143,8 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     schema = FEATURES.arrow_schema
     names: list[Path] = []
     total = 0
-    groups = _groups(_counted(rows, counts, relations))
+    digest = RowDigest()
+    groups = _groups(_counted(rows, counts, relations, digest))
     group = next(groups, None)
     # A split without rows, such as a filtered one, is a file too.
     while group is not None or not names:
@@ -155,11 +163,31 @@ def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int
     files = [f"data/{split}-{number:05}-of-{len(names):05}.parquet" for number in range(len(names))]
     for name, file in zip(names, files, strict=True):
         name.rename(folder / file)
-    report = part.report if isinstance(part, Rows) else find_report(part) or {}
-    # Of rows that were chosen or put together since, it is not known which of them were repaired.
-    same = (report.get("documents"), report.get("facts")) == (counts["documents"], counts["facts"])
     size = SplitInfo(split, num_bytes=total, num_examples=counts["documents"])
-    return _Written(files, size, dict(counts), relations, report["repairs"] if same else {})
+    return _Written(files, size, dict(counts), relations, _repairs_of(part, str(digest)))
+
+
+def _repairs_of(part: Dataset | Rows, digest: str) -> dict[str, int]:
+    """Return what was repaired in the rows that were written."""
+    if isinstance(part, Rows):
+        return part.report["repairs"]
+    report = find_report(part) or {}
+    # Of rows that were chosen, changed or put together since, it is not known which of them were repaired.
+    return report["repairs"] if report.get("digest") == digest else {}
+
+
+def _compare_names(names: Mapping[str, str], relations: set[str]) -> None:
+    """Say where a table of names and the relations of the data differ."""
+    unnamed = sorted(relations - names.keys())
+    # Documents that nobody labelled have no relations, and say nothing of the table.
+    unused = sorted(names.keys() - relations) if relations else []
+    for what, ids in (
+        ("Relations of the data that have no words", unnamed),
+        ("Words for relations that have no fact in the data", unused),
+    ):
+        if ids:
+            more = ", ..." if len(ids) > _TOLD else ""
+            logger.warning("%s: %d (%s%s).", what, len(ids), ", ".join(ids[:_TOLD]), more)
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -223,9 +251,9 @@ def _write_header(
 
 
 def _counted(
-    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str]
+    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str], digest: RowDigest
 ) -> Iterator[dict[str, Any]]:
-    """Count what goes by."""
+    """Count what goes by, and take its digest."""
     for row in rows:
         entities, pairs = len(row["vertexSet"]), row["pairs"]
         counts["documents"] += 1
@@ -236,12 +264,13 @@ def _counted(
         counts["facts"] += len(row["labels"] or ())
         relations.update(label["r"] for label in row["labels"] or ())
         counts["unlabelled documents"] += row["labels"] is None
+        digest.add(row)
         yield row
 
 
 def _write_body(
     written: Mapping[str, _Written],
-    folder: str,
+    folder: Path,
     name: str,
     license: str,
     source: str | None,
@@ -264,7 +293,10 @@ def _write_body(
         _write_relations(written, relation_names),
         "## Use",
         "```python\nfrom datasets import load_dataset\n\n"
-        f'dataset = load_dataset("{folder}", split="{next(iter(written))}")\n```',
+        f'dataset = load_dataset({json.dumps(folder.as_posix(), ensure_ascii=False)}, split="{next(iter(written))}")'
+        "\n```",
+        "The first argument is the folder where the data set was written. Once it is on the Hub, put the repository's "
+        'id there,\nsuch as `"my-name/my-dataset"`.',
         "Rows are what `modeling_docre` trains on: pass the dataset to `DocRETrainer`, or a row to "
         '`pipeline("docre")`.',
         "" if citation is None else _write_citation(citation),

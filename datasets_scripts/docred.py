@@ -162,7 +162,7 @@ def to_dataset(documents: Iterable[Document]) -> Dataset:
     rows = Rows(DocumentSource(documents), strict=True)
     dataset = Dataset.from_list(list(rows()), features=FEATURES)
     _log_repairs(rows.source.name, rows.report)
-    return _describe(dataset, rows.report)
+    return _describe(dataset, rows)
 
 
 def reading_report(dataset: Dataset) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def reading_report(dataset: Dataset) -> dict[str, Any]:
     report = find_report(dataset)
     if report is None:
         raise ValueError("This dataset carries no report of its reading. Load it with `load_docre(...)`.")
-    return report
+    return {key: value for key, value in report.items() if key != "digest"}
 
 
 def build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
@@ -197,14 +197,15 @@ def build(rows: Rows, split: str, cache_dir: str | None) -> Dataset:
     path = Path(dataset.cache_files[0]["filename"]).with_name(_REPORT)
     if not rows.report and path.exists():
         rows.report = json.loads(path.read_text(encoding="utf-8"))
+        rows.digest = rows.report.pop("digest")
     elif not rows.report:
         for _ in rows():  # interrupted before it was written: count again
             pass
     if not path.exists():
         with open_output(path) as stream:
-            json.dump(rows.report, stream)
+            json.dump({**rows.report, "digest": rows.digest}, stream)
     _log_repairs(f"{rows.source.name}, split {split}", rows.report)
-    return _describe(dataset, rows.report)
+    return _describe(dataset, rows)
 
 
 def log_sizes(path: Path, sources: Mapping[str, object], sizes: Mapping[str, Sizes]) -> None:
@@ -222,8 +223,8 @@ def _log_repairs(where: str, report: dict[str, Any]) -> None:
         logger.warning("%s: repaired or noticed %s.", where, list_counts(report["repairs"]))
 
 
-def _describe(dataset: Dataset, report: dict[str, Any]) -> Dataset:
-    dataset.info.description = json.dumps(report)
+def _describe(dataset: Dataset, rows: Rows) -> Dataset:
+    dataset.info.description = json.dumps({**rows.report, "digest": rows.digest})
     return dataset
 
 

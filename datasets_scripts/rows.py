@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -135,9 +136,24 @@ class Source(Protocol):
         """Yield where each entry stands, and the entry; count what had to be skipped."""
 
 
+class RowDigest:
+    """A digest of rows in their order: equal digests are of equal rows."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take the next row."""
+        # Arrow may give the keys of a row in another order.
+        self._digest.update(json.dumps(row, sort_keys=True).encode())
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()
+
+
 class Rows:
     """
-    The rows of one split in the schema [`FEATURES`]; calling it reads them, and leaves the report behind.
+    The rows of one split in the schema [`FEATURES`]; calling it reads them, and leaves report and digest behind.
 
     Args:
         source ([`Source`]): Where the documents come from.
@@ -149,6 +165,7 @@ class Rows:
         self.strict = strict
         self.version = __version__  # another version may repair in another way: it must not find this one's cache
         self.report: dict[str, Any] = {}
+        self.digest = ""
         self.relations: set[str] = set()
         self._first_problem = ""
 
@@ -166,6 +183,7 @@ class Rows:
         counts = {"documents": 0, "unlabelled": 0, "facts": 0}
         self.relations = set()
         self._first_problem = ""
+        digest = RowDigest()
         for where, entry in self.source.entries(self.strict, repairs):
             document = self._read(entry, where, repairs)
             if document is None:
@@ -175,6 +193,7 @@ class Rows:
             counts["unlabelled"] += row["labels"] is None
             counts["facts"] += len(row["labels"] or ())
             self.relations.update(label["r"] for label in row["labels"] or ())
+            digest.add(row)
             yield row
         if not counts["documents"]:
             skipped = f" ({list_counts(repairs)})" if repairs else ""
@@ -182,6 +201,7 @@ class Rows:
                 f"{self.source.name}: there is no document in it{skipped}. Pass at least one.{self._first_problem}"
             )
         self.report = {**counts, "repairs": dict(repairs)}
+        self.digest = str(digest)
 
     def documents(self) -> Iterator[Document]:
         """
@@ -225,7 +245,10 @@ class Rows:
 
 
 def find_report(dataset: Dataset) -> dict[str, Any] | None:
-    """Return what a dataset says of how it was read; `None` if it was loaded in another way."""
+    """
+    Return what a dataset says of how it was read, with the `digest` of the rows that this is true of; `None` if it was
+    loaded in another way.
+    """
     try:
         report = json.loads(dataset.info.description)
     except (json.JSONDecodeError, TypeError):

@@ -51,10 +51,11 @@ def _check(options: argparse.Namespace) -> int:
         return int(bool(report.counts))
     for problem in report.problems:
         print(problem)
-    more = report.total - len(report.problems)
+    more = report.different - len(report.problems)
     if more:
-        print(f"and {more:,} more (--limit {report.total} tells all)")
-    print(f"{report.documents:,} documents, {report.total:,} problems")
+        print(f"and {more:,} more (--limit {report.different} tells all)")
+    different = f" ({report.different:,} different ones)" if report.different < report.total else ""
+    print(f"{report.documents:,} documents, {report.total:,} problems{different}")
     for title, counts in (("problems", report.counts), ("warnings", report.warnings)):
         if counts:
             print(f"\n{title}:")
@@ -64,9 +65,10 @@ def _check(options: argparse.Namespace) -> int:
                     for cause, count in counts.items()
                 ]
             )
-    if report.misspellings:
-        print("\nrelations that look misspelt:")
-        for name, found in report.misspellings.items():
+    for what, slips in (("relations", report.misspellings), ("entity types", report.misspelt_types)):
+        if slips:
+            print(f"\n{what} that look misspelt:")
+        for name, found in slips.items():
             meant, times = found["meant"], found["count_of_meant"]
             print(f"{found['count']:>8,}  {name!r}, beside {times:,} x {meant!r}; first: {found['first']}")
     return int(bool(report.counts))

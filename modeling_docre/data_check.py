@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from .corpus import Corpus
 from .data_files import DataFileError, file_kind, read_markup, read_relations, readable, row_readers
 from .docred_format import read_docred
-from .document_keys import FACTS, unread_keys
+from .document_keys import FACTS, guess_form, mend_keys
 from .document_parts import DocumentError, Reading, as_list, name_document, show
 from .document_reading import document_form, published_as, say_published
 from .documents import Document
@@ -25,6 +26,9 @@ from .parquet_files import table_entries
 from .text_format import read_text
 
 LIMIT = 20  # problems that are told in full
+_PLACES = 3  # of a problem that occurs again
+# A type is a slip of one that occurs so many times as often. Types are few and short, and PER is not far from PET.
+_TYPE_SLIPS = {"times": 20, "shortest": 3}
 
 _FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
 
@@ -43,6 +47,10 @@ class Problem:
         value (`str`): What stands there, shortened.
         problem (`str`): What is wrong with it.
         mend (`str`): What to do about it.
+        count (`int`, *optional*, defaults to 1):
+            How often the same problem is there: a key that is misspelt or missing, a relation, or a form of rows, that
+            is wrong in many places is told once, where it is first.
+        next_places (`tuple[str, ...]`, *optional*, defaults to `()`): The next few rows with it.
     """
 
     file: str
@@ -53,6 +61,8 @@ class Problem:
     value: str
     problem: str
     mend: str
+    count: int = 1
+    next_places: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -63,7 +73,17 @@ class Problem:
         document = name_document(self.title, "")
         what = f"`{self.field}` is {self.value}" if self.field else ""
         said = ": ".join(filter(None, [self.place, document, what, self.problem]))
-        return " ".join(part if part.endswith((".", "?")) else f"{part}." for part in (said, self.mend) if part)
+        again = f"It is there {self.count:,} times" if self.count > 1 else ""
+        if self.next_places:
+            again += f", next in {'; '.join(self.next_places)}"
+        return " ".join(part if part.endswith((".", "?")) else f"{part}." for part in (said, self.mend, again) if part)
+
+    def again(self, place: str) -> Problem:
+        """Return the problem with another place where it is."""
+        places = self.next_places
+        if len(places) < _PLACES and place not in (self.place, *places):
+            places = (*places, place)
+        return replace(self, count=self.count + 1, next_places=places)
 
 
 @dataclass(frozen=True)
@@ -73,25 +93,31 @@ class CheckReport:
 
     Args:
         documents (`int`): Rows that were looked at, readable or not.
-        problems (`list[Problem]`): The first ones, up to the limit.
-        counts (`dict[str, int]`): How many problems there are of each cause, those beyond the limit included.
-        warnings (`dict[str, int]`): What is allowed and seldom meant, by cause; duplicates that reading repairs too.
+        problems (`list[Problem]`): The first ones, up to the limit. What only follows from another one is none.
+        different (`int`): How many problems there are, those beyond the limit included, and the same one counted once.
+        counts (`dict[str, int]`): How often there are problems of each cause, those beyond the limit included.
+        warnings (`dict[str, int]`):
+            What is allowed and seldom meant, by cause; duplicates that reading repairs too. Of documents with a
+            problem, from which the rest may follow, titles alone.
         first (`dict[str, str]`): For each cause of problems and warnings, the place of the first case.
         misspellings (`dict[str, dict]`):
             Relations that look like another, much more frequent one: `count`, `meant`, `count_of_meant` and `first`,
             the place of the first case. Looked for where no table of relations is given.
+        misspelt_types (`dict[str, dict]`): Types of entities that look so, likewise, with or without such a table.
     """
 
     documents: int
     problems: list[Problem]
+    different: int
     counts: dict[str, int]
     warnings: dict[str, int]
     first: dict[str, str]
     misspellings: dict[str, dict[str, Any]]
+    misspelt_types: dict[str, dict[str, Any]]
 
     @property
     def total(self) -> int:
-        """How many problems there are."""
+        """How often there are problems."""
         return sum(self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,12 +193,28 @@ def _read_markup(file: str) -> dict[str, Any]:
     return {"title": Path(file).name, "text": text, "entities": entities}
 
 
+# Where a part of a document is told not to be readable, what points into it seems wrong for no other reason.
+_FOLLOWS = (
+    (r"entities|vertexSet", {"label to a missing entity", "pair of a missing entity"}),
+    (r"sentences.*", {"evidence outside the document"}),
+    (r"sents\[.*", {"mention outside its sentence", "mention without words"}),
+)
+
+
 class _Findings(Reading):
     """A reading that goes on after nonsense and keeps what it would have said."""
 
     def __init__(self) -> None:
         super().__init__("document", strict=False)
         self.found: list[tuple[str, str, object, str, str]] = []
+
+    def causes(self) -> list[tuple[str, str, object, str, str]]:
+        """Return what was found, without what only follows from another finding."""
+        following: set[str] = set()
+        for part, causes in _FOLLOWS:
+            if any(re.fullmatch(part, name) for _, name, *_ in self.found):
+                following |= causes
+        return [finding for finding in self.found if finding[0] not in following]
 
     def error(self, field: str, value: object, problem: str, mend: str) -> DocumentError:
         self.found.append(("document that cannot be read", field, value, problem, mend))
@@ -190,13 +232,17 @@ class _Check:
     table: str
     limit: int
     documents: int = 0
+    different: int = 0
     problems: list[Problem] = field(default_factory=list)
+    told: dict[tuple[str, str], int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     relations: Counter[str] = field(default_factory=Counter)
     first_fact: dict[str, str] = field(default_factory=dict)
-    suggestions: dict[str, str] = field(default_factory=dict)
+    types: Counter[str] = field(default_factory=Counter)
+    first_type: dict[str, str] = field(default_factory=dict)
+    suggestions: dict[str, list[str]] = field(default_factory=dict)
     titles: set[int] = field(default_factory=set)
     typed: int = 0
     labelled: int = 0
@@ -222,30 +268,36 @@ class _Check:
             self.warnings.pop("entities without a type, where others have one", None)
         if not self.labelled:
             self.warnings.pop("unlabelled documents, where others have labels", None)
-        self._warn_of("relations that one fact alone has", sum(count == 1 for count in self.relations.values()))
-        if self.known is not None:
-            self._warn_of("known relations without a fact", len(self.known.keys() - self.relations.keys()))
         slips = find_misspellings(self.relations) if self.known is None else {}
+        sure = self.relations.keys() - slips.keys() - self.suggestions.keys()
+        self._warn_of("relations that one fact alone has", sum(self.relations[name] == 1 for name in sure))
+        if self.known is not None:
+            meant = {name for names in self.suggestions.values() for name in names}
+            self._warn_of("known relations without a fact", len(self.known.keys() - self.relations.keys() - meant))
         return CheckReport(
             self.documents,
             self.problems,
+            self.different,
             dict(self.counts),
             dict(self.warnings),
             {cause: self.first[cause] for cause in (*self.counts, *self.warnings) if cause in self.first},
-            {
-                name: {
-                    "count": self.relations[name],
-                    "meant": meant,
-                    "count_of_meant": self.relations[meant],
-                    "first": self.first_fact[name],
-                }
-                for name, meant in slips.items()
-            },
+            _describe_slips(slips, self.relations, self.first_fact),
+            _describe_slips(find_misspellings(self.types, **_TYPE_SLIPS), self.types, self.first_type),
         )
 
-    def _add(self, problem: Problem) -> None:
+    def _add(self, problem: Problem, same: str | None = None) -> None:
+        """Count a problem; those of one cause that have the same words for what is wrong are told as one."""
         self.counts[problem.cause] += 1
         self.first.setdefault(problem.cause, problem.place)
+        key = (problem.cause, same or "")
+        if same is not None and key in self.told:
+            number = self.told[key]
+            if number < len(self.problems):
+                self.problems[number] = self.problems[number].again(problem.place)
+            return
+        if same is not None:
+            self.told[key] = self.different
+        self.different += 1
         if len(self.problems) < self.limit:
             self.problems.append(problem)
 
@@ -267,18 +319,22 @@ class _Check:
             self._add(at("", "markup that cannot be read", "", "", str(error), ""))
             return
         cause = "row that is no document"
-        if not isinstance(data, Mapping):
-            problem = f"{show(data)} is not an object but a {type(data).__name__}"
-            self._add(at("", cause, "", "", problem, _FORMS))
+        if not isinstance(data, dict):
+            kind = type(data).__name__
+            self._add(at("", cause, "", "", f"{show(data)} is not an object but a {kind}", _FORMS), kind)
             return
         given = data.get("title")
         title = given if isinstance(given, str) else ""
-        form = document_form(data)
+        known = published_as(data)
+        form = document_form(data) or (guess_form(data) if known is None else None)
         if form is None:
-            known = published_as(data)
             problem = f"neither `text` nor `sents` among the keys {show(list(data))}"
-            self._add(at(title, cause, "", "", *((problem, _FORMS) if known is None else (say_published(known), ""))))
+            said = (problem, _FORMS) if known is None else (say_published(known), "")
+            self._add(at(title, cause, "", "", *said), said[0])
             return
+        for name, value, meant in mend_keys(data, form):
+            problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
+            self._add(at(title, "key that is not read", name, show(value), problem, f"Write `{meant}`"), _part(name))
         reading = _Findings()
         try:
             parts = read_text(data, reading) if form == "text" else read_docred(data, reading, False)
@@ -287,15 +343,12 @@ class _Check:
             if not reading.found:
                 raise
             document = None
-        for cause, name, value, problem, mend in reading.found:
-            self._add(at(title, cause, name, show(value), problem, mend))
-        for name, value, meant in unread_keys(data, form):
-            problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
-            self._add(at(title, "key that is not read", name, show(value), problem, f"Write `{meant}`"))
+        for cause, name, value, problem, mend in reading.causes():
+            self._add(at(title, cause, name, show(value), problem, mend), _part(name) if value is None else None)
         place = ", ".join(filter(None, [file, row]))
         self._check_relations(data, form, at, title, place)
         if document is not None:
-            self._look_at(document, place)
+            self._look_at(document, place, not reading.found)
 
     def _check_relations(
         self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str, place: str
@@ -314,24 +367,28 @@ class _Check:
             self.first_fact.setdefault(relation, place)
             if self.known is not None and relation not in self.known:
                 problem = f"none of the {len(self.known)} relations of {self.table}"
-                mend = f"Write one of them, or add it there.{self._suggest(relation)}"
-                self._add(at(title, "unknown relation", f"{name}[{number}].{key}", show(relation), problem, mend))
+                if relation not in self.suggestions:
+                    self.suggestions[relation] = closest_relations(relation, self.known, most=1)
+                mend = f"Write one of them, or add it there.{did_you_mean(self.suggestions[relation])}"
+                found = at(title, "unknown relation", f"{name}[{number}].{key}", show(relation), problem, mend)
+                self._add(found, relation)
 
-    def _suggest(self, relation: str) -> str:
-        if relation not in self.suggestions:
-            self.suggestions[relation] = did_you_mean(closest_relations(relation, self.known or {}, most=1))
-        return self.suggestions[relation]
-
-    def _look_at(self, document: Document, place: str) -> None:
+    def _look_at(self, document: Document, place: str, is_whole: bool) -> None:
         facts = document.relations or ()
         entities = document.entities
         pairs = None if document.pairs is None else set(document.pairs)
         untyped = sum(entity.type is None for entity in entities)
         self.typed += len(entities) - untyped
         self.labelled += document.relations is not None
+        for entity in entities:
+            for kind in sorted(filter(None, {entity.type, *(mention.type for mention in entity.mentions)})):
+                self.types[kind] += 1
+                self.first_type.setdefault(kind, place)
+        self._warn_of("documents with a title that another one has", int(self._is_known_title(document.title)), place)
+        if not is_whole:
+            return
         for cause, count in [
             ("documents without a title", not document.title),
-            ("documents with a title that another one has", self._is_known_title(document.title)),
             ("documents without entities", not entities),
             ("labelled documents without a fact", document.relations == ()),
             ("unlabelled documents, where others have labels", document.relations is None),
@@ -351,6 +408,20 @@ class _Check:
         number, before = hash(title), len(self.titles)
         self.titles.add(number)
         return len(self.titles) == before
+
+
+def _part(name: str) -> str:
+    """Name a field of all entities, mentions or facts alike."""
+    return re.sub(r"\[\d+\]", "[]", name)
+
+
+def _describe_slips(
+    slips: Mapping[str, str], counts: Mapping[str, int], first: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"count": counts[name], "meant": meant, "count_of_meant": counts[meant], "first": first[name]}
+        for name, meant in slips.items()
+    }
 
 
 def _without_place(error: DataFileError, place: str) -> str:

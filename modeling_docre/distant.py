@@ -12,6 +12,7 @@ from .data_files import write_documents
 from .documents import Document, Entity, Relation
 from .fact_table import Fact, FactTable, normalise_name, read_facts, write_facts
 from .output_files import output_file, redirected_output
+from .pronouns import is_pronoun
 
 _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -21,7 +22,7 @@ def label_documents(
 ) -> Iterator[Document]:
     """
     Label documents with the facts of a table: a pair of entities gets every relation of a fact whose head is the head
-    entity and whose tail is the tail entity, by an id or any name of each.
+    entity and whose tail is the tail entity, by an id or any name of each that is no pronoun.
 
     Args:
         documents (iterable of [`Document`]):
@@ -53,7 +54,9 @@ def _label(document: Document, facts: FactTable, counts: Counter[str]) -> tuple[
     known: list[set[int]] = []
     places: dict[int, list[int]] = {}
     for place, entity in enumerate(document.entities):
-        found, ambiguous = facts.identify(_names(entity, document.text), entity.ids)
+        names, pronouns = _without_pronouns(_names(entity, document.text))
+        counts["names that are pronouns"] += pronouns
+        found, ambiguous = facts.identify(names, entity.ids)
         known.append(found)
         counts["entities that the facts know"] += bool(found)
         counts["entities with an ambiguous name"] += ambiguous
@@ -87,12 +90,23 @@ def _facts_of(
                     yield place, relation, number
 
 
-def _names(entity: Entity, text: str) -> set[str]:
+def _names(entity: Entity, text: str) -> Iterator[str]:
     """All that a document calls an entity."""
-    names = {entity.name}
+    yield entity.name
     for mention in entity.mentions:
-        names.update((mention.name, text[mention.start : mention.end]))
-    return names
+        yield mention.name
+        yield text[mention.start : mention.end]
+
+
+def _without_pronouns(names: Iterable[str]) -> tuple[list[str], int]:
+    """Leave out names that are pronouns; and how many different ones these are."""
+    kept, pronouns = [], set()
+    for name in names:
+        if is_pronoun(name):
+            pronouns.add(normalise_name(name))
+        else:
+            kept.append(name)
+    return kept, len(pronouns)
 
 
 def label_files(
@@ -148,7 +162,7 @@ _FIRST = (
 
 def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = None) -> Iterator[Fact]:
     """
-    Gather the facts of labelled documents, by all names that their entities have there.
+    Gather the facts of labelled documents, by all names that their entities have there; pronouns are none.
 
     Args:
         documents (iterable of [`Document`]): Labelled ones; others are counted and left out.
@@ -162,9 +176,14 @@ def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = No
     for document in documents:
         counts["documents"] += 1
         counts["unlabelled documents"] += document.relations is None
-        names = [_distinct_names(entity) for entity in document.entities]
-        for relation in document.relations or ():
+        relations = document.relations or ()
+        names = {
+            place: _distinct_names(document.entities[place], counts)
+            for place in sorted({end for relation in relations for end in (relation.head, relation.tail)})
+        }
+        for relation in relations:
             counts["relations"] += 1
+            counts["relations of an entity without a name"] += not (names[relation.head] and names[relation.tail])
             for head, folded_head in names[relation.head]:
                 for tail, folded_tail in names[relation.tail]:
                     key = (folded_head, relation.relation, folded_tail)
@@ -176,10 +195,12 @@ def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = No
                         yield head, relation.relation, tail
 
 
-def _distinct_names(entity: Entity) -> list[tuple[str, str]]:
+def _distinct_names(entity: Entity, counts: Counter[str]) -> list[tuple[str, str]]:
     """Names of an entity, one of each that count as equal, with what they are compared by."""
     found: dict[str, str] = {}
-    for name in (entity.name, *(mention.name for mention in entity.mentions)):
+    names, pronouns = _without_pronouns((entity.name, *(mention.name for mention in entity.mentions)))
+    counts["names that are pronouns"] += pronouns
+    for name in names:
         found.setdefault(normalise_name(name), " ".join(name.split()))
     return [(name, folded) for folded, name in found.items() if folded]
 

@@ -40,8 +40,11 @@ def read_docred(data: Mapping[str, Any], reading: Reading, keep_duplicate_mentio
     text, sentences = _read_words(data, reading)
     field = "vertexSet"
     if data.get(field) is None:
-        reading.nonsense("missing field", field, data.get(field), "missing", 'Pass "vertexSet": [] for no entities')
-    vertices = reading.items(data.get(field) or [], "entities that are not a list", field, "a list of entities")
+        mend = 'Pass "vertexSet": [] for no entities'
+        if as_list(data.get("entities")):
+            mend = f"Write the `entities`, which belong to a `text`, as lists of mentions: [[{_MENTION}]] is the form"
+        reading.nonsense("missing field", field, data.get(field), "missing", mend)
+    vertices = reading.items(data.get(field) or [], "entities that are not a list", field, f"[[{_MENTION}]]")
     entities = []
     for position, vertex in enumerate(vertices):
         place = f"{field}[{position}]"
@@ -68,16 +71,16 @@ def read_docred(data: Mapping[str, Any], reading: Reading, keep_duplicate_mentio
 
 def _read_words(data: Mapping[str, Any], reading: Reading) -> tuple[str, Sentences]:
     """Join all words by single spaces; a blank or empty word keeps its place, since positions count it."""
-    example = 'a list of sentences, each a list of words: [["Ada", "lived", "."]]'
+    mend = 'Write a list of sentences, each a list of words, as in [["Ada", "lived", "."]]'
     rows = as_list(data.get("sents"))
     if rows is None:
         problem = "missing" if data.get("sents") is None else "not a list"
-        raise reading.error("sents", data.get("sents"), problem, f"Write it as {example}")
+        raise reading.error("sents", data.get("sents"), problem, mend)
     words: list[str] = []
     sentences: list[tuple[Span, ...]] = []
     position = 0
     for number, row in enumerate(rows):
-        items = reading.items(row, "sentence that is not a list", f"sents[{number}]", 'a list of words: ["Ada", "."]')
+        items = reading.items(row, "sentence that is not a list", f"sents[{number}]", '["Ada", "."]')
         spans = []
         for place, word in enumerate(items):
             if not isinstance(word, str):
@@ -90,7 +93,7 @@ def _read_words(data: Mapping[str, Any], reading: Reading) -> tuple[str, Sentenc
         sentences.append(tuple(spans))
     text = " ".join(words)
     if not text.strip():
-        raise reading.error("sents", rows, "there is not a single word", f"Write it as {example}")
+        raise reading.error("sents", rows, "there is not a single word", mend)
     reading.repair("empty sentence", sum(not spans for spans in sentences))
     return mend_surrogates(text, "sents", reading), tuple(sentences)
 
@@ -101,7 +104,7 @@ def _read_mention(item: object, field: str, text: str, sentences: Sentences, rea
         return None
     for key in ("sent_id", "pos"):
         if data.get(key) is None:
-            reading.nonsense("missing field", f"{field}.{key}", None, "missing", f"Write {_MENTION}")
+            reading.nonsense("missing field", f"{field}.{key}", None, "missing", f"Give it, as in {_MENTION}")
             return None
     size = len(sentences)
     sentence = reading.index(data["sent_id"], size, "mention of a missing sentence", f"{field}.sent_id", "sentences")

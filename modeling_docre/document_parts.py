@@ -184,7 +184,9 @@ class Reading:
         """Return the value where it is a dict; else nonsense."""
         if isinstance(value, Mapping):
             return value
-        self.nonsense(cause, field, value, f"not a dict but a {type(value).__name__}", f"Write it as {example}")
+        self.nonsense(
+            cause, field, value, f"not a dict but a {type(value).__name__}", f"Write a dict, as in {example}"
+        )
         return None
 
     def items(self, value: object, cause: str, field: str, example: str) -> Sequence[Any]:
@@ -192,7 +194,7 @@ class Reading:
         items = as_list(value)
         if items is None:
             problem = f"not a list but a {type(value).__name__}"
-            self.nonsense(cause, field, value, problem, f"Write it as {example}")
+            self.nonsense(cause, field, value, problem, f"Write a list, as in {example}")
         return items or ()
 
     def index(self, value: object, size: int, cause: str, field: str, of: str) -> int | None:

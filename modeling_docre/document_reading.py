@@ -159,7 +159,7 @@ def _read_relation(
         return None
     for key in keys:
         if data.get(key) is None:
-            reading.nonsense("missing field", f"{field}.{key}", None, "missing", f"Write {example}")
+            reading.nonsense("missing field", f"{field}.{key}", None, "missing", f"Give it, as in {example}")
             return None
     ends = []
     for key in keys[:2]:
@@ -170,7 +170,9 @@ def _read_relation(
     relation = data[keys[2]]
     if not isinstance(relation, str) or not relation.strip() or lone_surrogate(relation) is not None:
         problem = "not a relation's id"
-        reading.nonsense("label without a relation", f"{field}.{keys[2]}", relation, problem, 'Write a string: "P17"')
+        reading.nonsense(
+            "label without a relation", f"{field}.{keys[2]}", relation, problem, 'Write a string, as in "P17"'
+        )
         return None
     score = data.get("score")
     if score is not None and as_score(score) is None:
@@ -186,7 +188,7 @@ def _read_evidence(data: Mapping[str, Any], field: str, num_sentences: int, read
     if value is None:
         reading.repair("missing evidence")
         return ()
-    items = reading.items(value, "evidence that is not a list", f"{field}.evidence", "a list of sentence indices")
+    items = reading.items(value, "evidence that is not a list", f"{field}.evidence", "[0, 2]")
     evidence: list[int] = []
     for place, item in enumerate(items):
         where = f"{field}.evidence[{place}]"

@@ -1,4 +1,4 @@
-"""Names of relations that look like another, much more frequent one, written wrongly."""
+"""Names of relations and types that look like another, much more frequent one, written wrongly."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import Mapping
 
 from .names import fold_name
 
-# A name is a slip of one that occurs this many times as often; names that differ in `_`, `-`, spaces or case alone are
-# the same word however often they occur.
-_MORE_FREQUENT = 10
-# By the length of the shorter name: so many letters may differ. In short names one letter is another word.
-_EDITS = ((5, 0), (12, 1), (40, 2))
+# By the length of the shorter name: so many letters may differ.
+_EDITS = ((12, 1), (40, 2))
+# In names shorter than this, another letter makes another word, such as RNA of DNA; swapped or lost ones are slips.
+_SHORT = 5
 
 
-def find_misspellings(counts: Mapping[str, int]) -> dict[str, str]:
+def find_misspellings(counts: Mapping[str, int], *, times: int = 10, shortest: int = _SHORT) -> dict[str, str]:
     """
     Find names that look like misspellings of much more frequent ones. Ids that differ in their digits, such as `P17`
-    and `P19`, never do.
+    and `P19`, never do; names that differ in `_`, `-`, spaces or case alone do however often they occur.
 
     Args:
         counts (`Mapping[str, int]`): How often each name occurs.
+        times (`int`, *optional*, defaults to 10): How many times as often the one that was meant occurs.
+        shortest (`int`, *optional*, defaults to 5):
+            Letters that a name has at least if one may differ. In names of less than 5 none is exchanged for another.
 
     Returns:
         `dict[str, str]`: The name that was meant, by the one that was written.
@@ -32,6 +34,8 @@ def find_misspellings(counts: Mapping[str, int]) -> dict[str, str]:
 
     >>> find_misspellings({"born_in": 240, "bornin": 1, "member_of": 30, "membr_of": 2, "P17": 90, "P19": 1})
     {'bornin': 'born_in', 'membr_of': 'member_of'}
+    >>> find_misspellings({"PER": 240, "PRE": 1, "ORG": 90}, times=20, shortest=3)
+    {'PRE': 'PER'}
     ```
     """
     names = sorted(counts, key=lambda name: (-counts[name], name))
@@ -40,11 +44,18 @@ def find_misspellings(counts: Mapping[str, int]) -> dict[str, str]:
     meant: dict[str, str] = {}
     for name in names:
         folded, digits = fold_name(name), re.sub(r"\D", "", name)
-        shorter = _shortened(folded)
+        shorter = _shortened(folded, _edits(len(folded), shortest))
         # From the most frequent on: the first that fits is the one that was meant.
         fitting = sorted({known for key in shorter for known in near[digits, key]}, key=rank.__getitem__)
         for known in fitting:
-            if known not in meant and _is_slip(folded, fold_name(known), counts[name], counts[known]):
+            if known in meant:
+                continue
+            right = fold_name(known)
+            size = min(len(folded), len(right))
+            exchange = 2 if size < _SHORT else 1
+            if folded == right or (
+                counts[known] >= times * counts[name] and _distance(folded, right, exchange) <= _edits(size, shortest)
+            ):
                 meant[name] = known
                 break
         for key in shorter:
@@ -52,35 +63,29 @@ def find_misspellings(counts: Mapping[str, int]) -> dict[str, str]:
     return {name: meant[name] for name in counts if name in meant}
 
 
-def _is_slip(name: str, known: str, count: int, of_known: int) -> bool:
-    if name == known:
-        return True
-    return of_known >= _MORE_FREQUENT * count and _distance(name, known) <= _edits(min(len(name), len(known)))
+def _edits(length: int, shortest: int) -> int:
+    return 0 if length < shortest else next((edits for below, edits in _EDITS if length < below), 1)
 
 
-def _edits(length: int) -> int:
-    return next((edits for below, edits in _EDITS if length < below), 1)
-
-
-def _shortened(name: str) -> set[str]:
+def _shortened(name: str, edits: int) -> set[str]:
     """The name, and what is left of it without a few letters: names that are alike have one of these in common."""
     found = last = {name}
     # The other name may be a letter longer, and be allowed more.
-    for _ in range(_edits(len(name))):
+    for _ in range(edits):
         last = {word[:place] + word[place + 1 :] for word in last for place in range(len(word))}
         found = found | last
     return found
 
 
-def _distance(one: str, other: str) -> int:
-    """Letters to put in, leave out, exchange or swap with the next, to make one word of another."""
+def _distance(one: str, other: str, exchange: int) -> int:
+    """Letters to put in, leave out, swap with the next, or exchange at a price, to make one word of another."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         last_but_one, before = before, row
         row = [i]
         for j, wanted in enumerate(other, 1):
-            steps = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            steps = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + exchange * (letter != wanted))
             if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
                 steps = min(steps, last_but_one[j - 2] + 1)
             row.append(steps)

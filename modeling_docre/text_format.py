@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -103,7 +104,7 @@ def read_text(data: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _check_text(text: object, reading: Reading) -> str:
-    mend = 'Pass the document as a string: {"text": "Ada lived in London.", "entities": [...]}'
+    mend = 'Pass the document as a string, as in {"text": "Ada lived in London.", "entities": [...]}'
     if not isinstance(text, str):
         raise reading.error("text", text, f"not a string but a {type(text).__name__}", mend)
     if not text.strip():
@@ -129,7 +130,7 @@ def _read_entity(
     mentions = data.get("mentions")
     place = f"{field}.mentions"
     if mentions is None:
-        reading.nonsense("missing field", place, None, "missing", f"Write {_ENTITY}")
+        reading.nonsense("missing field", place, None, "missing", f"Give it, as in {_ENTITY}")
         return name, kind, []
     places = []
     items = reading.items(mentions, "mentions that are not a list", place, f"[{_MENTION}]")
@@ -153,31 +154,34 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
     data = reading.mapping(item, "mention that is not a dict", field, _MENTION)
     if data is None:
         return None
+    remedy = partial(_place_of, data.get("text"), text)
     of = f" of {entity!r}" if entity else ""
-    mend = f"Give character offsets into the text, end exclusive: {_MENTION}"
     start, end = as_int(data.get("start")), as_int(data.get("end"))
     if start is None or end is None:
         key = "start" if start is None else "end"
         problem = "missing" if data.get(key) is None else "not a whole number"
-        reading.nonsense(f"mention with a broken {key}", f"{field}.{key}", data.get(key), f"{problem}{of}", mend)
+        reading.nonsense(f"mention with a broken {key}", f"{field}.{key}", data.get(key), f"{problem}{of}", remedy())
         return None
     value = [start, end]
     if not 0 <= start <= len(text) or not 0 <= end <= len(text):
         covered = f"; it covers {text[max(0, start) : max(0, end)][:60]!r}" if start < end else ""
         problem = f"the mention{of} lies outside the text, which has {len(text)} characters{covered}"
-        reading.nonsense("mention outside the text", field, value, problem, mend)
+        reading.nonsense("mention outside the text", field, value, problem, remedy())
         return None
     if start >= end:
-        reading.nonsense("mention without characters", field, value, f"the mention{of} is empty", mend)
+        problem = f"the mention{of} is empty"
+        if start > end:
+            problem += f": it ends before it starts; from {end} to {start} stands {text[end:start][:60]!r}"
+        reading.nonsense("mention without characters", field, value, problem, remedy())
         return None
     covered = text[start:end]
     if not covered.strip():
         problem = f"the mention{of} covers white space alone: {covered[:60]!r}"
-        reading.nonsense("mention of white space", field, value, problem, mend)
+        reading.nonsense("mention of white space", field, value, problem, remedy())
         return None
     if data.get("text") not in (None, covered):
         problem = f"the mention{of} gives the text {show(data['text'])}, but these characters are {covered[:60]!r}"
-        reading.nonsense("mention with another text", field, value, problem, mend)
+        reading.nonsense("mention with another text", field, value, problem, remedy())
         return None
     reading.repair("mention with white space at its edges", covered != covered.strip())
     name, name_is_read = reading.optional_string(data.get("name"), "mention with a broken name", f"{field}.name")
@@ -186,6 +190,19 @@ def _read_place(item: object, field: str, entity: str | None, text: str, reading
         return None
     core = (end - len(covered.lstrip()), start + len(covered.rstrip()))
     return (start, end), core, name, kind, field
+
+
+def _place_of(words: object, text: str) -> str:
+    """Say how to give offsets: those of the words that a mention has with it, where these stand in one place alone."""
+    mend = f"Give character offsets into the text, end exclusive, as in {_MENTION}"
+    if not isinstance(words, str) or not words.strip():
+        return mend
+    start = text.find(words)
+    if start < 0:
+        return f"{mend}; {show(words)} does not stand in the text"
+    if text.find(words, start + 1) >= 0:
+        return mend
+    return f'Write {{"start": {start}, "end": {start + len(words)}}}, where {show(words)} stands'
 
 
 def _read_type(

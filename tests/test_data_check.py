@@ -103,7 +103,7 @@ def test_unknown_relations_get_the_nearest_known_one(tmp_path):
     assert (first.row, first.field, first.value) == ("line 1", "relations[1].relation", "'livesin'")
     assert "Did you mean 'lives_in'?" in first.mend
     assert "Did you mean 'P17'?" in second.mend, "words of a relation stand for its id"
-    assert report.warnings == {"known relations without a fact": 2, "relations that one fact alone has": 2}
+    assert report.warnings == {}, "that nothing has the two suggested ones follows, and that these occur once"
     (tmp_path / "rel2id.json").write_text(json.dumps({"Na": 0, "wrote_to": 1, "lives_in": 2}))
     assert check_files(file, relations=tmp_path / "rel2id.json").counts == {"unknown relation": 2}
     assert not check_files(file, relations=["wrote_to", "lives_in", "livesin", "country"]).counts
@@ -136,6 +136,7 @@ def test_keys_inside_entities_mentions_and_facts(tmp_path):
     label = {"h": 0, "t": 0, "r": "writes", "evidense": [0]}
     docred = {"title": "Letter", "sents": [["Orla", "wrote"]], "vertexSet": [[mention], 3], "labels": [label, 4]}
     report = check_files(lines(tmp_path / "a.jsonl", row(), typo, docred))
+    assert "It is there" not in "".join(map(str, report.problems))
     assert [(p.row, p.field, p.mend) for p in report.problems if p.cause == "key that is not read"] == [
         ("line 2", "entities[0].typ", "Write `type`"),
         ("line 2", "entities[1].mentions[0].nmae", "Write `name`"),
@@ -144,6 +145,152 @@ def test_keys_inside_entities_mentions_and_facts(tmp_path):
         ("line 3", "vertexSet[0][0].Type", "Write `type`"),
         ("line 3", "labels[0].evidense", "Write `evidence`"),
     ]
+
+
+def test_a_misspelt_key_is_told_once_and_what_is_under_it_is_checked(tmp_path):
+    rows = [row(number) for number in range(7)]
+    for one in rows[1:]:
+        one["entitites"] = one.pop("entities")
+        one["entitites"][0]["typ"] = one["entitites"][0].pop("type")
+        one["entitites"][1]["mentions"][0]["strat"] = one["entitites"][1]["mentions"][0].pop("start")
+        for fact in one["relations"]:
+            fact["relaton"] = fact.pop("relation")
+    rows[4]["entitites"][2]["mentions"][0]["end"] = 99
+    file = lines(tmp_path / "a.jsonl", *rows)
+    report = check_files(file)
+    assert [(p.row, p.field, p.count, len(p.next_places)) for p in report.problems] == [
+        ("line 2", "entitites", 6, 3),
+        ("line 2", "entities[0].typ", 6, 3),
+        ("line 2", "entities[1].mentions[0].strat", 6, 3),
+        ("line 2", "relations[0].relaton", 12, 3),
+        ("line 5", "entities[2].mentions[0]", 1, 0),
+    ]
+    assert str(report.problems[3]).endswith(
+        f"Write `relation`. It is there 12 times, next in {file}, line 3; {file}, line 4; {file}, line 5."
+    )
+    assert (report.different, report.total) == (5, 31)
+    assert report.counts == {"key that is not read": 30, "mention outside the text": 1}
+    assert report.warnings == {}
+    assert [p.count for p in check_files(file, limit=2).problems] == [6, 6]
+
+
+def test_words_under_a_misspelt_key(tmp_path):
+    slip = row(0)
+    slip["txt"] = slip.pop("text")
+    docred = {"title": "D", "sent": [["Orla", "left"]], "vertexSet": [], "labels": []}
+    other = {"id": 1, "body": "Orla left."}
+    report = check_files(lines(tmp_path / "a.jsonl", slip, docred, *[other] * 3, *[[1], [2]]))
+    assert [(p.row, p.field, p.mend, p.count) for p in report.problems[:2]] == [
+        ("line 1", "txt", "Write `text`", 1),
+        ("line 2", "sent", "Write `sents`", 1),
+    ]
+    assert [(p.row, p.cause, p.count) for p in report.problems[2:]] == [
+        ("line 3", "row that is no document", 3),
+        ("line 6", "row that is no document", 2),
+    ]
+
+
+def test_keys_of_facts_in_the_other_form(tmp_path):
+    text, docred = row(0), {"title": "D", "sents": [["Orla", "left"]]}
+    text["labels"] = [{"h": 0, "t": 1, "r": "wrote_to"}]
+    del text["relations"]
+    docred["vertexSet"] = [
+        [{"sent_id": 0, "pos": [0, 1], "type": "PER"}],
+        [{"sent_id": 0, "pos": [1, 2], "type": "PER"}],
+    ]
+    docred["relations"] = [{"head": 0, "tail": 1, "relation": "wrote_to"}] * 2
+    report = check_files(lines(tmp_path / "a.jsonl", text, docred))
+    assert [(p.field, p.mend, p.count) for p in report.problems] == [
+        ("labels", "Write `relations`", 1),
+        ("relations[0].h", "Write `head`", 1),
+        ("relations[0].t", "Write `tail`", 1),
+        ("relations[0].r", "Write `relation`", 1),
+        ("relations", "Write `labels`", 1),
+        ("labels[0].head", "Write `h`", 2),
+        ("labels[0].tail", "Write `t`", 2),
+        ("labels[0].relation", "Write `r`", 2),
+    ]
+
+
+def test_what_follows_from_a_problem_is_not_told(tmp_path):
+    entities = row(0, entities="Orla", pairs=[[0, 1]])
+    offsets = {
+        "title": "D",
+        "sents": [["Orla", "left"]],
+        "entities": row()["entities"],
+        "labels": [{"h": 0, "t": 1, "r": "x"}],
+    }
+    words = {"title": "E", "text": "Orla left.", "vertexSet": [[{"sent_id": 0, "pos": [0, 1]}]]}
+    words["relations"] = [{"head": 0, "tail": 0, "relation": "x"}]
+    sentences = row(3, text=row()["text"].replace(".", ","), sentences=[[0, 99]])
+    sents = {"title": "F", "sents": ["Orla", ["left"]], "vertexSet": [[{"sent_id": 0, "pos": [0, 1]}]], "labels": []}
+    report = check_files(lines(tmp_path / "a.jsonl", entities, offsets, words, sentences, sents))
+    assert [(p.row, p.field, p.cause) for p in report.problems] == [
+        ("line 1", "entities", "entities that are not a list"),
+        ("line 2", "vertexSet", "missing field"),
+        ("line 3", "vertexSet", "vertexSet beside a text"),
+        ("line 4", "sentences[0]", "sentences that cannot be used"),
+        ("line 5", "sents[0]", "sentence that is not a list"),
+    ]
+    assert "the `entities`, which belong to a `text`" in report.problems[1].mend
+    assert report.warnings == {}
+
+
+def test_documents_with_problems_are_warned_of_for_their_titles_alone(tmp_path):
+    broken = row(
+        0, entities=[{"mentions": [{"start": 90, "end": 99}]}], relations=[{"head": 0, "tail": 4, "relation": "x"}]
+    )
+    report = check_files(lines(tmp_path / "a.jsonl", row(0), broken, row(1, title=4, entities=[], relations=[])))
+    assert report.counts == {
+        "mention outside the text": 1, "label to a missing entity": 1, "title that is not a string": 1,
+    }  # fmt: skip
+    assert report.warnings == {
+        "documents with a title that another one has": 1, "relations that one fact alone has": 3,
+    }  # fmt: skip
+
+
+def test_a_field_that_is_missing_everywhere_is_told_once(tmp_path):
+    rows = [row(number) for number in range(5)]
+    for one in rows:
+        for fact in one["relations"]:
+            del fact["relation"]
+    (problem,) = check_files(lines(tmp_path / "a.jsonl", *rows)).problems
+    assert (problem.field, problem.count, problem.problem) == ("relations[0].relation", 10, "missing")
+    assert problem.mend.startswith('Give it, as in {"head": 0')
+
+
+def test_the_same_unknown_relation_is_told_once(tmp_path):
+    file = lines(tmp_path / "a.jsonl", *(row(number) for number in range(4)))
+    (problem,) = check_files(file, relations=["wrote_to", "livesin"]).problems
+    assert (problem.value, problem.count) == ("'lives_in'", 4) and "Did you mean 'livesin'?" in problem.mend
+
+
+def test_remedies_are_of_this_document_or_say_that_they_are_the_form(tmp_path):
+    one = row(0)
+    one["text"] += " Orla left."
+    del one["sentences"]
+    one["entities"] = [{"mentions": [
+        {"start": 15, "end": 18, "text": "Wim"},
+        {"start": 1, "end": 5, "text": "Orla"},
+        {"start": 1, "end": 5, "text": "Willem"},
+        {"start": 200, "end": 205, "text": "Sande"},
+        {"text": "wrote to"},
+        {"start": 40, "end": 99},
+        {"start": 17, "end": 14},
+    ]}]  # fmt: skip
+    del one["relations"]
+    said = [(p.problem, p.mend) for p in check_files(lines(tmp_path / "a.jsonl", one)).problems]
+    form = 'Give character offsets into the text, end exclusive, as in {"start": 0, "end": 3}'
+    assert [mend for _, mend in said] == [
+        'Write {"start": 14, "end": 17}, where \'Wim\' stands',
+        form,  # it stands in two places
+        f"{form}; 'Willem' does not stand in the text",
+        'Write {"start": 31, "end": 36}, where \'Sande\' stands',
+        'Write {"start": 5, "end": 13}, where \'wrote to\' stands',
+        form,
+        form,
+    ]
+    assert "it covers 'la left.'" in said[5][0] and "from 14 to 17 stands 'Wim'" in said[6][0]
 
 
 def test_published_forms_are_told_and_not_taken_for_text(tmp_path):
@@ -207,6 +354,46 @@ def test_misspelt_relations_are_found_by_their_counts(tmp_path):
     assert check_files(file, relations=known).misspellings == {}, "whoever lists them means them"
     unreadable = {**slip, "text": "  "}
     assert set(check_files(lines(tmp_path / "b.jsonl", *many, unreadable)).misspellings) == {"wroteto", "livse_in"}
+
+
+def test_types_that_look_misspelt_are_warned_of(tmp_path, docre):
+    many = [row(number) for number in range(10)]
+    for one in many[3:]:
+        one["entities"][2]["mentions"][0]["type"] = "TOWN"  # seldom enough, and another word
+    many[7]["entities"][0]["type"] = "PRE"
+    many[8]["entities"][0]["type"] = "ORG"
+    many[9]["entities"][0]["type"] = "per"
+    file = lines(tmp_path / "a.jsonl", *many)
+    assert check_files(file).misspelt_types == {
+        "per": {"count": 1, "meant": "PER", "count_of_meant": 17, "first": f"{file}, line 10"},
+    }, "17 times as often is too seldom for another order of letters"
+    with file.open("a") as stream:
+        stream.writelines(json.dumps(row(number)) + "\n" for number in range(10, 13))
+    report = check_files(file, relations=["wrote_to", "lives_in"])
+    assert report.counts == {} and report.misspellings == {}
+    assert report.misspelt_types == {
+        "PRE": {"count": 1, "meant": "PER", "count_of_meant": 23, "first": f"{file}, line 8"},
+        "per": {"count": 1, "meant": "PER", "count_of_meant": 23, "first": f"{file}, line 10"},
+    }
+    ran = docre("data", "check", file)
+    assert ran.code == 0, "a warning is no problem"
+    assert "entity types that look misspelt:\n" in ran.out
+    assert f"       1  'PRE', beside 23 x 'PER'; first: {file}, line 8\n" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"PER": 40, "PRE": 2}, {"PRE": "PER"}),
+        ({"PER": 39, "PRE": 2}, {}),
+        ({"PER": 400, "PERS": 1, "PET": 1, "PR": 1}, {"PERS": "PER"}),
+        ({"DNA": 4000, "RNA": 9, "NDA": 9}, {"NDA": "DNA"}),
+        ({"person": 4000, "persom": 9, "prson": 2, "reason": 3}, {"persom": "person", "prson": "person"}),
+        ({"gpe1": 4000, "gpe2": 9}, {}),
+    ],
+)
+def test_what_a_misspelt_type_is(counts, expected):
+    assert find_misspellings(counts, times=20, shortest=3) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
-from datasets import load_dataset
+from datasets import load_dataset, load_from_disk
 
 from modeling_docre import Document
 from modeling_docre.data_files import iter_documents, write_documents
@@ -299,6 +300,38 @@ def test_prepare_writes_a_repository_with_a_whole_card(tmp_path, docre):
     assert ran.code == 1 and "ids.json: ids without words" in ran.err
 
 
+def test_prepare_says_where_the_table_of_names_and_the_data_differ(tmp_path):
+    write(tmp_path / "mine.jsonl", [letter(0, ["wrote_to", "owes"]), letter(1, ["owes"])])
+    words = {"wrote_to": "wrote to", **{f"P{number}": "?" for number in range(7)}}
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    given = ["--license", "mit", "--relation-names", "words.json"]
+    ran = program("data", "prepare", "mine.jsonl", "hub", *given, cwd=tmp_path)
+    assert ran.returncode == 0
+    assert ran.stderr.splitlines() == [
+        "Relations of the data that have no words: 1 (owes).",
+        "Words for relations that have no fact in the data: 7 (P0, P1, P2, P3, P4, ...).",
+        "documents: 2, facts: 3",
+    ]
+    # Nobody labelled these: that the table has more says nothing.
+    write(tmp_path / "bare.jsonl", [{"text": "Orla wrote."}])
+    ran = program("data", "prepare", "bare.jsonl", "bare", *given, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "documents: 1, unlabelled: 1\n")
+
+
+@pytest.mark.parametrize("folder", ["hub", 'made here/the "hub"', "../over there"])
+def test_the_card_shows_how_to_load_the_folder_as_it_was_named(tmp_path, monkeypatch, folder):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / folder).parent.mkdir(exist_ok=True)
+    repo = write_dataset_repo(
+        load_docre(write(tmp_path / "mine.jsonl", [letter(0, ["a"])])), folder, name="x", license="mit"
+    )
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (repo / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["dataset"].num_rows == 1
+
+
 def test_large_splits_go_into_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr("modeling_docre.datasets_scripts.dataset_repo._GROUP_ROWS", 2)
     source = write(tmp_path / "train.jsonl", [letter(number, ["wrote_to"]) for number in range(10)])
@@ -350,7 +383,12 @@ def test_the_card_says_no_repairs_of_rows_that_were_chosen(tmp_path):
     rows = [letter(number, ["a"]) for number in range(3)]
     rows[1]["relations"] *= 2
     data = load_docre(write(tmp_path / "train.jsonl", rows))
-    for number, (part, said) in enumerate([(data, "- `train`: 1 x duplicate label"), (data.select([0, 2]), None)]):
+    said = "- `train`: 1 x duplicate label"
+    # The same numbers of documents and facts say nothing: the second of these has the repaired one no more.
+    chosen = [(data, said), (data.select([0, 2, 2]), None), (data.select([0, 2]), None)]
+    data.save_to_disk(tmp_path / "kept")
+    chosen.append((load_from_disk(tmp_path / "kept"), said))
+    for number, (part, said) in enumerate(chosen):
         repo = write_dataset_repo(part, tmp_path / str(number), name="x", license="mit")
         card = (repo / "README.md").read_text(encoding="utf-8")
         assert said in card if said else "Repaired" not in card

@@ -15,6 +15,7 @@ from modeling_docre.distant import gather_facts, gather_facts_from_files, label_
 from modeling_docre.fact_table import FactTable, iter_facts, normalise_name, read_aliases, read_facts, write_facts
 from modeling_docre.metrics.docred.scoring import score
 from modeling_docre.output_files import DataFileError
+from modeling_docre.pronouns import is_pronoun
 from modeling_docre.recipes import build_trainer, load_recipe
 
 
@@ -287,7 +288,48 @@ def test_facts_gathered_from_documents_have_all_names_and_each_once():
     counts = Counter()
     found = list(gather_facts([Document.from_dict(row) for row in rows], counts))
     assert sorted(found) == [("Ada", "P19", "London"), ("Lovelace", "P19", "London")]
-    assert counts == {"documents": 3, "unlabelled documents": 1, "relations": 2, "facts": 2}
+    assert +counts == Counter({"documents": 3, "unlabelled documents": 1, "relations": 2, "facts": 2})
+
+
+@pytest.mark.parametrize("name", ["she", "Her", "itself", "Their", "I", " this ", "who", "ｈｅ"])
+def test_pronouns_are_no_names(name):
+    assert is_pronoun(name)
+
+
+@pytest.mark.parametrize("name", ["US", "IT", "HE", "WHO", "The Who", "the us", "iT", "Ada", "My Chemist", ""])
+def test_what_only_looks_like_a_pronoun_is_a_name(name):
+    assert not is_pronoun(name)
+
+
+def test_facts_are_not_gathered_under_pronouns():
+    rows = [
+        entry(
+            ["Ada", "She", "she", "her"], ["it", "US"], ["They", "them"], ["He"],
+            relations=[
+                {"head": 0, "tail": 1, "relation": "P27"},
+                {"head": 2, "tail": 1, "relation": "P27"},
+                {"head": 2, "tail": 2, "relation": "P26"},
+            ],
+        )
+    ]  # fmt: skip
+    counts = Counter()
+    assert list(gather_facts(map(Document.from_dict, rows), counts)) == [("Ada", "P27", "US")]
+    assert +counts == Counter({
+        "documents": 1, "relations": 3, "facts": 1,
+        # she, her; it; they, them. The entity without a fact has lost nothing.
+        "names that are pronouns": 5, "relations of an entity without a name": 2,
+    })  # fmt: skip
+
+
+def test_a_pronoun_of_a_document_is_not_looked_up():
+    facts = [("She", "P27", "us"), ("He", "P31", "gas"), ("Ada", "P27", "us")]
+    rows = [
+        entry(["She"], ["us"], ["He"], ["gas"]),
+        entry(["Ada", "she"], ["US"], ["He", {"id": "He"}], ["gas"]),
+    ]
+    found, counts = label(rows, facts)
+    assert found == [[], [(0, "P27", 1), (2, "P31", 3)]]
+    assert counts["names that are pronouns"] == 5 and counts["entities that the facts know"] == 5
 
 
 def test_facts_of_documents_give_these_documents_their_labels_back(tmp_path):

@@ -275,7 +275,7 @@ def test_unreadable_labels_leave_the_document_unlabelled_rather_than_without_fac
 @pytest.mark.parametrize("sents", [None, [], [[]], [["", " "]], "Ada", 5, {"a": 1}])
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_document_without_words_is_always_an_error(sents, strict):
-    with pytest.raises(DocumentError, match=r"'Mirel Osk': `sents` is .*Write it as"):
+    with pytest.raises(DocumentError, match=r"'Mirel Osk': `sents` is .*, as in"):
         Document.from_docred(docred() | {"sents": sents}, strict=strict)
 
 
