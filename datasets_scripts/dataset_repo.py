@@ -280,6 +280,7 @@ def _write_body(
     table = [f"| split | {' | '.join(_COUNTS)} |", f"| --- |{' ---: |' * len(_COUNTS)}"]
     for split, found in written.items():
         table.append(f"| `{split}` | {' | '.join(f'{found.counts[column]:,}' for column in _COUNTS)} |")
+    quoted = json.dumps(folder.resolve().name, ensure_ascii=False)
     parts = [
         f"# {name}",
         "Documents for document-level relation extraction: text as words, entities with all their mentions, and the "
@@ -293,10 +294,9 @@ def _write_body(
         _write_relations(written, relation_names),
         "## Use",
         "```python\nfrom datasets import load_dataset\n\n"
-        f'dataset = load_dataset({json.dumps(folder.as_posix(), ensure_ascii=False)}, split="{next(iter(written))}")'
-        "\n```",
-        "The first argument is the folder where the data set was written. Once it is on the Hub, put the repository's "
-        'id there,\nsuch as `"my-name/my-dataset"`.',
+        f'dataset = load_dataset({quoted}, split="{next(iter(written))}")\n```',
+        "The first argument is this folder, seen from the one that it is in. Once it is on the Hub, put the id of the "
+        'repository there,\nsuch as `"my-name/my-dataset"`.',
         "Rows are what `modeling_docre` trains on: pass the dataset to `DocRETrainer`, or a row to "
         '`pipeline("docre")`.',
         "" if citation is None else _write_citation(citation),

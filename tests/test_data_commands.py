@@ -319,7 +319,7 @@ def test_prepare_says_where_the_table_of_names_and_the_data_differ(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["hub", 'made here/the "hub"', "../over there"])
-def test_the_card_shows_how_to_load_the_folder_as_it_was_named(tmp_path, monkeypatch, folder):
+def test_the_card_shows_how_to_load_the_folder_and_no_place_of_this_machine(tmp_path, monkeypatch, folder):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / folder).parent.mkdir(exist_ok=True)
@@ -327,6 +327,8 @@ def test_the_card_shows_how_to_load_the_folder_as_it_was_named(tmp_path, monkeyp
         load_docre(write(tmp_path / "mine.jsonl", [letter(0, ["a"])])), folder, name="x", license="mit"
     )
     (code,) = re.findall(r"^```python\n(.*?)^```$", (repo / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert str(tmp_path) not in code
+    monkeypatch.chdir(repo.resolve().parent)
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["dataset"].num_rows == 1

@@ -206,7 +206,7 @@ def test_renet(dress, tmp_path):
     assert {tuple(pair) for pair in row["pairs"]} == {
         (place[gene], place["slow gait"]) for gene in ("Velorin", "tamox")
     }
-    assert reading_report(data)["repairs"] == {UNLISTED: 2}
+    assert reading_report(data)["repairs"] == {UNLISTED: 2, IDS: 6}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_folders_of_gda(tmp_path):
     data = load_docre(tmp_path)
     assert data.num_rows == {"train": 23, "validation": 6, "test": 2}  # as 29,192 fall into 23,353 and 5,839
     assert len({*data["train"]["title"], *data["validation"]["title"]}) == 29
-    assert reading_report(data["validation"])["repairs"] == {UNLISTED: 6}
+    assert reading_report(data["validation"])["repairs"] == {UNLISTED: 6, IDS: 18}
     with pytest.raises(ValueError, match="three files that belong together"):
         load_docre(tmp_path / "testing_data" / "abstracts.txt")
 
