@@ -109,6 +109,8 @@ ROWS = (
     Row("pemscl-incomplete", (*PEMSCL, *INCOMPLETE), "pemscl"),
     Row("pemscl-incomplete-sampling", (*PEMSCL, *INCOMPLETE, SAMPLING), "pemscl"),
     variant("student", "atlop", *ON_DISTANT, TAUGHT, stage="atlop"),
+    # As long as its student is trained on annotated documents: what the student gains beyond it is not the time.
+    Row("atlop-continued", CONTINUED, "atlop", "atlop"),
     Row("student-continued", CONTINUED, "atlop", "student"),
     variant("student-kl", "atlop", *ON_DISTANT, TAUGHT, "--model.distillation_loss=kl", stage="atlop"),
     Row("student-kl-continued", CONTINUED, "atlop", "student-kl"),

@@ -26,7 +26,7 @@ GROUPS = {
         *("pemscl-incomplete", "pemscl-incomplete-sampling"),
     ),
     "distillation": (
-        *("atlop", "student-naive", "student-naive-continued", "student", "student-continued"),
+        *("atlop", "atlop-continued", "student-naive", "student-naive-continued", "student", "student-continued"),
         *("student-kl", "student-kl-continued"),
     ),
     "generated pairs": (
