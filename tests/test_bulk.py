@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from forked import run_python
 
 from modeling_docre import Document, DocumentError, extraction
 from modeling_docre.corpus import Corpus
@@ -1006,16 +1007,17 @@ def test_output_that_is_redirected_into_the_folder_is_not_read(tiny_checkpoint, 
 def test_two_processes_write_what_one_writes(pipe, corpus, tiny_checkpoint, tmp_path):
     options = ("--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
     alone, output = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    command = [sys.executable, "-m", "modeling_docre.cli", "extract", *map(str, (corpus, "-o", alone, *options))]
-    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
-    ran = subprocess.run(launcher(corpus, "-o", output, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    command = ("-m", "modeling_docre.cli", "extract", corpus)
+    ran = run_python(*command, "-o", alone, *options)
+    assert ran.returncode == 0, ran.stderr
+    ran = run_python(*command, "-o", output, *options, processes=2)
     assert ran.returncode == 0, ran.stderr
     assert len(titles(output)) == NUMBER
     assert output.read_bytes() == alone.read_bytes()
     assert ran.stderr.count("documents: 40, relations: ") == 1
     assert ran.stderr.count("40 documents in ") == 1
     assert not output.with_name("two.jsonl.partial").exists()
-    ran = subprocess.run(launcher(corpus, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    ran = run_python(*command, *options, processes=2)
     assert ran.returncode != 0
     assert "Several processes need files to read from and one to write to" in ran.stderr
 
