@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import functools
+import gc
 import glob
 import json
 import os
@@ -127,6 +128,8 @@ def serve() -> None:
     from modeling_docre import contrastive_pretraining, recipes, training, vaediff_training  # noqa: F401
 
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         job = json.loads(line)
         began = time.monotonic()
