@@ -37,6 +37,8 @@ def in_a_process(act: Callable[[], object], kill: Callable[[], int] = lambda: 0)
             code = 0
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+            if isinstance(leaving.code, str):
+                sys.stderr.write(f"{leaving.code}\n")
         except BaseException:
             traceback.print_exc()
         finally:
@@ -64,8 +66,11 @@ def run_python(
     Args:
         arguments: A script or `-m` and a module, and what they are given.
         processes (`int`, *optional*, defaults to 1): One or two; when one fails, the other is killed.
-        kill_at (`str`, *optional*): Kill the process, of which there is one, when there is a file of this pattern,
-        seconds_later (`float`, *optional*, defaults to 0.0): or so long after.
+        kill_at (`str`, *optional*): Kill the process, of which there is one, when there is a file of this pattern.
+        seconds_later (`float`, *optional*, defaults to 0.0): How long the kill waits after that.
+
+    Returns:
+        What `subprocess.run` does; of two processes, the output of one after that of the other.
     """
     from torch.distributed import TCPStore
 
