@@ -8,10 +8,10 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from forked import in_a_process
 
 from modeling_docre.data_files import document_readers
 from modeling_docre.extraction import extract_files, load_pipeline
@@ -22,20 +22,8 @@ def say(what: str, figure: float) -> None:
     sys.stdout.flush()
 
 
-def in_a_process(act: Callable[[], None], kill_after: float | None = None) -> int:
-    """Do something in a forked process, kill that after so many seconds, and return how it ended."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            act()
-            code = 0
-        finally:
-            os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def kill_from(moment: float) -> int:
+    return signal.SIGKILL if time.monotonic() >= moment else 0
 
 
 def kill(model: str, source: str, output: str, kills: int, seed: int) -> None:
@@ -52,7 +40,8 @@ def kill(model: str, source: str, output: str, kills: int, seed: int) -> None:
     moments = random.Random(seed)
     killed = 0
     for _ in range(kills):
-        if in_a_process(act, moments.uniform(0, 2 * whole / kills)) == -signal.SIGKILL:
+        moment = time.monotonic() + moments.uniform(0, 2 * whole / kills)
+        if in_a_process(act, kill=lambda moment=moment: kill_from(moment)) == -signal.SIGKILL:
             killed += 1
             say("chunks done", journal.read_bytes().count(b"\n") if journal.exists() else 0)
         if os.path.exists(output):

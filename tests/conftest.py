@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import os
 import shutil
@@ -43,6 +44,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("docre")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    # Every training collects garbage before it starts, and would go through all that the libraries are made of.
+    gc.collect()
+    gc.freeze()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

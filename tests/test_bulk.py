@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from forked import run_python
 
 from modeling_docre import Document, DocumentError, extraction
 from modeling_docre.corpus import Corpus
@@ -159,8 +160,7 @@ def test_a_run_that_is_killed_at_random_moments_loses_and_repeats_nothing(tiny_c
     source = tmp_path / "corpus.jsonl"
     source.write_text("".join(json.dumps(story(number)) + "\n" for number in range(300)))
     script = Path(__file__).with_name("bulk_script.py")
-    arguments = ("kill", tiny_checkpoint, source, tmp_path / "out.jsonl", 8, os.getpid())
-    ran = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+    ran = run_python(script, "kill", tiny_checkpoint, source, tmp_path / "out.jsonl", 8, os.getpid())
     assert ran.returncode == 0, ran.stderr
     assert int(re.search(r"killed (\d+)", ran.stdout)[1]) >= 3, ran.stdout
     extract_files(pipe, source, tmp_path / "straight.jsonl", **OPTIONS)
@@ -1006,16 +1006,17 @@ def test_output_that_is_redirected_into_the_folder_is_not_read(tiny_checkpoint, 
 def test_two_processes_write_what_one_writes(pipe, corpus, tiny_checkpoint, tmp_path):
     options = ("--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
     alone, output = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    command = [sys.executable, "-m", "modeling_docre.cli", "extract", *map(str, (corpus, "-o", alone, *options))]
-    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
-    ran = subprocess.run(launcher(corpus, "-o", output, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    command = ("-m", "modeling_docre.cli", "extract", corpus)
+    ran = run_python(*command, "-o", alone, *options)
+    assert ran.returncode == 0, ran.stderr
+    ran = run_python(*command, "-o", output, *options, processes=2)
     assert ran.returncode == 0, ran.stderr
     assert len(titles(output)) == NUMBER
     assert output.read_bytes() == alone.read_bytes()
     assert ran.stderr.count("documents: 40, relations: ") == 1
     assert ran.stderr.count("40 documents in ") == 1
     assert not output.with_name("two.jsonl.partial").exists()
-    ran = subprocess.run(launcher(corpus, *options), capture_output=True, text=True, env=ENVIRONMENT)
+    ran = run_python(*command, *options, processes=2)
     assert ran.returncode != 0
     assert "Several processes need files to read from and one to write to" in ran.stderr
 
@@ -1023,7 +1024,7 @@ def test_two_processes_write_what_one_writes(pipe, corpus, tiny_checkpoint, tmp_
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_and_any_number_goes_on(pipe, tiny_checkpoint, tmp_path):
     source, output = tmp_path / "corpus.jsonl", tmp_path / "out.jsonl"
-    source.write_text("".join(json.dumps(story(number)) + "\n" for number in range(3000)))
+    source.write_text("".join(json.dumps(story(number)) + "\n" for number in range(1000)))
     command = launcher(source, "-o", output, "--model", tiny_checkpoint, "--batch-size", 2, "--threshold", 0)
     journals = [tmp_path / "out.jsonl.partial" / f"part-0000{number}.journal" for number in range(2)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
@@ -1042,8 +1043,8 @@ def test_a_process_that_is_killed_ends_the_others_and_any_number_goes_on(pipe, t
     assert process.returncode != 0
     assert not output.exists()
     report = extract_files(pipe, source, output, resume=True, **OPTIONS)
-    assert 0 < report.documents < 3000 - 16
-    assert report.counts["documents"] == 3000
+    assert 0 < report.documents < 1000 - 16
+    assert report.counts["documents"] == 1000
     extract_files(pipe, source, tmp_path / "straight.jsonl", **OPTIONS)
     assert output.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
 
@@ -1113,11 +1114,9 @@ def test_example_of_a_data_set(repository, pipe, tiny_checkpoint, tmp_path):
     assert ran.returncode == 0, ran.stderr
     extract_files(pipe, folder, tmp_path / "straight.jsonl")
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
-    shares = []
-    for rank in range(2):
-        environment = {**ENVIRONMENT, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-        subprocess.run([*map(str, command), str(tiny_checkpoint)], check=True, capture_output=True, env=environment)
-        shares.append(titles(tmp_path / f"out.jsonl.{rank}"))
+    ran = run_python(*command[1:], tiny_checkpoint, processes=2)
+    assert ran.returncode == 0, ran.stderr
+    shares = [titles(tmp_path / f"out.jsonl.{rank}") for rank in range(2)]
     assert sorted(shares[0] + shares[1]) == sorted(titles(tmp_path / "out.jsonl"))
     assert all(shares)
 

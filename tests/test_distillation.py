@@ -7,14 +7,13 @@ import json
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import run_python
 from training_helpers import (
     RELATIONS,
     assert_close,
@@ -290,7 +289,8 @@ distillation.distill_files(
 def test_a_run_that_was_killed_goes_on_to_the_same_store(saved, files, tmp_path):
     output = tmp_path / "store"
     # In the midst of the third chunk of eight documents.
-    ended = subprocess.run([sys.executable, "-c", KILLED, saved, files, output, "18"], timeout=300)
+    (tmp_path / "killed.py").write_text(KILLED)
+    ended = run_python(tmp_path / "killed.py", saved, files, output, 18)
     assert ended.returncode == -signal.SIGKILL and not output.exists()
     with open(tmp_path / "store.partial" / "part-00000-00001", "ab") as part:
         part.write(b"half a document")
@@ -354,12 +354,9 @@ def test_a_killed_student_resumes_to_the_same_numbers(saved, tiny_bert_dir, tmp_
 
 @pytest.mark.slow
 def test_two_processes_write_one_store(saved, files, store, stories, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = ["-m", "modeling_docre.cli", "distill", files, "--model", saved, "-o", tmp_path / "two"]
-    ran = subprocess.run(
-        [*launcher, *map(str, command), "--batch-size", "1", "--device", "cpu"], capture_output=True, timeout=300
-    )
-    assert ran.returncode == 0, ran.stderr.decode()
+    command = ("-m", "modeling_docre.cli", "distill", files, "--model", saved, "-o", tmp_path / "two")
+    ran = run_python(*command, "--batch-size", 1, "--device", "cpu", processes=2)
+    assert ran.returncode == 0, ran.stderr
     two = SoftLabelStore(tmp_path / "two")
     assert list(two.manifest["shards"]) == ["part-00000", "part-00001"] and len(two) == COUNT
     for one, other in zip(store.find(stories), two.find(stories), strict=True):

@@ -204,8 +204,8 @@ began = time.process_time()
 import modeling_docre
 print(json.dumps(time.process_time() - began))
 """
-    # The best of three: the first run may compile the files.
-    assert min(probe(code) for _ in range(3)) < 0.5
+    # One of three: the first run may compile the files.
+    assert any(probe(code) < 0.5 for _ in range(3))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

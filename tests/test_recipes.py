@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections import Counter
 
 import pytest
 import torch
 import yaml
-from training_helpers import LAUNCHER, RELATIONS, fictional
+from forked import run_python
+from training_helpers import RELATIONS, fictional
 
 from modeling_docre import (
     DocREConfig,
@@ -570,13 +569,7 @@ def test_processes_agree_on_what_is_done_before(chain, tmp_path):
     third["model"]["encoder"] = str(tmp_path / "second")
     (tmp_path / "third.yaml").write_text(yaml.safe_dump(third))
     (tmp_path / "script.py").write_text(SLOW_TO_SAVE)
-    ran = subprocess.run(
-        [*LAUNCHER, str(tmp_path / "script.py"), str(tmp_path / "third.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    ran = run_python(tmp_path / "script.py", tmp_path / "third.yaml", processes=2)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.count("before.yaml is done") == 1  # before the second
     DocREForRelationExtraction.from_pretrained(tmp_path / "third")

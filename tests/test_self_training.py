@@ -9,8 +9,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import NamedTuple
 import pytest
 import torch
 import yaml
-from training_helpers import fictional
+from forked import run_python
+from training_helpers import LAUNCHER, fictional
 
 from modeling_docre import DocREForRelationExtraction, Document, Relation, recipes, self_training
 from modeling_docre.document_results import fact_of
@@ -476,26 +475,19 @@ def test_a_run_that_stops_again_and_again_ends_as_one_that_does_not(straight, re
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_one_that_is_not(straight, recipe, tmp_path):
-    command = [sys.executable, "-m", "modeling_docre.cli", "train", str(recipe)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = ("-m", "modeling_docre.cli", "train", recipe)
     moments = (
         "_self_training/round-0/fold-1/model/checkpoint-*/trainer_state.json",
         "_self_training/round-1/fold-0/predictions.json",
         "checkpoint-*/trainer_state.json",
     )
     for moment in moments:
-        killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.time() + 120
-        while not list((tmp_path / "run").glob(moment)) and killed.poll() is None and time.time() < deadline:
-            time.sleep(0.005)
-        killed.send_signal(signal.SIGKILL)
-        assert killed.wait() == -signal.SIGKILL, moment
+        killed = run_python(*command, kill_at=f"{tmp_path}/run/{moment}")
+        assert killed.returncode == -signal.SIGKILL, (moment, killed.stderr)
     assert not (tmp_path / "run" / "all_results.json").exists()
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    ran = run_python(*command)
+    assert ran.returncode == 0, ran.stderr
     assert outcome(tmp_path / "run") == outcome(straight.folder)
-
-
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 @pytest.mark.slow
@@ -512,12 +504,12 @@ def test_two_processes_end_as_one(tiny_bert_dir, tmp_path):
         if name == "two":
             content["training"]["ddp_backend"] = "gloo"
         path.write_text(yaml.safe_dump(content))
-    command = ["-m", "modeling_docre.cli", "train"]
+    command = ("-m", "modeling_docre.cli", "train")
+    ran = run_python(*command, tmp_path / "one" / "recipe.yaml")
+    assert ran.returncode == 0, ran.stderr
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    quiet = {"check": True, "env": environment, "stdout": subprocess.DEVNULL, "timeout": 300}
-    subprocess.run([sys.executable, *command, str(tmp_path / "one" / "recipe.yaml")], **quiet)
-    ran = subprocess.run([*LAUNCH, *command, str(tmp_path / "two" / "recipe.yaml")], **quiet, stderr=subprocess.PIPE)
-    said = ran.stderr.decode()
+    launched = [*LAUNCHER, *command, str(tmp_path / "two" / "recipe.yaml")]
+    said = subprocess.run(launched, check=True, env=environment, timeout=300, capture_output=True, text=True).stderr
     assert said.count("pseudo-labels") == 1 and said.count("documents to train on") == 2
     one, two = tmp_path / "one" / "run", tmp_path / "two" / "run"
     assert report(one, 0)["kept"] > 0
@@ -527,7 +519,8 @@ def test_two_processes_end_as_one(tiny_bert_dir, tmp_path):
         torch.testing.assert_close(value, second[name], rtol=0, atol=1e-4)
     # Started again, with a fold that is not done, it goes on and ends: no process waits for another.
     shutil.rmtree(two / "_self_training" / "round-0" / "fold-1")
-    subprocess.run([*LAUNCH, *command, str(tmp_path / "two" / "recipe.yaml")], **quiet, stderr=subprocess.DEVNULL)
+    ran = run_python(*command, tmp_path / "two" / "recipe.yaml", processes=2)
+    assert ran.returncode == 0, ran.stderr
     assert report(two, 0) == report(one, 0)
 
 

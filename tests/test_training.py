@@ -21,6 +21,7 @@ from training_helpers import (
     result_of,
     train_in_processes,
     train_killed_and_resumed,
+    train_under_torchrun,
     trainer_for,
 )
 from transformers import TrainerCallback
@@ -161,7 +162,7 @@ def test_a_limit_on_pairs_changes_batches_and_not_what_is_learnt_from_them(tiny_
 def test_two_processes_equal_one(tiny_bert_dir, tmp_path):
     # Nine documents by four: the last step has one document, which two processes can't share.
     train_in_processes(tiny_bert_dir, tmp_path / "one", "--batch=4")
-    train_in_processes(tiny_bert_dir, tmp_path / "two", "--batch=2", processes=2)
+    train_under_torchrun(tiny_bert_dir, tmp_path / "two", "--batch=2")
     one, two = (result_of(tmp_path / name) for name in ("one", "two"))
     assert two["world_size"] == 2
     assert one["steps"] == two["steps"] == 6

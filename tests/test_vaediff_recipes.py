@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from forked import run_python
 from safetensors.torch import load_file
-from training_helpers import RELATIONS, fictional, kill_after
+from training_helpers import RELATIONS, fictional
 
 from modeling_docre import DocREForRelationExtraction, VaeDiffModel
 from modeling_docre.output_files import DataFileError
@@ -111,14 +110,14 @@ def test_a_generator_that_was_killed_goes_on(chain, tmp_path, tiny_bert_dir):
         "VaeDiffForTraining.forward = lambda *a, **k: time.sleep(0.4) or forward(*a, **k)\n"
         "train_from_recipe(sys.argv[1])\n"
     )
-    killed = subprocess.Popen([sys.executable, "-c", slow, str(chain)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    (tmp_path / "slow.py").write_text(slow)
     # Nine documents, three a step: after the fourth epoch, in which the prior has learned.
-    kill_after(killed, tmp_path / "second" / "checkpoint-12")
+    moment = tmp_path / "second" / "checkpoint-12" / "trainer_state.json"
+    killed = run_python(tmp_path / "slow.py", chain, kill_at=str(moment), seconds_later=0.2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "second" / "model.safetensors").exists() and not (tmp_path / "third").exists()
-    ran = subprocess.run(
-        [sys.executable, "-m", "modeling_docre.cli", "train", str(chain)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    ran = run_python("-m", "modeling_docre.cli", "train", chain)
+    assert ran.returncode == 0, ran.stderr
     assert "first.yaml is done" in ran.stderr
     for stage in ("second", "third"):
         found, expected = weights_of(tmp_path / stage), weights_of(other / stage)

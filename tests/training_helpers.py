@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from forked import run_python
 from torch import nn
 
 from modeling_docre import DocREForContrastivePreTraining, DocREForRelationExtraction, DocREProcessor
@@ -107,29 +107,24 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 def train_in_processes(encoder: Path, folder: Path, *options: str, processes: int = 1) -> None:
     """Run `training_script.py` to its end, in one process or two."""
-    command = [*LAUNCHER[: None if processes == 2 else 1], str(SCRIPT), str(encoder), str(folder), *options]
+    ran = run_python(SCRIPT, encoder, folder, *options, processes=processes)
+    assert ran.returncode == 0, ran.stderr
+
+
+def train_under_torchrun(encoder: Path, folder: Path, *options: str) -> None:
+    """Run `training_script.py` to its end in two processes, as users start them."""
+    command = [*LAUNCHER, str(SCRIPT), str(encoder), str(folder), *options]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"})
 
 
-def kill_after(process: subprocess.Popen, checkpoint: Path) -> None:
-    """Kill a training a moment after it has written a checkpoint, which ends with the state."""
-    deadline = time.time() + 180
-    while not (checkpoint / "trainer_state.json").exists() and time.time() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-
-
 def train_killed_and_resumed(encoder: Path, folder: Path, *options: str) -> None:
-    """Run `training_script.py`, kill it after the checkpoint of step 3, and go on from there."""
-    killed = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(encoder), str(folder), *options, "--save_steps=3", "--slow"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    kill_after(killed, folder / "checkpoint-3")
+    """Run `training_script.py`, kill it after the checkpoint of step 3, which ends with the state, and go on."""
+    options = (*options, "--save_steps=3")
+    state = f"{folder}/checkpoint-3/trainer_state.json"
+    killed = run_python(SCRIPT, encoder, folder, *options, "--slow", kill_at=state, seconds_later=0.2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (folder / "result.json").exists()
-    train_in_processes(encoder, folder, *options, "--save_steps=3", "--resume")
+    train_in_processes(encoder, folder, *options, "--resume")
 
 
 def result_of(folder: Path) -> dict[str, Any]:
