@@ -16,6 +16,7 @@ from modeling_docre.documents import Document, DocumentError
 
 from .dataset_repo import write_dataset_repo
 from .docred import log_sizes
+from .rows import is_renamed
 from .sources import Split, open_splits
 
 
@@ -76,9 +77,9 @@ def convert(
         `dict[str, dict]`: The [`reading_report`] of every split, with the `dropped facts` where some were to go.
 
     Raises:
-        ValueError: If the output is a file and the source has several splits, or a licence is given, or it is none and
-            facts are to be dropped; if `documents` are chosen on another way than from file to file, or are no slice,
-            or none are left; otherwise as for [`iter_documents`] and [`load_docre`].
+        ValueError: If the output is `-`; if it is a file and the source has several splits, or a licence is given, or
+            it is none and facts are to be dropped; if `documents` are chosen on another way than from file to file, or
+            are no slice, or none are left; otherwise as for [`iter_documents`] and [`load_docre`].
         FileExistsError: If the output is a folder that is not empty.
 
     Example:
@@ -88,6 +89,8 @@ def convert(
     >>> report = convert("Re-DocRED/data", "re-docred", license="mit")  # doctest: +SKIP
     ```
     """
+    if str(output) == "-":
+        raise ValueError("The output is a file or a folder: name one, such as documents.jsonl.")
     output = Path(output).expanduser()
     is_file = file_kind(output) in (".json", ".jsonl")
     if not is_file and output.is_dir() and any(output.iterdir()):
@@ -143,13 +146,26 @@ def _convert_file(source: Split, output: Path, chosen: slice, rate: float | None
                 yield document
 
     documents = _drop(readable(), rate, seed, counts)
+    if file_kind(output) == ".json":
+        documents = _count_losses(documents, repairs)
     first = next(documents, None)
     if first is None and chosen != slice(None):
         raise ValueError(
             f"{source.name}: there are no documents left (documents: {chosen.start or 0}:{chosen.stop or ''})."
         )
     _write_file(documents if first is None else itertools.chain([first], documents), output)
-    return {**counts, "repairs": dict(repairs)}
+    return {**counts, "repairs": dict(+repairs)}
+
+
+def _count_losses(documents: Iterator[Document], repairs: Counter[str]) -> Iterator[Document]:
+    """Count what DocRED's form has no place for."""
+    for document in documents:
+        for entity in document.entities:
+            repairs["entity's own name or type left out (DocRED's form has them in mentions)"] += is_renamed(entity)
+            repairs["entity's ids left out (DocRED's form has them in mentions)"] += bool(
+                entity.ids and not entity.mentions
+            )
+        yield document
 
 
 def _drop(documents: Iterator[Document], rate: float | None, seed: int, counts: Counter[str]) -> Iterator[Document]:

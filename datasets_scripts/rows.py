@@ -270,7 +270,7 @@ def _to_row(document: Document, repairs: Counter[str]) -> dict[str, Any]:
     linked = sum(bool(entity.ids) for entity in document.entities)
     if linked:
         repairs["entity's ids left out (no column for them)"] += linked
-    renamed = sum(_is_renamed(entity) for entity in document.entities)
+    renamed = sum(is_renamed(entity) for entity in document.entities)
     if renamed:
         repairs["entity's own name or type left out (no column for it)"] += renamed
     if labels is not None:
@@ -284,7 +284,7 @@ def _to_row(document: Document, repairs: Counter[str]) -> dict[str, Any]:
     }
 
 
-def _is_renamed(entity: Entity) -> bool:
+def is_renamed(entity: Entity) -> bool:
     """Whether an entity has another name or type than `Document.from_docred` takes from its mentions."""
     longest = max(entity.mentions, key=lambda mention: len(mention.name), default=Entity((), ""))
     return (entity.name, entity.type) != (longest.name, longest.type)

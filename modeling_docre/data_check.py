@@ -6,16 +6,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .check_report import CheckReport, Problem
 from .corpus import Corpus
 from .data_files import DataFileError, file_kind, read_markup, read_relations, readable, row_readers
 from .docred_format import read_docred
 from .document_keys import FACTS, guess_form, mend_keys
-from .document_parts import DocumentError, Reading, as_list, name_document, show
+from .document_parts import DocumentError, Reading, as_list, show
 from .document_reading import document_form, published_as, say_published
 from .documents import Document
 from .entity_filters import did_you_mean
@@ -26,103 +27,11 @@ from .parquet_files import table_entries
 from .text_format import read_text
 
 LIMIT = 20  # problems that are told in full
-_PLACES = 3  # of a problem that occurs again
 # A type is a slip of one that occurs so many times as often. Types are few and short, and PER is not far from PET.
 _TYPE_SLIPS = {"times": 20, "shortest": 3}
+_MOST_TYPES = 500  # more are no types, but names or sentences under that key: comparing them takes long
 
 _FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
-
-
-@dataclass(frozen=True)
-class Problem:
-    """
-    Something in a file that reading refuses.
-
-    Args:
-        file (`str`): The file.
-        row (`str`): The place in it, such as `"line 12"`; empty for the file as a whole.
-        title (`str`): The document's title, empty where there is none.
-        cause (`str`): What kind of problem it is; problems are counted by it.
-        field (`str`): The field of the document, such as `"relations[0].tail"`; empty for the document as a whole.
-        value (`str`): What stands there, shortened.
-        problem (`str`): What is wrong with it.
-        mend (`str`): What to do about it.
-        count (`int`, *optional*, defaults to 1):
-            How often the same problem is there: a key that is misspelt or missing, a relation, or a form of rows, that
-            is wrong in many places is told once, where it is first.
-        next_places (`tuple[str, ...]`, *optional*, defaults to `()`): The next few rows with it.
-    """
-
-    file: str
-    row: str
-    title: str
-    cause: str
-    field: str
-    value: str
-    problem: str
-    mend: str
-    count: int = 1
-    next_places: tuple[str, ...] = ()
-
-    @property
-    def place(self) -> str:
-        """File and row."""
-        return ", ".join(filter(None, [self.file, self.row]))
-
-    def __str__(self) -> str:
-        document = name_document(self.title, "")
-        what = f"`{self.field}` is {self.value}" if self.field else ""
-        said = ": ".join(filter(None, [self.place, document, what, self.problem]))
-        again = f"It is there {self.count:,} times" if self.count > 1 else ""
-        if self.next_places:
-            again += f", next in {'; '.join(self.next_places)}"
-        return " ".join(part if part.endswith((".", "?")) else f"{part}." for part in (said, self.mend, again) if part)
-
-    def again(self, place: str) -> Problem:
-        """Return the problem with another place where it is."""
-        places = self.next_places
-        if len(places) < _PLACES and place not in (self.place, *places):
-            places = (*places, place)
-        return replace(self, count=self.count + 1, next_places=places)
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """
-    What a check found.
-
-    Args:
-        documents (`int`): Rows that were looked at, readable or not.
-        problems (`list[Problem]`): The first ones, up to the limit. What only follows from another one is none.
-        different (`int`): How many problems there are, those beyond the limit included, and the same one counted once.
-        counts (`dict[str, int]`): How often there are problems of each cause, those beyond the limit included.
-        warnings (`dict[str, int]`):
-            What is allowed and seldom meant, by cause; duplicates that reading repairs too. Of documents with a
-            problem, from which the rest may follow, titles alone.
-        first (`dict[str, str]`): For each cause of problems and warnings, the place of the first case.
-        misspellings (`dict[str, dict]`):
-            Relations that look like another, much more frequent one: `count`, `meant`, `count_of_meant` and `first`,
-            the place of the first case. Looked for where no table of relations is given.
-        misspelt_types (`dict[str, dict]`): Types of entities that look so, likewise, with or without such a table.
-    """
-
-    documents: int
-    problems: list[Problem]
-    different: int
-    counts: dict[str, int]
-    warnings: dict[str, int]
-    first: dict[str, str]
-    misspellings: dict[str, dict[str, Any]]
-    misspelt_types: dict[str, dict[str, Any]]
-
-    @property
-    def total(self) -> int:
-        """How often there are problems."""
-        return sum(self.counts.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the report as plain JSON."""
-        return {"clean": not self.counts, **asdict(self)}
 
 
 def check_files(
@@ -193,14 +102,6 @@ def _read_markup(file: str) -> dict[str, Any]:
     return {"title": Path(file).name, "text": text, "entities": entities}
 
 
-# Where a part of a document is told not to be readable, what points into it seems wrong for no other reason.
-_FOLLOWS = (
-    (r"entities|vertexSet", {"label to a missing entity", "pair of a missing entity"}),
-    (r"sentences.*", {"evidence outside the document"}),
-    (r"sents\[.*", {"mention outside its sentence", "mention without words"}),
-)
-
-
 class _Findings(Reading):
     """A reading that goes on after nonsense and keeps what it would have said."""
 
@@ -210,11 +111,21 @@ class _Findings(Reading):
 
     def causes(self) -> list[tuple[str, str, object, str, str]]:
         """Return what was found, without what only follows from another finding."""
+        broken = {name for _, name, *_ in self.found}
+        # Where a part cannot be read, what points into it seems wrong for no other reason.
         following: set[str] = set()
-        for part, causes in _FOLLOWS:
-            if any(re.fullmatch(part, name) for _, name, *_ in self.found):
-                following |= causes
-        return [finding for finding in self.found if finding[0] not in following]
+        if broken & {"entities", "vertexSet"}:
+            following |= {"label to a missing entity", "pair of a missing entity"}
+        if any(name.startswith("sentences") for name in broken):
+            following.add("evidence outside the document")
+        if any(re.fullmatch(r"sents\[\d+\]\[\d+\]", name) for name in broken):
+            following.add("mention without words")
+        lost = {f"outside sentence {name[6:-1]}," for name in broken if re.fullmatch(r"sents\[\d+\]", name)}
+        return [
+            finding
+            for finding in self.found
+            if finding[0] not in following and not any(finding[3].startswith(start) for start in lost)
+        ]
 
     def error(self, field: str, value: object, problem: str, mend: str) -> DocumentError:
         self.found.append(("document that cannot be read", field, value, problem, mend))
@@ -282,7 +193,11 @@ class _Check:
             dict(self.warnings),
             {cause: self.first[cause] for cause in (*self.counts, *self.warnings) if cause in self.first},
             _describe_slips(slips, self.relations, self.first_fact),
-            _describe_slips(find_misspellings(self.types, **_TYPE_SLIPS), self.types, self.first_type),
+            _describe_slips(
+                find_misspellings(self.types, **_TYPE_SLIPS) if len(self.types) <= _MOST_TYPES else {},
+                self.types,
+                self.first_type,
+            ),
         )
 
     def _add(self, problem: Problem, same: str | None = None) -> None:
@@ -332,9 +247,13 @@ class _Check:
             said = (problem, _FORMS) if known is None else (say_published(known), "")
             self._add(at(title, cause, "", "", *said), said[0])
             return
+        before = self.counts.total()
         for name, value, meant in mend_keys(data, form):
             problem = f"nothing reads this key in this form of a document, and there is no `{meant}`"
             self._add(at(title, "key that is not read", name, show(value), problem, f"Write `{meant}`"), _part(name))
+        place = ", ".join(filter(None, [file, row]))
+        given = data.get("title")
+        self._warn_of("documents with a title that another one has", int(self._is_known_title(given)), place)
         reading = _Findings()
         try:
             parts = read_text(data, reading) if form == "text" else read_docred(data, reading, False)
@@ -344,11 +263,11 @@ class _Check:
                 raise
             document = None
         for cause, name, value, problem, mend in reading.causes():
-            self._add(at(title, cause, name, show(value), problem, mend), _part(name) if value is None else None)
-        place = ", ".join(filter(None, [file, row]))
+            same = f"{_part(name)} {mend}" if value is None else None
+            self._add(at(title, cause, name, show(value), problem, mend), same)
         self._check_relations(data, form, at, title, place)
         if document is not None:
-            self._look_at(document, place, not reading.found)
+            self._look_at(document, place, is_whole=self.counts.total() == before)
 
     def _check_relations(
         self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str, place: str
@@ -384,7 +303,6 @@ class _Check:
             for kind in sorted(filter(None, {entity.type, *(mention.type for mention in entity.mentions)})):
                 self.types[kind] += 1
                 self.first_type.setdefault(kind, place)
-        self._warn_of("documents with a title that another one has", int(self._is_known_title(document.title)), place)
         if not is_whole:
             return
         for cause, count in [
@@ -393,6 +311,14 @@ class _Check:
             ("labelled documents without a fact", document.relations == ()),
             ("unlabelled documents, where others have labels", document.relations is None),
             ("entities without a type, where others have one", untyped),
+            (
+                "mentions that begin or end inside a word",
+                sum(
+                    _cuts_word(document.text, mention.start) or _cuts_word(document.text, mention.end)
+                    for entity in entities
+                    for mention in entity.mentions
+                ),
+            ),
             ("facts of an entity with itself", sum(fact.head == fact.tail for fact in facts)),
             (
                 "facts of no candidate pair",
@@ -402,12 +328,19 @@ class _Check:
         ]:
             self._warn_of(cause, int(count), place)
 
-    def _is_known_title(self, title: str) -> bool:
-        if not title:
+    def _is_known_title(self, title: object) -> bool:
+        if not isinstance(title, str) or not title:
             return False
         number, before = hash(title), len(self.titles)
         self.titles.add(number)
         return len(self.titles) == before
+
+
+def _cuts_word(text: str, place: int) -> bool:
+    """Whether letters or digits go on there; letters without case are of scripts that may not part words."""
+    return all(
+        letter.isdigit() or letter.lower() != letter.upper() for letter in text[max(0, place - 1) : place + 1]
+    ) and 0 < place < len(text)
 
 
 def _part(name: str) -> str:

@@ -22,8 +22,8 @@ def describe_documents(documents: Iterable[Document]) -> dict[str, Any]:
         `dict`: Plain JSON.
 
         - `documents`, `unlabelled`, `sentences`, `words`, `entities`, `mentions`, `facts`: numbers of these;
-        - `candidate_pairs`, `pairs_with_relation`, `pairs_with_several_relations`: ordered pairs of entities in
-          labelled documents;
+        - `candidate_pairs`: ordered pairs of entities, those that a document lists where it has a list;
+          `pairs_with_relation` and `pairs_with_several_relations` of these, in labelled documents;
         - `facts_within_a_sentence`: share of the facts whose head and tail have mentions in one sentence; `None`
           where there is no fact;
         - `relations`: facts by relation, the most frequent first, and `entity_types`: entities by type; those
@@ -60,6 +60,8 @@ def describe_documents(documents: Iterable[Document]) -> dict[str, Any]:
         counts["mentions"] += sum(len(entity.mentions) for entity in document.entities)
         words[sum(map(len, document.sentences))] += 1
         entities[len(document.entities)] += 1
+        size = len(document.entities)
+        counts["candidates"] += size * (size - 1) if document.pairs is None else len(document.pairs)
         types.update(entity.type for entity in document.entities if entity.type is not None)
         if document.relations is None:
             counts["unlabelled"] += 1
@@ -113,8 +115,6 @@ def relations_of(documents: Iterable[Document]) -> dict[str, int]:
 
 
 def _count_pairs(document: Document, counts: Counter[str]) -> None:
-    size = len(document.entities)
-    counts["candidates"] += size * (size - 1) if document.pairs is None else len(document.pairs)
     pairs = Counter((fact.head, fact.tail) for fact in document.relations or ())
     counts["pairs"] += len(pairs)
     counts["several"] += sum(number > 1 for number in pairs.values())

@@ -162,7 +162,7 @@ _FIRST = (
 
 def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = None) -> Iterator[Fact]:
     """
-    Gather the facts of labelled documents, by all names that their entities have there; pronouns are none.
+    Gather the facts of labelled documents, by all names and ids that their entities have there; pronouns are none.
 
     Args:
         documents (iterable of [`Document`]): Labelled ones; others are counted and left out.
@@ -196,13 +196,14 @@ def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = No
 
 
 def _distinct_names(entity: Entity, counts: Counter[str]) -> list[tuple[str, str]]:
-    """Names of an entity, one of each that count as equal, with what they are compared by."""
+    """Names and ids of an entity, one of each that count as equal, with what they are compared by."""
     found: dict[str, str] = {}
     names, pronouns = _without_pronouns((entity.name, *(mention.name for mention in entity.mentions)))
     counts["names that are pronouns"] += pronouns
     for name in names:
         found.setdefault(normalise_name(name), " ".join(name.split()))
-    return [(name, folded) for folded, name in found.items() if folded]
+    found.pop("", None)
+    return [(name, folded) for folded, name in found.items()] + [(key, key) for key in entity.ids if key not in found]
 
 
 def gather_facts_from_files(

@@ -54,8 +54,8 @@ def read_docred(data: Mapping[str, Any], reading: Reading, keep_duplicate_mentio
             mention = _read_mention(item, f"{place}[{number}]", text, sentences, reading)
             if mention is not None:
                 mentions.append(mention)
-        ids = read_ids((item.get("id") for item in items if isinstance(item, Mapping)), reading)
-        entities.append(build_entity(mentions, ids, reading, keep_duplicate_mentions))
+        known_as = [item.get(key) for item in items if isinstance(item, Mapping) for key in ("id", "ids")]
+        entities.append(build_entity(mentions, read_ids(known_as, reading), reading, keep_duplicate_mentions))
     count_shared_spans(entities, reading)
     keys = ("h", "t", "r")
     return {

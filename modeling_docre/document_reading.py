@@ -81,10 +81,11 @@ def read_ids(values: Iterable[object], reading: Reading, place: int | None = Non
         for item in [value] if items is None else items:
             if item is None or (place is not None and as_int(item) == place):
                 continue
-            if isinstance(item, str) and item.strip() and lone_surrogate(item) is None:
+            if isinstance(item, str) and lone_surrogate(item) is None:
                 ids[item.strip()] = None
             else:
                 reading.repair("entity with an id that is not a string")
+    ids.pop("", None)
     return tuple(ids)
 
 

@@ -10,7 +10,7 @@ from .names import fold_name
 
 # By the length of the shorter name: so many letters may differ.
 _EDITS = ((12, 1), (40, 2))
-# In names shorter than this, another letter makes another word, such as RNA of DNA; swapped or lost ones are slips.
+# In names shorter than this, another letter, or one more in front, makes another word: DNA, RNA and mRNA.
 _SHORT = 5
 
 
@@ -23,7 +23,7 @@ def find_misspellings(counts: Mapping[str, int], *, times: int = 10, shortest: i
         counts (`Mapping[str, int]`): How often each name occurs.
         times (`int`, *optional*, defaults to 10): How many times as often the one that was meant occurs.
         shortest (`int`, *optional*, defaults to 5):
-            Letters that a name has at least if one may differ. In names of less than 5 none is exchanged for another.
+            Letters that a name has at least if one may differ; see [`is_slip`].
 
     Returns:
         `dict[str, str]`: The name that was meant, by the one that was written.
@@ -51,16 +51,31 @@ def find_misspellings(counts: Mapping[str, int], *, times: int = 10, shortest: i
             if known in meant:
                 continue
             right = fold_name(known)
-            size = min(len(folded), len(right))
-            exchange = 2 if size < _SHORT else 1
             if folded == right or (
-                counts[known] >= times * counts[name] and _distance(folded, right, exchange) <= _edits(size, shortest)
+                counts[known] >= times * counts[name] and is_slip(folded, right, shortest=shortest)
             ):
                 meant[name] = known
                 break
         for key in shorter:
             near[digits, key].append(name)
     return {name: meant[name] for name in counts if name in meant}
+
+
+def is_slip(name: str, known: str, *, shortest: int = 3) -> bool:
+    """
+    Tell whether a name is another one with a slip: a letter too many or too few, another one, or two that are swapped,
+    two such in names of 12 letters and more. In names of less than 5 none is exchanged, and the first one stays
+    unless it is swapped.
+
+    Args:
+        name (`str`): As it was written; see [`~names.fold_name`].
+        known (`str`): As it may have been meant, likewise.
+        shortest (`int`, *optional*, defaults to 3): Letters that both have at least.
+    """
+    size = min(len(name), len(known))
+    if size < _SHORT and name[:1] != known[:1] and sorted(name) != sorted(known):
+        return False
+    return _distance(name, known, 2 if size < _SHORT else 1) <= _edits(size, shortest)
 
 
 def _edits(length: int, shortest: int) -> int:
@@ -92,4 +107,4 @@ def _distance(one: str, other: str, exchange: int) -> int:
     return row[-1]
 
 
-__all__ = ["find_misspellings"]
+__all__ = ["find_misspellings", "is_slip"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,10 +86,12 @@ def plot_clusters(
     with drawing(path, COLUMN, 2.4) as figure:
         axes = figure.subplots()
         for number, (name, clusters) in enumerate(found.items()):
-            places = [place for place, cluster in enumerate(clusters, 1) if cluster is not None]
-            points = [(100 * cluster[0], 100 * cluster[1]) for cluster in clusters if cluster is not None]
-            means, deviations = zip(*points, strict=True) if points else ((), ())
-            _line(axes, number, name, places, means, deviations if len(systems[name]) > 1 else None)
+            # Nothing is drawn where a cluster has no gold fact, and no line over it.
+            points = [(math.nan, math.nan) if one is None else (100 * one[0], 100 * one[1]) for one in clusters]
+            means, deviations = zip(*points, strict=True)
+            _line(
+                axes, number, name, range(1, NUM_CLUSTERS + 1), means, deviations if len(systems[name]) > 1 else None
+            )
         axes.set(
             xlabel="cluster of relations, commonest to rarest", ylabel="mean F1 of the relations (%)",
             xlim=(0.6, NUM_CLUSTERS + 0.4), xticks=range(1, NUM_CLUSTERS + 1),

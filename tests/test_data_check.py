@@ -174,6 +174,66 @@ def test_a_misspelt_key_is_told_once_and_what_is_under_it_is_checked(tmp_path):
     assert [p.count for p in check_files(file, limit=2).problems] == [6, 6]
 
 
+def told(file: Path, **options: Any) -> list[tuple[str, str, str]]:
+    return [(problem.field, problem.value, problem.mend) for problem in check_files(file, **options).problems]
+
+
+def test_keys_of_people_s_own_are_no_misspelt_ones(tmp_path):
+    own = {"h": 0, "t": 1, "r": "P17", "names": ["Orla"], "subtitle": "To Wim", "relation": "letters", "sentence": "x"}
+    document = row(0, **own)
+    del document["title"], document["sentences"]
+    document["relations"][0] |= {"labels": [], "kind": "x"}
+    document["entities"][0] |= {"names": ["Orla"], "types": ["PER"]}
+    assert told(lines(tmp_path / "a.jsonl", document)) == []
+    # No text is under these.
+    for other in ({"train": [], "test": []}, {"next": None}):
+        (problem,) = check_files(lines(tmp_path / "b.jsonl", other)).problems
+        assert problem.cause == "row that is no document"
+    # In another form of document, what is meant is told where it stands.
+    words = {"sents": [["Orla", "wrote", "."]], "vertexSet": [], "relation": []}
+    assert told(lines(tmp_path / "c.jsonl", words)) == []
+    words = {"sents": [["Orla", "wrote", "."]], "vertexSet": [], "relations": []}
+    assert told(lines(tmp_path / "c.jsonl", words)) == [("relations", "[]", "Write `labels`")]
+
+
+def test_the_value_of_a_misspelt_key_is_what_stands_in_the_file(tmp_path):
+    document = row(0)
+    document["Entities"] = document.pop("entities")
+    document["Entities"][0] = {"Type": "PER", "Mentions": [{"Start": 0, "End": 4}]}
+    document["relations"] = []
+    first = told(lines(tmp_path / "a.jsonl", document))[0]
+    assert first[0] == "Entities" and first[1].startswith("[{'Mentions': [{'End': 4, 'Start': 0}], 'Type': 'PER'}")
+
+
+def test_what_is_wrong_beside_a_broken_word_or_sentence_is_told(tmp_path):
+    mentions = [[{"sent_id": 0, "pos": [0, 1]}, {"sent_id": 1, "pos": [2, 9]}, {"sent_id": 0, "pos": [1, 3]}]]
+    base = {"sents": [["Orla", "wrote", "."], ["She", "left", "."]], "vertexSet": mentions}
+    broken_word = {**base, "sents": [["Orla", 7, "."], ["She", "left", "."]]}
+    found = told(lines(tmp_path / "a.jsonl", broken_word))
+    assert [field for field, *_ in found] == ["sents[0][1]", "vertexSet[0][1].pos"]
+    broken_sentence = {**base, "sents": ["Orla wrote.", ["She", "left", "."]]}
+    found = told(lines(tmp_path / "a.jsonl", broken_sentence))
+    assert [field for field, *_ in found] == ["sents[0]", "vertexSet[0][1].pos"]
+
+
+def test_missing_offsets_keep_their_own_remedies(tmp_path):
+    document = row(0)
+    for entity, words in zip(document["entities"], ("Orla", "Wim", "Sande"), strict=True):
+        entity["mentions"] = [{"end": 1, "text": words}]
+    document["relations"] = []
+    mends = [mend for *_, mend in told(lines(tmp_path / "a.jsonl", document, document))]
+    assert [mend.split(", where")[0] for mend in mends] == [
+        f'Write {{"start": {start}, "end": {end}}}' for start, end in ((0, 4), (14, 17), (31, 36))
+    ]
+
+
+def test_mentions_that_cut_words_are_warned_of(tmp_path):
+    text = "Malmö is near Lund, 東京は大きい."
+    places = [(1, 6), (14, 18), (20, 22), (0, 5), (0, 4)]
+    document = {"text": text, "entities": [{"mentions": [{"start": a, "end": b}]} for a, b in places]}
+    assert check_files(lines(tmp_path / "a.jsonl", document)).warnings["mentions that begin or end inside a word"] == 2
+
+
 def test_words_under_a_misspelt_key(tmp_path):
     slip = row(0)
     slip["txt"] = slip.pop("text")
@@ -247,6 +307,13 @@ def test_documents_with_problems_are_warned_of_for_their_titles_alone(tmp_path):
     assert report.warnings == {
         "documents with a title that another one has": 1, "relations that one fact alone has": 3,
     }  # fmt: skip
+    # A misspelt key is a problem too, and a title counts where nothing else can be read.
+    selfish = row(1, relation=[{"head": 0, "tail": 0, "relation": "knows"}])
+    selfish["relatons"] = selfish.pop("relation")
+    del selfish["relations"]
+    report = check_files(lines(tmp_path / "b.jsonl", selfish, row(1, text=" "), row(1, text=" ")))
+    assert report.warnings["documents with a title that another one has"] == 2
+    assert "facts of an entity with itself" not in report.warnings
 
 
 def test_a_field_that_is_missing_everywhere_is_told_once(tmp_path):

@@ -88,7 +88,7 @@ def test_statistics_of_known_documents():
         "entities": 6,
         "mentions": 7,
         "facts": 3,
-        "candidate_pairs": 6,
+        "candidate_pairs": 12,
         "pairs_with_relation": 2,
         "pairs_with_several_relations": 1,
         "facts_within_a_sentence": 2 / 3,

@@ -680,6 +680,15 @@ def test_from_file_to_file_documents_keep_their_own_text(tmp_path):
     # Ids go into files of either form; tables have no column for them, and that is counted.
     convert(source, tmp_path / "c.json")
     assert next(iter_documents(tmp_path / "c.json")).entities[0].ids == ("Q7", "D3")
+    named = {**mara, "name": "Mara Voss"}, {"id": "Q8", "mentions": []}
+    source_of_names = write(tmp_path / "named.jsonl", json.dumps({**row, "entities": named}))
+    assert convert(source_of_names, tmp_path / "named.json")["train"]["repairs"] == {
+        "entity without mentions": 1,
+        "entity's own name or type left out (DocRED's form has them in mentions)": 1,
+        "entity's ids left out (DocRED's form has them in mentions)": 1,
+    }
+    with pytest.raises(ValueError, match="name one, such as documents"):
+        convert(source, "-")
     report = convert(source, tmp_path / "repository", license="mit")
     assert report["train"]["repairs"] == {"entity's ids left out (no column for them)": 1}
 

@@ -173,6 +173,15 @@ def test_ids_of_both_forms_count_and_numbers_are_none():
     assert label([rows[0]], [("q1", "P1", "c")])[0] == [[]]
 
 
+def test_facts_are_gathered_under_ids_too():
+    document = entry(["Orla", {"id": "Q1"}], ["Sande", {"id": ["Q2", "Q3"]}])
+    document["relations"] = [{"head": 0, "tail": 1, "relation": "P19"}]
+    facts = list(gather_facts([Document.from_dict(document)]))
+    assert facts == [(head, "P19", tail) for head in ("Orla", "Q1") for tail in ("Sande", "Q2", "Q3")]
+    # An entity by another name is found by its id.
+    assert label([entry(["O. Tarn", {"id": "Q1"}], ["the town", {"id": "Q3"}])], facts)[0] == [[(0, "P19", 1)]]
+
+
 def test_a_fact_with_an_ambiguous_name_is_not_used_but_counted():
     table = FactTable([("Paris", "P17", "France"), ("City of Light", "P17", "France")], ALIASES)
     assert table.facts == 1

@@ -830,7 +830,7 @@ def test_ids_of_entities_stay_and_what_is_no_id_is_counted():
     assert [entity.ids for entity in document.entities] == [("Q1",), ("Q2", "D5")] and not document.repairs
     document = Document.from_text("Ada met Ben and Cyd.", entities)
     assert document.entities[2].ids == ("Q3",)
-    assert document.repairs == (("entity with an id that is not a string", 3),)
+    assert document.repairs == (("entity with an id that is not a string", 2),)
     again = Document.from_text(document.text, document.entities)
     assert again.entities == document.entities and not again.repairs
     assert [entity.get("id") for entity in document.to_dict()["entities"]] == ["Q1", ["Q2", "D5"], "Q3"]

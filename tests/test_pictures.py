@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 import subprocess
@@ -152,8 +153,10 @@ def test_drawn_points_are_the_numbers(tmp_path, monkeypatch):
     drawn.clear()
     clusters = plot_clusters(SYSTEMS, GOLD, GOLD, tmp_path / "a.svg")["base & co"]
     _, (places, means, errors) = next(call for call in drawn if call[0] == "errorbar")
-    assert places == [1, 2, 3] and list(means) == [100 * one[0] for one in clusters[:3]]
-    assert list(errors) == [100 * one[1] for one in clusters[:3]] and any(errors)
+    assert list(places) == [*range(1, 11)] and list(means[:3]) == [100 * one[0] for one in clusters[:3]]
+    assert list(errors[:3]) == [100 * one[1] for one in clusters[:3]] and any(errors[:3])
+    # Where there is nothing, no line goes.
+    assert clusters[3:] == [None] * 7 and all(map(math.isnan, means[3:]))
     drawn.clear()
     plot_training({"run": LOG}, tmp_path / "a.svg")
     assert [a for name, a in drawn if name == "plot"] == [

@@ -165,7 +165,7 @@ def read_labelled(
     if unlabelled:
         raise UnlabelledError(
             f"{name}: {len(unlabelled)} of {total} documents have no labels, the first is {unlabelled[0]}; give those "
-            'without relations "labels": [], and leave unlabelled ones out'
+            'without relations "labels": [] ("relations": [] in text form), and leave unlabelled ones out'
             + (" together with their predictions" if name == "references" else "")
         )
 
