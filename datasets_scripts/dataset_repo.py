@@ -280,7 +280,8 @@ def _write_body(
     table = [f"| split | {' | '.join(_COUNTS)} |", f"| --- |{' ---: |' * len(_COUNTS)}"]
     for split, found in written.items():
         table.append(f"| `{split}` | {' | '.join(f'{found.counts[column]:,}' for column in _COUNTS)} |")
-    quoted = json.dumps(folder.resolve().name, ensure_ascii=False)
+    # With the dot it is a folder, and neither a reader of `datasets` such as "json" nor a repository on the Hub.
+    quoted = json.dumps(f"./{folder.resolve().name}", ensure_ascii=False)
     parts = [
         f"# {name}",
         "Documents for document-level relation extraction: text as words, entities with all their mentions, and the "

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from .text_format import read_text
 LIMIT = 20  # problems that are told in full
 # A type is a slip of one that occurs so many times as often. Types are few and short, and PER is not far from PET.
 _TYPE_SLIPS = {"times": 20, "shortest": 3}
-_MOST_TYPES = 500  # more are no types, but names or sentences under that key: comparing them takes long
+_MOST_TYPES = 2000  # more are no types, but names or sentences under that key: comparing them takes long
+_REMEDIES = 3  # of one field that is missing, each for other words
 
 _FORMS = 'Write {"title", "text", "entities", "relations"}, or DocRED\'s {"title", "sents", "vertexSet", "labels"}'
 
@@ -118,13 +119,14 @@ class _Findings(Reading):
             following |= {"label to a missing entity", "pair of a missing entity"}
         if any(name.startswith("sentences") for name in broken):
             following.add("evidence outside the document")
-        if any(re.fullmatch(r"sents\[\d+\]\[\d+\]", name) for name in broken):
-            following.add("mention without words")
         lost = {f"outside sentence {name[6:-1]}," for name in broken if re.fullmatch(r"sents\[\d+\]", name)}
+        emptied = any(re.fullmatch(r"sents\[\d+\]\[\d+\]", name) for name in broken)
         return [
             finding
             for finding in self.found
-            if finding[0] not in following and not any(finding[3].startswith(start) for start in lost)
+            if finding[0] not in following
+            and not any(finding[3].startswith(start) for start in lost)
+            and not (emptied and _is_of_a_broken_word(finding))
         ]
 
     def error(self, field: str, value: object, problem: str, mend: str) -> DocumentError:
@@ -154,6 +156,7 @@ class _Check:
     types: Counter[str] = field(default_factory=Counter)
     first_type: dict[str, str] = field(default_factory=dict)
     suggestions: dict[str, list[str]] = field(default_factory=dict)
+    mends: dict[str, list[str]] = field(default_factory=dict)
     titles: set[int] = field(default_factory=set)
     typed: int = 0
     labelled: int = 0
@@ -185,6 +188,8 @@ class _Check:
         if self.known is not None:
             meant = {name for names in self.suggestions.values() for name in names}
             self._warn_of("known relations without a fact", len(self.known.keys() - self.relations.keys() - meant))
+        if len(self.types) > _MOST_TYPES:
+            self._warn_of("types of entities, too many to look for misspelt ones", len(self.types))
         return CheckReport(
             self.documents,
             self.problems,
@@ -263,11 +268,21 @@ class _Check:
                 raise
             document = None
         for cause, name, value, problem, mend in reading.causes():
-            same = f"{_part(name)} {mend}" if value is None else None
-            self._add(at(title, cause, name, show(value), problem, mend), same)
+            found = at(title, cause, name, show(value), problem, mend)
+            self._add(*((found, None) if value is not None else self._of_a_missing_field(found)))
         self._check_relations(data, form, at, title, place)
         if document is not None:
             self._look_at(document, place, is_whole=self.counts.total() == before)
+
+    def _of_a_missing_field(self, found: Problem) -> tuple[Problem, str]:
+        """Tell the first remedies of a field that is missing; the others are counted together."""
+        part = _part(found.field)
+        mends = self.mends.setdefault(part, [])
+        if found.mend in mends or len(mends) < _REMEDIES:
+            if found.mend not in mends:
+                mends.append(found.mend)
+            return found, f"{part} {found.mend}"
+        return replace(found, mend="Mend these likewise"), part
 
     def _check_relations(
         self, data: Mapping[str, Any], form: str, at: Callable[..., Problem], title: str, place: str
@@ -334,6 +349,13 @@ class _Check:
         number, before = hash(title), len(self.titles)
         self.titles.add(number)
         return len(self.titles) == before
+
+
+def _is_of_a_broken_word(finding: tuple[str, str, object, str, str]) -> bool:
+    """Whether a mention has word positions, and no words under them."""
+    cause, _, value, *_ = finding
+    positions = as_list(value) or (0, 0)
+    return cause == "mention without words" and positions[0] < positions[1]
 
 
 def _cuts_word(text: str, place: int) -> bool:

@@ -203,7 +203,10 @@ def _distinct_names(entity: Entity, counts: Counter[str]) -> list[tuple[str, str
     for name in names:
         found.setdefault(normalise_name(name), " ".join(name.split()))
     found.pop("", None)
-    return [(name, folded) for folded, name in found.items()] + [(key, key) for key in entity.ids if key not in found]
+    ids = [key for key in entity.ids if key.split() == [key]]
+    counts["ids with white space, which a table of facts cannot hold"] += len(entity.ids) - len(ids)
+    named = set(found.values())
+    return [(name, folded) for folded, name in found.items()] + [(key, key) for key in ids if key not in named]
 
 
 def gather_facts_from_files(

@@ -26,7 +26,7 @@ _OTHER_PARTS = {
     form: dict(zip(FACTS[other][1], FACTS[form][1], strict=True))
     for form, other in (("text", "sents"), ("sents", "text"))
 }
-# Unless in other case. Short, and seldom there: many keys of people's own are near these.
+# But in other case. Short, and seldom there: many keys of people's own are near these.
 _NEVER_MEANT = {"id", "ids", "score"}
 # A value of another kind stands under a key of its own: `names` is a list, and no `name` written wrongly.
 _KINDS = {
@@ -71,6 +71,9 @@ def guess_form(data: Mapping[str, Any]) -> str | None:
 def _stands_for(key: object, value: object, keys: tuple[str, ...], others: Mapping[str, str]) -> str | None:
     if not isinstance(key, str) or key in keys:
         return None
+    in_other_case = next((name for name in keys if name.casefold() == key.casefold()), None)
+    if in_other_case is not None:
+        return in_other_case
     meant = others.get(key) or _meant(key, keys)
     return meant if meant is not None and isinstance(value, _KINDS.get(meant, object)) else None
 
@@ -95,11 +98,14 @@ def _parts(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, tuple
 @lru_cache(maxsize=1024)
 def _meant(key: str, keys: tuple[str, ...]) -> str | None:
     """The key that another one stands for, where it is near enough to be sure."""
-    names = {fold_name(name): name for name in keys}
+    names = {fold_name(name): name for name in keys if name not in _NEVER_MEANT}
+    parts = set(key.casefold().split("_"))
+    # `_id` and `title_id` are keys of their own; `sent_ids` is none.
+    if key.startswith("_") or (len(parts) > 1 and not parts.isdisjoint(names)):
+        return None
     folded = fold_name(key)
-    guessed = [name for name in names if names[name] not in _NEVER_MEANT]
-    near = difflib.get_close_matches(folded, guessed, 1, 0.8) or [name for name in guessed if is_slip(folded, name)]
-    return names.get(folded) or (names[near[0]] if near else None)
+    near = difflib.get_close_matches(folded, names, 1, 0.8) or [name for name in names if is_slip(folded, name)]
+    return names[near[0]] if near else None
 
 
 __all__ = ["FACTS", "guess_form", "mend_keys"]

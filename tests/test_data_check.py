@@ -185,6 +185,16 @@ def test_keys_of_people_s_own_are_no_misspelt_ones(tmp_path):
     document["relations"][0] |= {"labels": [], "kind": "x"}
     document["entities"][0] |= {"names": ["Orla"], "types": ["PER"]}
     assert told(lines(tmp_path / "a.jsonl", document)) == []
+    document["_id"] = document["entities"][0]["_id"] = document["relations"][0]["_score"] = "5f0a"
+    document["entities"][0]["mentions"][0] |= {"text_id": "x", "start_token": 0}
+    assert told(lines(tmp_path / "a.jsonl", document)) == []
+    # In other case, keys are those that are read, whatever is under them.
+    for changes in (
+        {"relations": None, "Relations": {}},
+        {"title": None, "Title": 17},
+        {"entities": None, "Entities": {}},
+    ):
+        assert len(told(lines(tmp_path / "b.jsonl", row(0, **changes)))) >= 2
     # No text is under these.
     for other in ({"train": [], "test": []}, {"next": None}):
         (problem,) = check_files(lines(tmp_path / "b.jsonl", other)).problems
@@ -206,14 +216,19 @@ def test_the_value_of_a_misspelt_key_is_what_stands_in_the_file(tmp_path):
 
 
 def test_what_is_wrong_beside_a_broken_word_or_sentence_is_told(tmp_path):
-    mentions = [[{"sent_id": 0, "pos": [0, 1]}, {"sent_id": 1, "pos": [2, 9]}, {"sent_id": 0, "pos": [1, 3]}]]
+    places = [(0, [0, 1]), (1, [2, 9]), (0, [1, 3])]
+    mentions = [[{"sent_id": sentence, "pos": pos} for sentence, pos in places]]
     base = {"sents": [["Orla", "wrote", "."], ["She", "left", "."]], "vertexSet": mentions}
     broken_word = {**base, "sents": [["Orla", 7, "."], ["She", "left", "."]]}
     found = told(lines(tmp_path / "a.jsonl", broken_word))
     assert [field for field, *_ in found] == ["sents[0][1]", "vertexSet[0][1].pos"]
+    # What is empty for the word, and what is empty for another reason.
+    mentions[0] += [{"sent_id": 0, "pos": [1, 2]}, {"sent_id": 1, "pos": [1, 1]}]
+    found = told(lines(tmp_path / "a.jsonl", broken_word))
+    assert [field for field, *_ in found] == ["sents[0][1]", "vertexSet[0][1].pos", "vertexSet[0][4].pos"]
     broken_sentence = {**base, "sents": ["Orla wrote.", ["She", "left", "."]]}
     found = told(lines(tmp_path / "a.jsonl", broken_sentence))
-    assert [field for field, *_ in found] == ["sents[0]", "vertexSet[0][1].pos"]
+    assert [field for field, *_ in found] == ["sents[0]", "vertexSet[0][1].pos", "vertexSet[0][4].pos"]
 
 
 def test_missing_offsets_keep_their_own_remedies(tmp_path):
@@ -225,6 +240,25 @@ def test_missing_offsets_keep_their_own_remedies(tmp_path):
     assert [mend.split(", where")[0] for mend in mends] == [
         f'Write {{"start": {start}, "end": {end}}}' for start, end in ((0, 4), (14, 17), (31, 36))
     ]
+    # The others do not fill the list.
+    many = [
+        {"text": f"A{number} met {'x' * number}.", "entities": [{"mentions": [{"text": f"A{number} met"}]}]}
+        for number in range(30)
+    ]
+    for number, other in enumerate(many):
+        other["entities"][0]["mentions"][0]["text"] = "x" * number + "."
+    report = check_files(lines(tmp_path / "b.jsonl", *many, row(0, pairs=[[0, 9]])))
+    assert [problem.count for problem in report.problems][:4] == [1, 1, 1, 27] and len(report.problems) == 5
+    assert report.problems[3].mend == "Mend these likewise"
+
+
+def test_of_too_many_types_none_is_compared_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("modeling_docre.data_check._MOST_TYPES", 2)
+    report = check_files(lines(tmp_path / "a.jsonl", row(0), row(1)))
+    assert "types of entities, too many to look for misspelt ones" not in report.warnings
+    entities = [{"type": kind, "mentions": [{"start": 0, "end": 4}]} for kind in ("PER", "LOC", "ORG")]
+    report = check_files(lines(tmp_path / "a.jsonl", row(0, entities=entities, relations=[])))
+    assert report.warnings["types of entities, too many to look for misspelt ones"] == 3
 
 
 def test_mentions_that_cut_words_are_warned_of(tmp_path):

@@ -318,7 +318,7 @@ def test_prepare_says_where_the_table_of_names_and_the_data_differ(tmp_path):
     assert (ran.returncode, ran.stderr) == (0, "documents: 1, unlabelled: 1\n")
 
 
-@pytest.mark.parametrize("folder", ["hub", 'made here/the "hub"', "../over there"])
+@pytest.mark.parametrize("folder", ["hub", "json", 'made here/the "hub"', "../over there"])
 def test_the_card_shows_how_to_load_the_folder_and_no_place_of_this_machine(tmp_path, monkeypatch, folder):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
