@@ -429,7 +429,7 @@ def damage(path: Path, place: int = -1) -> None:
         (lambda folder: np.save(folder / INDEX, np.zeros(3)), "index.npy is no index of"),
         (lambda folder: (folder / MANIFEST).unlink(), f"it has no {MANIFEST}. Write one: `docre distill"),
         (lambda folder: (folder / MANIFEST).write_text("{"), "is not JSON"),
-        (lambda folder: (folder / MANIFEST).write_text('{"format": 2}'), "has format 2, and this version .* reads 1"),
+        (lambda folder: (folder / MANIFEST).write_text('{"format": 1}'), "has format 1, and this version .* reads 2"),
     ],
 )
 def test_damage_is_named_with_the_way_out(store, stories, harm, message):
