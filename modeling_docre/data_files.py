@@ -149,7 +149,7 @@ def document_readers(path: str | os.PathLike[str], *, strict: bool = True) -> It
         yield partial(_read_markup, path, strict)
     elif suffix in (".jsonl", "-"):
         with _open_binary(path) as stream:
-            for number, line in _lines(stream):
+            for number, line in _lines(stream, path):
                 yield partial(_read_line, line, number, path, strict)
     else:
         for where, entry in _list_entries(path) if suffix == ".json" else table_entries(path):
@@ -220,7 +220,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Any]:
     """
     if file_kind(path) in (".jsonl", "-"):
         with _open_binary(path) as stream:
-            return [_parse_line(line, number, path) for number, line in _lines(stream)]
+            return [_parse_line(line, number, path) for number, line in _lines(stream, path)]
     return [entry for _, entry in _list_entries(path)]
 
 
@@ -238,7 +238,7 @@ def row_readers(path: str | os.PathLike[str]) -> Iterator[tuple[str, Callable[[]
     """
     if file_kind(path) in (".jsonl", "-"):
         with _open_binary(path) as stream:
-            for number, line in _lines(stream):
+            for number, line in _lines(stream, path):
                 yield _place(path, number), partial(_parse_line, line, number, path, strict=False)
     else:
         for number, (_, entry) in enumerate(_list_entries(path)):
@@ -335,11 +335,17 @@ def _is_gzipped(name: str) -> bool:
     return name.lower().endswith(".gz")
 
 
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def _lines(stream: BinaryIO, path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
     """Number the lines that are not empty. They stay bytes, so that one that is not UTF-8 takes no other with it."""
     for number, line in enumerate(stream, 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
+            # Every line would be wrong for the one reason.
+            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataFileError(f"{_place(path, 1)}: the file is in UTF-16. Save it as UTF-8.")
+            if line.strip() in (b"[", b"{"):
+                said = "JSON over several lines, where JSON Lines has a document on each. Such a file ends in .json."
+                raise DataFileError(f"{_place(path, 1)}: {said}")
         if line.strip():
             yield number, line
 

@@ -552,6 +552,17 @@ def test_parquet_rows_are_checked(tmp_path):
     assert (problem.row, problem.field, problem.value) == ("row 1", "relations[0].tail", "8")
 
 
+def test_a_file_that_is_no_json_lines_at_all_is_one_problem(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps([row(0), row(1)], indent=1))
+    (tmp_path / "b.jsonl").write_text(json.dumps(row(0)) + "\n" + json.dumps(row(1)), encoding="utf-16")
+    first, second = check_files([tmp_path / "a.jsonl", tmp_path / "b.jsonl"]).problems
+    assert first.problem.endswith("Such a file ends in .json.") and "line 1: JSON over several" in first.problem
+    assert second.problem.endswith("line 1: the file is in UTF-16. Save it as UTF-8.")
+    for name in "ab":
+        with pytest.raises(DataFileError, match=rf"{name}\.jsonl, line 1: "):
+            list(iter_documents(tmp_path / f"{name}.jsonl", strict=False))
+
+
 def test_a_file_that_ends_in_the_middle_does_not_end_the_check(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([row(0), row(1)])[:-30])
     (tmp_path / "b.jsonl").write_text("\n")
