@@ -137,14 +137,15 @@ def write_dataset_repo(
 
 def _write_split(part: Dataset | Rows, folder: Path, split: str, shard_size: int) -> _Written:
     """Write the rows of a split as they come, in as many files as they need."""
-    rows: Iterable[dict[str, Any]] = part() if isinstance(part, Rows) else part.with_format(None)
+    digest = RowDigest()
+    # Rows that are read here say themselves what was repaired; those of a table may be others than when it was read.
+    rows = part() if isinstance(part, Rows) else digest.taking(part.with_format(None))
     counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
     relations: Counter[str] = Counter()
     schema = FEATURES.arrow_schema
     names: list[Path] = []
     total = 0
-    digest = RowDigest()
-    groups = _groups(_counted(rows, counts, relations, digest))
+    groups = _groups(_counted(rows, counts, relations))
     group = next(groups, None)
     # A split without rows, such as a filtered one, is a file too.
     while group is not None or not names:
@@ -251,9 +252,9 @@ def _write_header(
 
 
 def _counted(
-    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str], digest: RowDigest
+    rows: Iterable[dict[str, Any]], counts: Counter[str], relations: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """Count what goes by, and take its digest."""
+    """Count what goes by."""
     for row in rows:
         entities, pairs = len(row["vertexSet"]), row["pairs"]
         counts["documents"] += 1
@@ -264,7 +265,6 @@ def _counted(
         counts["facts"] += len(row["labels"] or ())
         relations.update(label["r"] for label in row["labels"] or ())
         counts["unlabelled documents"] += row["labels"] is None
-        digest.add(row)
         yield row
 
 

@@ -147,6 +147,12 @@ class RowDigest:
         # Arrow may give the keys of a row in another order.
         self._digest.update(json.dumps(row, sort_keys=True).encode())
 
+    def taking(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Take rows as they go by."""
+        for row in rows:
+            self.add(row)
+            yield row
+
     def __str__(self) -> str:
         return self._digest.hexdigest()
 

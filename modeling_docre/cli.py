@@ -231,7 +231,7 @@ def _import_generator(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _relations_in_order(file: str | None) -> list[str] | None:
-    from .data_files import read_relations
+    from .relation_files import read_relations
     from .tensor_files import OriginalCheckpointError
 
     relations = None if file is None else read_relations(file)

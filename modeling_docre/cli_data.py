@@ -175,8 +175,9 @@ def _read_parts(text: str) -> dict[str, float]:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from .data_files import DataFileError, open_text, read_relations
+    from .data_files import DataFileError, open_text
     from .datasets_scripts import convert
+    from .relation_files import read_relations
 
     chosen = _given(options, "name", "language", "origin", *_FORMS)
     if options.citation is not None:

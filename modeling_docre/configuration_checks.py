@@ -257,7 +257,7 @@ def check_relations(relations: object) -> None:
         ValueError: when it is one string, or has something else than words.
         TypeError: when it is neither.
     """
-    read = "what modeling_docre.data_files.read_relations(FILE) returns."
+    read = "what modeling_docre.relation_files.read_relations(FILE) returns."
     instead = f"pass a list of ids in class order, or {read}"
     if isinstance(relations, str):
         raise ValueError(f"relations={relations!r} is one string; pass a list, relations=[{relations!r}], or {read}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from .check_report import CheckReport, Problem
 from .corpus import Corpus
-from .data_files import DataFileError, file_kind, read_markup, read_relations, readable, row_readers
+from .data_files import DataFileError, file_kind, read_markup, readable, row_readers
 from .docred_format import read_docred
 from .document_keys import FACTS, guess_form, mend_keys
 from .document_parts import DocumentError, Reading, as_list, show
@@ -24,6 +24,7 @@ from .markup import parse_markup
 from .misspellings import find_misspellings
 from .names import closest_relations
 from .parquet_files import table_entries
+from .relation_files import read_relations
 from .text_format import read_text
 
 LIMIT = 20  # problems that are told in full

@@ -237,8 +237,9 @@ class Document:
             ]
             for entity in self.entities
         ]
-        for entity, (first, *_) in ((entity, row) for entity, row in zip(self.entities, vertices, strict=True) if row):
-            first.update(_write_ids(entity))
+        for entity, mentions in zip(self.entities, vertices, strict=True):
+            if mentions:
+                mentions[0].update(_write_ids(entity))
         data: dict[str, Any] = {"title": self.title, "sents": self.words, "vertexSet": vertices}
         if self.relations is not None:
             data["labels"] = [_write_relation(relation, ("h", "t", "r")) for relation in self.relations]

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from .configuration_docre import DocREConfig
 from .contrastive_pretraining import ContrastivePreTrainer
-from .data_files import read_json, read_relations
+from .data_files import read_json
 from .documents import Document
 from .encoders import load_encoder_config, open_encoder
 from .methods import find_method
@@ -33,6 +33,7 @@ from .recipe_checks import RecipeError, read_self_training
 from .recipe_data import expand_path, find_file, read_entry, say_once
 from .recipe_files import Recipe, as_written, check_made, load_recipe, strings_in, write_recipe
 from .recipe_generator import build_generator_trainer, train_generator
+from .relation_files import read_relations
 from .self_training import SelfTrainingRun
 from .training import DocRETrainer, last_checkpoint
 from .training_arguments import DocRETrainingArguments

@@ -17,12 +17,12 @@ from modeling_docre.data_files import (
     iter_documents,
     read_docred_rows,
     read_json,
-    read_relations,
     read_rows,
     write_documents,
 )
 from modeling_docre.json_stream import JsonProblem, JsonWindow
 from modeling_docre.output_files import DataFileError, open_output
+from modeling_docre.relation_files import read_relations
 
 ADA = Document.from_markup(
     "[Ada](ada:PER) was born in [London](:LOC). [She](ada) was 12 years old in [Łódź](:LOC) 👩‍🔬.", title="Ada"
