@@ -300,7 +300,7 @@ def _lines(stream: BinaryIO, path: str | os.PathLike[str]) -> Iterator[tuple[int
             # Every line would be wrong for the one reason.
             if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise DataFileError(f"{_place(path, 1)}: the file is in UTF-16. Save it as UTF-8.")
-            if line.strip() in (b"[", b"{"):
+            if line.strip() == b"[":
                 said = "JSON over several lines, where JSON Lines has a document on each. Such a file ends in .json."
                 raise DataFileError(f"{_place(path, 1)}: {said}")
         if line.strip():

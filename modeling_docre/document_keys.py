@@ -73,8 +73,8 @@ def _stands_for(key: object, value: object, keys: tuple[str, ...], others: Mappi
         return None
     in_other_case = next((name for name in keys if name.casefold() == key.casefold()), None)
     if in_other_case is not None:
-        return in_other_case
-    meant = others.get(key) or _meant(key, keys)
+        return in_other_case if value is not None else None
+    meant = others.get(key.casefold()) or _meant(key, keys)
     return meant if meant is not None and isinstance(value, _KINDS.get(meant, object)) else None
 
 
@@ -99,9 +99,9 @@ def _parts(data: Mapping[str, Any], form: str) -> Iterator[tuple[str, Any, tuple
 def _meant(key: str, keys: tuple[str, ...]) -> str | None:
     """The key that another one stands for, where it is near enough to be sure."""
     names = {fold_name(name): name for name in keys if name not in _NEVER_MEANT}
-    parts = set(key.casefold().split("_"))
-    # `_id` and `title_id` are keys of their own; `sent_ids` is none.
-    if key.startswith("_") or (len(parts) > 1 and not parts.isdisjoint(names)):
+    parts = set(key.casefold().split("_")) - {""}
+    # `title_id` is a key of its own; `sent_ids` is none.
+    if len(parts) > 1 and not parts.isdisjoint(names):
         return None
     folded = fold_name(key)
     near = difflib.get_close_matches(folded, names, 1, 0.8) or [name for name in names if is_slip(folded, name)]

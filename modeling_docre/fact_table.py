@@ -83,7 +83,7 @@ class FactTable:
                 if name and entity not in known:
                     self._entities[name] = (*known, entity)
         self.counts["ambiguous names"] = sum(len(entities) > 1 for entities in self._entities.values())
-        self._number = self._linked = len(self._ids)
+        self._number = len(self._ids)
         for head, relation, tail in facts:
             self._add(head, relation, tail)
 
@@ -122,19 +122,17 @@ class FactTable:
 
         Args:
             names (iterable of `str`): All names that the document has for it.
-            ids (iterable of `str`, *optional*):
-                Its ids. Where the aliases know one, names do not count; one that the facts alone have is as a name.
+            ids (iterable of `str`, *optional*): Its ids; where the table knows one, names do not count.
 
         Returns:
             `tuple[set[int], bool]`: Numbers of entities, usually one or none; and whether there is none because all
             names that the table knows are ambiguous.
         """
         known = {self._ids[key] for key in ids if key in self._ids}
-        linked = {entity for entity in known if entity < self._linked}
-        if linked:
-            return linked, False
+        if known:
+            return known, False
         found = [self._entities.get(name, ()) for name in set(map(normalise_name, names))]
-        sure = known | {entities[0] for entities in found if len(entities) == 1}
+        sure = {entities[0] for entities in found if len(entities) == 1}
         return sure, not sure and any(found)
 
     def tails(self, head: int) -> Mapping[int, Sequence[tuple[str, int]]]:

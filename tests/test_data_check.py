@@ -195,6 +195,13 @@ def test_keys_of_people_s_own_are_no_misspelt_ones(tmp_path):
         {"entities": None, "Entities": {}},
     ):
         assert len(told(lines(tmp_path / "b.jsonl", row(0, **changes)))) >= 2
+    assert told(lines(tmp_path / "b.jsonl", row(0, Relations=None))) == []
+    for key, meant in (("relations_", "relations"), ("_relations", "relations"), ("Labels", "relations")):
+        facts = row(0)
+        facts[key] = facts.pop("relations")
+        assert [(field, mend) for field, _, mend in told(lines(tmp_path / "b.jsonl", facts))] == [
+            (key, f"Write `{meant}`")
+        ]
     # No text is under these.
     for other in ({"train": [], "test": []}, {"next": None}):
         (problem,) = check_files(lines(tmp_path / "b.jsonl", other)).problems
