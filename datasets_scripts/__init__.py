@@ -12,7 +12,8 @@ try:
     from .sources import open_splits
     from .splitting import SplitReport, split_source
 except ModuleNotFoundError as error:
-    if error.name != "datasets":
+    # Whichever is missed first: both come with the extra.
+    if error.name not in ("datasets", "pyarrow"):
         raise
     raise ImportError("Reading data sets needs `datasets`: pip install 'modeling-docre[data]'") from error
 
