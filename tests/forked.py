@@ -59,7 +59,11 @@ def in_a_process(act: Callable[[], object], kill: Callable[[], int] = lambda: 0)
 
 
 def run_python(
-    *arguments: object, processes: int = 1, kill_at: str | None = None, seconds_later: float = 0.0
+    *arguments: object,
+    processes: int = 1,
+    kill_at: str | None = None,
+    seconds_later: float = 0.0,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Do what `python ARGUMENTS` does, or `torchrun --nproc_per_node=2 ARGUMENTS`, in processes that are forked.
 
@@ -68,13 +72,14 @@ def run_python(
         processes (`int`, *optional*, defaults to 1): One or two; when one fails, the other is killed.
         kill_at (`str`, *optional*): Kill the process, of which there is one, when there is a file of this pattern.
         seconds_later (`float`, *optional*, defaults to 0.0): How long the kill waits after that.
+        cwd (`Path`, *optional*): The folder to run in; that of the tests without it.
 
     Returns:
         What `subprocess.run` does; of two processes, the output of one after that of the other.
     """
     from torch.distributed import TCPStore
 
-    command = [str(argument) for argument in arguments]
+    command = list(map(str, arguments))
     # What is killed is compared with what is not, which the other server runs.
     servers = [server(number) for number in (range(2) if processes == 2 else [int(kill_at is not None)])]
     environments = [{**os.environ, "OMP_NUM_THREADS": "1"}] * processes
@@ -84,15 +89,22 @@ def run_python(
     with tempfile.TemporaryDirectory() as name:
         for rank, (one, environment) in enumerate(zip(servers, environments, strict=True)):
             job = {"arguments": command, "environment": environment, "folder": name, "log": f"{name}/{rank}"}
-            one.stdin.write(json.dumps({**job, "kill_at": kill_at, "later": seconds_later}) + "\n")
+            job |= {"kill_at": kill_at, "later": seconds_later, "cwd": str(cwd or Path.cwd())}
+            one.stdin.write(json.dumps(job) + "\n")
             one.stdin.flush()
         answers = [one.stdout.readline() for one in servers]
         assert all(answers), "a server of processes has ended, and said why"
         codes = [int(answer) for answer in answers]
-        out, err = ("".join(Path(name, f"{rank}.{end}").read_text() for rank in range(processes)) for end in STREAMS)
+        ends = [[Path(name, f"{rank}.{end}") for rank in range(processes)] for end in STREAMS]
+        out, err = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in ends)
     # Of two, the one that failed by itself.
     code = next((code for code in codes if code not in (0, -signal.SIGKILL)), min(codes))
     return subprocess.CompletedProcess(command, code, out, err)
+
+
+def run_docre(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command `docre` in a folder and a process of its own."""
+    return run_python("-m", "modeling_docre.cli", *arguments, cwd=cwd)
 
 
 def launched(rank: int, port: int) -> dict[str, str]:
@@ -163,6 +175,7 @@ def run(job: dict) -> None:
 
     for number, name in enumerate([os.devnull, *(f"{job['log']}.{end}" for end in STREAMS)]):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+    os.chdir(job["cwd"])
     faulthandler.enable()
     os.environ.clear()
     os.environ.update(job["environment"])
@@ -174,6 +187,7 @@ def run(job: dict) -> None:
         runpy.run_module(others[0], run_name="__main__", alter_sys=True)
     else:
         sys.argv = [first, *others]
+        sys.path.insert(0, str(Path(first).parent))
         runpy.run_path(first, run_name="__main__")
 
 

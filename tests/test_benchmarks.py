@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run_python
 from training_helpers import fictional
 
 from modeling_docre import DEFAULT_MODEL, Document
@@ -26,13 +25,7 @@ def bench(repository, tmp_path):
     """A function that runs a benchmark in a process of its own and returns what it printed."""
 
     def run(script: str, *arguments: object) -> str:
-        ran = subprocess.run(
-            [sys.executable, repository / "benchmarks" / script, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        ran = run_python(repository / "benchmarks" / script, *arguments, cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import run_docre
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, Document, __version__
 from modeling_docre.data_files import iter_documents
@@ -56,14 +57,6 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "stories.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "ada.txt").write_text(MARKUP, encoding="utf-8")
     return tmp_path
-
-
-def program(
-    *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **options: Any
-) -> subprocess.CompletedProcess:
-    """Run the installed command `docre`."""
-    command = [Path(sys.executable).with_name("docre"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, cwd=cwd, input=stdin, **options)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -319,9 +312,8 @@ def test_an_unexpected_error_says_what_is_kept(docre, files, tiny_checkpoint, mo
 def test_the_installed_command_in_another_folder_with_another_encoding(files, tiny_checkpoint):
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
     stdin = json.dumps(Document.from_markup(MARKUP, title="ada").to_dict(), ensure_ascii=False).encode()
-    ran = program(
-        "extract", "-", "--model", tiny_checkpoint, "--threshold", 0, cwd=files, stdin=stdin, env=environment
-    )
+    command = [Path(sys.executable).with_name("docre"), "extract", "-", "--model", tiny_checkpoint, "--threshold", "0"]
+    ran = subprocess.run(command, capture_output=True, cwd=files, input=stdin, env=environment)
     assert ran.returncode == 0, ran.stderr
     assert "中国" in ran.stdout.decode()
     assert ran.stderr.decode() == "documents: 1, relations: 18\n"
@@ -585,16 +577,17 @@ training: {{num_train_epochs: 1, per_device_train_batch_size: 2, learning_rate: 
 def test_train_predict_evaluate_from_the_command_line(tmp_path, tiny_bert_dir):
     (tmp_path / "stories.json").write_text(json.dumps([story(number) for number in range(6)]))
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(encoder=tiny_bert_dir))
-    ran = program("train", "recipe.yaml", "--training.num_train_epochs=25", "--head_learning_rate=1e-2", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr.decode()
-    results = json.loads(re.search(rb"^\{\n.*^\}", ran.stdout, re.DOTALL | re.MULTILINE)[0])
+    settings = ("--training.num_train_epochs=25", "--head_learning_rate=1e-2")
+    ran = run_docre("train", "recipe.yaml", *settings, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    results = json.loads(re.search(r"^\{\n.*^\}", ran.stdout, re.DOTALL | re.MULTILINE)[0])
     assert results["epoch"] == 25
     assert results["eval_f1"] > 0.9, "six documents of one form are learned by heart"
     arguments = ("stories.json", "--model", "trained", "-o", "result.json", "--format", "submission")
-    ran = program("extract", *arguments, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr.decode()
-    ran = program("evaluate", "result.json", "stories.json", "--json", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr.decode()
+    ran = run_docre("extract", *arguments, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    ran = run_docre("evaluate", "result.json", "stories.json", "--json", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["f1"] == pytest.approx(results["eval_f1"])
     # The folder is an ordinary checkpoint.
     model = DocREForRelationExtraction.from_pretrained(tmp_path / "trained")

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 from datasets import load_dataset, load_from_disk
+from forked import run_docre
 
 from modeling_docre import Document
 from modeling_docre.data_files import iter_documents, write_documents
@@ -49,11 +48,6 @@ def skewed(number: int, seed: int = 0) -> list[list[str]]:
     """Relations of documents: a few are frequent, and each is half as frequent as the one before."""
     draw = random.Random(seed)
     return [[f"r{kind}" for kind in range(9) if draw.random() < 0.6 * 0.55**kind] for _ in range(number)]
-
-
-def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [Path(sys.executable).with_name("docre"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, cwd=cwd, text=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -305,7 +299,7 @@ def test_prepare_says_where_the_table_of_names_and_the_data_differ(tmp_path):
     words = {"wrote_to": "wrote to", **{f"P{number}": "?" for number in range(7)}}
     (tmp_path / "words.json").write_text(json.dumps(words))
     given = ["--license", "mit", "--relation-names", "words.json"]
-    ran = program("data", "prepare", "mine.jsonl", "hub", *given, cwd=tmp_path)
+    ran = run_docre("data", "prepare", "mine.jsonl", "hub", *given, cwd=tmp_path)
     assert ran.returncode == 0
     assert ran.stderr.splitlines() == [
         "Relations of the data that have no words: 1 (owes).",
@@ -314,7 +308,7 @@ def test_prepare_says_where_the_table_of_names_and_the_data_differ(tmp_path):
     ]
     # Nobody labelled these: that the table has more says nothing.
     write(tmp_path / "bare.jsonl", [{"text": "Orla wrote."}])
-    ran = program("data", "prepare", "bare.jsonl", "bare", *given, cwd=tmp_path)
+    ran = run_docre("data", "prepare", "bare.jsonl", "bare", *given, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "documents: 1, unlabelled: 1\n")
 
 
@@ -461,21 +455,21 @@ def test_the_commands_one_after_the_other(tmp_path):
     rows = [letter(number, ["wrote_to"]) for number in range(20)]
     rows[4]["relations"][0]["tail"] = 5
     write(tmp_path / "mine.jsonl", rows)
-    ran = program("data", "check", "mine.jsonl", "--json", cwd=tmp_path)
+    ran = run_docre("data", "check", "mine.jsonl", "--json", cwd=tmp_path)
     assert ran.returncode == 1
     report = json.loads(ran.stdout)
     assert report["clean"] is False and report["documents"] == 20
     assert [(one["row"], one["field"], one["value"]) for one in report["problems"]] == [
         ("line 5", "relations[0].tail", "5")
     ]
-    ran = program("data", "check", "mine.jsonl", cwd=tmp_path)
+    ran = run_docre("data", "check", "mine.jsonl", cwd=tmp_path)
     assert ran.returncode == 1 and ran.stderr == ""
     assert ran.stdout.startswith("mine.jsonl, line 5: document 'Letter 4': `relations[0].tail` is 5: ")
     assert "20 documents, 1 problems" in ran.stdout
     rows[4]["relations"][0]["tail"] = 1
     write(tmp_path / "mine.jsonl", rows)
-    assert program("data", "check", "mine.jsonl", cwd=tmp_path).returncode == 0
-    assert program("data", "check", "absent.jsonl", cwd=tmp_path).returncode == 1
+    assert run_docre("data", "check", "mine.jsonl", cwd=tmp_path).returncode == 0
+    assert run_docre("data", "check", "absent.jsonl", cwd=tmp_path).returncode == 1
 
 
 def test_convert_is_one_command_under_two_names(tmp_path, docre):
@@ -516,7 +510,7 @@ def test_statistics_of_unlabelled_and_labelled_splits(tmp_path):
     bare = {name: value for name, value in letter(0, []).items() if name != "relations"}
     write(tmp_path / "mine" / "train.jsonl", [bare])
     write(tmp_path / "mine" / "test.jsonl", [letter(1, ["r0", "r1"])])
-    ran = program("data", "stats", "mine", "mine", cwd=tmp_path)
+    ran = run_docre("data", "stats", "mine", "mine", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     lines = [line for line in ran.stdout.splitlines() if line.startswith("facts per document")]
     assert len(lines) == 1 and lines[0].split()[3:6] == ["-", "mean", "2.0,"]

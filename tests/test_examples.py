@@ -1,14 +1,13 @@
-"""The scripts of `examples/`, run as somebody runs them. Those for bulk are tested with the bulk function."""
+"""The scripts of `examples/`, each in a process of its own. Those for bulk are tested with the bulk function."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_python
 
 from modeling_docre import DocREConfig
 from modeling_docre.data_files import iter_documents
@@ -19,20 +18,10 @@ SCRIPTS = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py")
 
 @pytest.fixture
 def run(repository, tmp_path):
-    """Runs an example in an empty folder, where what it writes stays."""
+    """Runs an example in a process and an empty folder of its own, where what it writes stays."""
 
     def run(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "HF_HUB_OFFLINE": "1",
-            "HF_MODULES_CACHE": str(tmp_path / "modules"),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONIOENCODING": "utf-8",
-        }
-        command = [sys.executable, repository / "examples" / name, *arguments]
-        ran = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8"
-        )
+        ran = run_python(repository / "examples" / name, *arguments, cwd=tmp_path)
         assert ran.returncode == code, ran.stderr
         return ran
 

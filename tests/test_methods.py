@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
+from forked import run_python
 from training_helpers import RELATIONS, fictional, make, trainer_for
 from transformers import pipeline
 
@@ -27,7 +26,7 @@ import json, sys
 from transformers import pipeline
 import modeling_docre
 extract = pipeline("docre", model=sys.argv[1])
-answers = extract(json.loads(sys.stdin.read()), threshold=0.05)
+answers = extract(json.load(open(sys.argv[2])), threshold=0.05)
 print(json.dumps([answer["relations"] for answer in answers]))
 """
 
@@ -55,13 +54,10 @@ def test_from_encoder_to_the_pipeline_of_another_process(tiny_bert_dir, tmp_path
     trainer.save_model(str(tmp_path / "saved"))
     documents = [{key: value for key, value in fictional(number).items() if key != "labels"} for number in range(5)]
     here = pipeline("docre", model=trainer.model, processor=trainer.processing_class)(documents, threshold=0.05)
-    there = subprocess.run(
-        [sys.executable, "-c", EXTRACT, str(tmp_path / "saved")],
-        input=json.dumps(documents),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    (tmp_path / "documents.json").write_text(json.dumps(documents))
+    (tmp_path / "extract.py").write_text(EXTRACT)
+    there = run_python(tmp_path / "extract.py", tmp_path / "saved", tmp_path / "documents.json")
+    assert there.returncode == 0, there.stderr
     found = json.loads(there.stdout)
     assert any(found)
     for mine, theirs in zip([answer["relations"] for answer in here], found, strict=True):
