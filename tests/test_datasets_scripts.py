@@ -4,9 +4,6 @@ import copy
 import gzip
 import json
 import logging
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import datasets
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
+from forked import run_python
 
 from modeling_docre import DocREForRelationExtraction, DocREProcessor, DocRETrainer, DocRETrainingArguments, Document
 from modeling_docre.data_files import DataFileError, iter_documents
@@ -755,18 +753,19 @@ def test_the_trainer_takes_such_a_dataset(tmp_path, tiny_bert_dir):
         DocRETrainer(model=model, args=arguments, train_dataset=test, processing_class=processor)
 
 
-def test_without_datasets_the_error_says_what_to_install(tmp_path):
-    code = """
-        import sys
-        sys.modules["datasets"] = None
-        try:
-            import modeling_docre.datasets_scripts
-        except ImportError as error:
-            print(error)
-    """
-    command = [sys.executable, "-P", "-c", textwrap.dedent(code)]
-    printed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert printed.stdout.strip() == "Reading data sets needs `datasets`: pip install 'modeling-docre[data]'"
+@pytest.mark.parametrize("package", ["datasets", "pyarrow"])
+@pytest.mark.parametrize("command", ["stats", "convert", "prepare"])
+def test_without_the_extra_a_command_says_what_to_install(tmp_path, package, command):
+    (tmp_path / "run.py").write_text(
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from modeling_docre.cli import main\n"
+        "sys.exit(main(['data', *sys.argv[1:]]))"
+    )
+    (tmp_path / "mine.jsonl").write_text('{"text": "Orla wrote."}\n')
+    arguments = {"stats": [], "convert": ["hub"], "prepare": ["hub", "--license", "mit"]}[command]
+    ran = run_python("run.py", command, "mine.jsonl", *arguments, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert ran.stderr.strip().endswith("needs `datasets`: pip install 'modeling-docre[data]'"), ran.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------

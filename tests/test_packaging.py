@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 import shutil
@@ -74,13 +75,8 @@ def test_folders_are_imported_under_one_name(repository):
     names = {
         folder: "modeling_docre" if folder == "modeling_docre" else f"modeling_docre.{folder}" for folder in FOLDERS
     }
-    code = f"""
-import importlib.util, json
-origins = {{folder: importlib.util.find_spec(name).origin for folder, name in {names!r}.items()}}
-print(json.dumps(origins))
-"""
-    expected = {folder: str(repository / folder / "__init__.py") for folder in FOLDERS}
-    assert {folder: str(Path(origin).resolve()) for folder, origin in probe(code).items()} == expected
+    found = {folder: Path(importlib.util.find_spec(name).origin).resolve() for folder, name in names.items()}
+    assert found == {folder: repository / folder / "__init__.py" for folder in FOLDERS}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -163,22 +159,11 @@ def test_what_is_imported_is_declared(repository, pyproject):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_import_is_light():
-    # transformers itself loads accelerate where it is installed: what counts is what comes on top.
-    code = f"""
-import json, sys
-import torch, transformers.pipelines
-before = set(sys.modules)
-import modeling_docre
-print(json.dumps(sorted(set({HEAVY!r}) & (set(sys.modules) - before))))
-"""
-    assert probe(code) == []
-
-
-def test_import_touches_no_network_and_prints_nothing():
-    # Not with the variables of conftest.py alone: a user has none of them set.
+def test_import_is_light_touches_no_network_and_prints_nothing():
+    # Not with the variables of conftest.py alone: a user has none of them set. transformers itself loads accelerate
+    # where it is installed: what counts is what comes on top.
     code = """
-import json, os, socket
+import json, os, socket, sys
 for name in list(os.environ):
     if name.startswith(("HF_", "GRADIO_")):
         del os.environ[name]
@@ -189,10 +174,14 @@ class Refusing(socket.socket):
     connect_ex = connect
 socket.socket = Refusing
 socket.getaddrinfo = lambda host, *a, **k: (asked.append(str(host)), (_ for _ in ()).throw(OSError("no network")))
+import torch, transformers.pipelines
+before = set(sys.modules)
 import modeling_docre
-print(json.dumps(asked))
+print(json.dumps([asked, sorted(set(sys.modules) - before)]))
 """
-    assert probe(code) == []
+    asked, imported = probe(code)
+    assert asked == []
+    assert set(imported).isdisjoint(HEAVY)
 
 
 @pytest.mark.slow

@@ -6,11 +6,10 @@ import json
 import math
 import re
 import struct
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import pytest
+from forked import run_python
 from test_plot_data import LOG, row, story
 
 from modeling_docre import cli
@@ -207,11 +206,10 @@ def test_commands(tmp_path, capsys):
 def test_what_is_missing_for_a_picture_is_said(tmp_path):
     """In a process whose import of matplotlib fails."""
     (tmp_path / "gold.json").write_text(json.dumps(GOLD))
-    code = (
+    (tmp_path / "plot.py").write_text(
         "import sys; sys.modules['matplotlib'] = None\n"
         "from modeling_docre.cli import main\n"
         "sys.exit(main(['plot', 'relations', *sys.argv[1:]]))"
     )
-    arguments = [str(tmp_path / "gold.json"), "-o", str(tmp_path / "a.png")]
-    ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    ran = run_python(tmp_path / "plot.py", tmp_path / "gold.json", "-o", tmp_path / "a.png")
     assert ran.returncode == 1 and "pip install 'modeling-docre[plots]'" in ran.stderr

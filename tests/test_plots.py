@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from forked import run_python
 from training_helpers import RELATIONS, fictional
 from vaediff_helpers import axial_model
 
@@ -200,11 +199,11 @@ def test_the_command_draws_and_says_the_figures(trained, tmp_path, capsys):
 def test_what_is_missing_for_a_picture_is_said(trained, tmp_path):
     """In a process whose import of scikit-learn fails."""
     folder, _, _ = trained
-    code = (
+    (tmp_path / "plot.py").write_text(
         "import sys; sys.modules['sklearn'] = None\n"
         "from modeling_docre.cli import main\n"
         "sys.exit(main(['plot', 'vaediff', *sys.argv[1:]]))"
     )
     arguments = [folder / "generator", folder / "stories.json", "--model", folder / "model", "-o", tmp_path / "a.png"]
-    ran = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    ran = run_python(tmp_path / "plot.py", *arguments)
     assert ran.returncode == 1 and "pip install 'modeling-docre[plots]'" in ran.stderr
