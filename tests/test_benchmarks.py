@@ -42,6 +42,7 @@ def tables(printed: str) -> list[list[dict[str, str]]]:
     return found
 
 
+@pytest.mark.slow
 def test_speed_prints_time_and_memory_of_every_step(bench):
     time, memory = tables(bench("speed.py", *SMALL, *GENERATED))
     steps = ["inference", "training", "training without dropout"]
@@ -80,6 +81,7 @@ def test_pruning_is_measured_for_each_share_of_pairs(bench):
     assert all(float(row["to the encoder"]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEFAULT_MODEL.is_dir(), reason=f"the embedded model is absent: {DEFAULT_MODEL}")
 def test_speed_takes_real_documents(bench, tmp_path):
     path = tmp_path / "stories.json"
@@ -119,6 +121,7 @@ def test_documents_of_the_data_benchmark_are_decided_by_the_seed(repository, mon
     assert all(document.relations for document in read)
 
 
+@pytest.mark.slow
 def test_profile_names_every_part_of_every_head(bench):
     own = {"tiny": set(), "tiny-kd-docre": {"axial attention"}, "tiny-docunet": {"U-Net"}}
     own["tiny-paee"] = {"grid", "entity encoder"}

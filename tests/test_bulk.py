@@ -155,6 +155,7 @@ def test_a_kill_while_the_output_is_put_together_loses_nothing(pipe, corpus, und
     assert output.read_bytes() == undisturbed.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 def test_a_run_that_is_killed_at_random_moments_loses_and_repeats_nothing(tiny_checkpoint, pipe, tmp_path):
     source = tmp_path / "corpus.jsonl"

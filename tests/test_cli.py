@@ -573,7 +573,6 @@ training: {{num_train_epochs: 1, per_device_train_batch_size: 2, learning_rate: 
 """
 
 
-@pytest.mark.slow
 def test_train_predict_evaluate_from_the_command_line(tmp_path, tiny_bert_dir):
     (tmp_path / "stories.json").write_text(json.dumps([story(number) for number in range(6)]))
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(encoder=tiny_bert_dir))

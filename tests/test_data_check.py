@@ -585,6 +585,7 @@ def test_a_file_that_ends_in_the_middle_does_not_end_the_check(tmp_path):
         check_files(tmp_path / "absent.jsonl")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     text = json.dumps(row(0, text=row()["text"] + " " + "More was said. " * 200, sentences=None))
 

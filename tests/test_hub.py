@@ -111,6 +111,7 @@ def bare_site(tmp_path_factory) -> Path:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pipeline_is_pushed_whole_in_one_commit(pushed):
     repo = pushed.hub.repos["ada/plain"]
     assert repo.paths() == CHECKPOINT | {"README.md"}
@@ -334,6 +335,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_loading_by_id_gives_the_same_answers_then_offline_too(pushed, tmp_path):
     online = client(pushed.hub, tmp_path, LOAD)
     plain = pushed.answers["plain"]
@@ -361,6 +363,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_code_of_a_repository_runs_without_the_package_then_offline_too(pushed, bare_site, tmp_path):
     online = client(pushed.hub, tmp_path, TRUST, site=bare_site)
     assert online["answers"] == [pushed.answers["plain"]] * 4

@@ -37,7 +37,6 @@ def batch_for(processor, numbers, labelled=True):
     return batch if labelled else {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", NAMES)
 def test_from_encoder_to_the_pipeline_of_another_process(tiny_bert_dir, tmp_path, method):
     trainer = trainer_for(

@@ -549,7 +549,7 @@ from modeling_docre.training import DocRETrainer
 save = DocRETrainer.save_model
 
 def save_slowly(self, *arguments, **options):
-    time.sleep(3 if os.environ["RANK"] == "0" else 0)
+    time.sleep(1.5 if os.environ["RANK"] == "0" else 0)
     save(self, *arguments, **options)
 
 DocRETrainer.save_model = save_slowly

@@ -98,6 +98,7 @@ def test_three_stages_run_in_order_and_once(chain, tmp_path, caplog):
         assert torch.equal(value, weights_of(tmp_path / "again")[name])
 
 
+@pytest.mark.slow
 def test_a_generator_that_was_killed_goes_on(chain, tmp_path, tiny_bert_dir):
     other = tmp_path / "whole"
     other.mkdir()
