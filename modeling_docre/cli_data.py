@@ -55,7 +55,7 @@ def _check(options: argparse.Namespace) -> int:
     if more:
         print(f"and {more:,} more (--limit {report.different} tells all)")
     different = f" ({report.different:,} different ones)" if report.different < report.total else ""
-    print(f"{report.documents:,} documents, {report.total:,} problems{different}")
+    print(f"documents: {report.documents:,}, problems: {report.total:,}{different}")
     for title, counts in (("problems", report.counts), ("warnings", report.warnings)):
         if counts:
             print(f"\n{title}:")

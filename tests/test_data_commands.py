@@ -465,7 +465,7 @@ def test_the_commands_one_after_the_other(tmp_path):
     ran = run_docre("data", "check", "mine.jsonl", cwd=tmp_path)
     assert ran.returncode == 1 and ran.stderr == ""
     assert ran.stdout.startswith("mine.jsonl, line 5: document 'Letter 4': `relations[0].tail` is 5: ")
-    assert "20 documents, 1 problems" in ran.stdout
+    assert "documents: 20, problems: 1\n" in ran.stdout
     rows[4]["relations"][0]["tail"] = 1
     write(tmp_path / "mine.jsonl", rows)
     assert run_docre("data", "check", "mine.jsonl", cwd=tmp_path).returncode == 0
