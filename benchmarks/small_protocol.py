@@ -12,9 +12,10 @@ Every method had the same two trials, the learning rates of its head in `TRIALS`
 in its row (`protocol_rows.py`). Where a row has none yet, both are run. An ablation takes over the rate of its method.
 Which trial is better, and the one probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation
 documents; the figures are those of 100 others. Runs that are done are kept: called again, it goes on with those that
-are missing, and refuses those that were done with other overrides or another recipe. `--commands` prints what trains
-each run instead. `small_protocol.jsonl` beside this file holds the figures of runs that are done; `--record` adds
-those in `--output`, and `results_page.py` writes the tables of docs/results.md from it.
+are missing, and refuses those that were done with other overrides or another recipe. A run that was killed goes on where
+it can, and its seconds are those of its last part. `--commands` prints what trains each run instead.
+`small_protocol.jsonl` beside this file holds the figures of runs that were done, which `--anew` does again; `--record`
+adds those in `--output`, and `results_page.py` writes the tables of docs/results.md from it.
 """
 
 from __future__ import annotations
@@ -72,10 +73,11 @@ MACRO_COLUMNS = {
 
 
 class Folders(NamedTuple):
-    """Where data is and results go."""
+    """Where data is and results go, and whether runs of the record are done."""
 
     data: Path
     output: Path
+    with_record: bool = True
 
 
 def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False) -> dict[str, Any]:
@@ -132,15 +134,20 @@ def finished(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, Any]
     figures = run_folder(folders, row, rate, seed) / "figures.json"
     if figures.is_file():
         found = json.loads(figures.read_text())
-    elif (row.name, rate, seed) in recorded():
+        remedy = "Pass another folder, --output FOLDER."
+    elif folders.with_record and (row.name, rate, seed) in recorded():
         figures, found = RECORD, recorded()[row.name, rate, seed]
+        remedy = "Pass --anew to do runs of the record again."
     else:
         return None
+    if row.stage:
+        # What it was made from is made alike too.
+        finished(folders, stage_of(row), rate, seed)
     for name, value in made_with(row, rate, seed).items():
         if found.get(name) != value:
             raise SystemExit(
                 f"{figures} was made with another recipe or other overrides: its {name!r} is {found.get(name)!r}, "
-                f"where this run has {value!r}. Pass another folder, --output FOLDER."
+                f"where this run has {value!r}. {remedy}"
             )
     return found
 
@@ -312,9 +319,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="13 14 15 without it")
     parser.add_argument("--commands", action="store_true", help="print what trains each run instead")
     parser.add_argument("--macro", action="store_true", help="print macro F1 over rare relations instead")
+    parser.add_argument("--anew", action="store_true", help="do runs of the record again")
     parser.add_argument("--record", action="store_true", help="add the runs in --output to the record instead")
     options = parser.parse_args()
-    folders = Folders(Path(os.environ.get("DOCRE_DATA", "")), options.output)
+    folders = Folders(Path(os.environ.get("DOCRE_DATA", "")), options.output, not options.anew)
     rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
     if options.commands:
         print("\n".join(commands(folders, rows, options.seeds)))

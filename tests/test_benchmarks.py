@@ -261,8 +261,27 @@ def test_runs_of_the_record_are_not_done_again(protocol, tmp_path, monkeypatch):
     assert protocol.record(elsewhere) == 3
     protocol.recorded.cache_clear()
     protocol.RECORD.write_text(protocol.RECORD.read_text().replace("--model.loss=afl", "--model.loss=atl"))
-    with pytest.raises(SystemExit, match=r"record\.jsonl was made with another recipe or other overrides"):
+    with pytest.raises(SystemExit, match=r"record\.jsonl was made with another recipe or other overrides.*--anew"):
         protocol.run(elsewhere, rows[0], "3e-4", 13)
+
+    def train(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(protocol.subprocess, "Popen", train)
+    with pytest.raises(KeyboardInterrupt):
+        protocol.run(elsewhere._replace(with_record=False), rows[0], "3e-4", 13)
+
+
+def test_a_row_whose_stage_was_made_with_other_settings_is_refused(protocol, tmp_path, monkeypatch):
+    folders = protocol.Folders(tmp_path, tmp_path)
+    finish(protocol, folders, "atlop", "3e-4", 13, 0.4)
+    finish(protocol, folders, "atlop-continued", "3e-4", 13, 0.5)
+    (row,) = (row for row in protocol.ROWS if row.name == "atlop-continued")
+    assert protocol.run(folders, row, "3e-4", 13)["f1"] == 0.5
+    stage = protocol.run_folder(folders, protocol.stage_of(row), "3e-4", 13) / "figures.json"
+    stage.write_text(stage.read_text().replace("--model.method=atlop", "--model.method=ncrl"))
+    with pytest.raises(SystemExit, match=r"atlop-3e-4-13/figures\.json was made with another recipe"):
+        protocol.run(folders, row, "3e-4", 13)
 
 
 def test_a_stage_whose_model_is_not_there_is_trained_again(protocol, tmp_path, monkeypatch):
@@ -306,6 +325,14 @@ def test_the_tables_of_the_results_page_are_those_of_the_record(repository, monk
     page = importlib.import_module("results_page")
     text = page.PAGE.read_text(encoding="utf-8")
     assert page.write_tables(text) == text
+    # The first table is older than the record: what is in both has the same figures there.
+    figures: dict[str, set[tuple[str, ...]]] = {}
+    for table in tables(text):
+        for row in table:
+            if "Ign F1" in row and "rate" in row:
+                columns = ("rate", *list(page.COLUMNS))
+                figures.setdefault(row["method"], set()).add(tuple(row[column] for column in columns))
+    assert len(figures) > 20 and {len(found) for found in figures.values()} == {1}
 
 
 @pytest.mark.parametrize("change", [{"overrides": ["--model.method=atlop"]}, {"recipe": "0"}, {"recipe": None}])
