@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from .document_parts import show
 from .methods import find_method
 from .output_files import open_output
 from .recipe_checks import ENTRY_KEYS, OBJECTIVES, SECTIONS, RecipeError, check_recipe, find_setting
@@ -20,6 +21,12 @@ from .training_arguments import SECRETS
 logger = logging.get_logger(__name__)
 
 _RECIPE_NAME = "recipe.yaml"
+
+# Settings of the training that a run may go on with although they changed: nothing that was learnt would be otherwise.
+_MAY_CHANGE = re.compile(
+    "(num_train_epochs|max_steps|disable_tqdm|report_to|run_name|project|push_to_hub|frozen_cache_dir|"
+    "(logging|save|eval|hub|dataloader|per_device_eval|trackio)_.*)$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,22 +260,76 @@ def check_made(recipe: Recipe, folder: Path, name: str) -> None:
     Raises:
         RecipeError: If the folder's own recipe has other settings.
     """
-    made = folder / _RECIPE_NAME
-    said = read_yaml(made.read_text(encoding="utf-8"), str(made)) if made.is_file() else None
-    if not isinstance(said, dict):
-        return
-    now = as_written(recipe)
-    changed = [
-        section
-        for section in (*SECTIONS, "self_training", "output_dir")
-        if section != "card" and said.get(section) != now.get(section)
-    ]
+    changed = _changed(recipe, folder)
     if changed:
         raise RecipeError(
-            f"{folder} holds what {name} made with other settings: compare {', '.join(changed)} in {made}. To go on "
-            "from what is there, pass --after=null; to train it again, remove the folder, or give the recipe another "
-            "output_dir."
+            f"{folder} holds what {name} made with other settings: {_tell(changed)}, see {folder / _RECIPE_NAME}. To "
+            "go on from what is there, pass --after=null; to train it again, remove the folder, or give the recipe "
+            "another output_dir."
         )
 
 
-__all__ = ["Recipe", "as_written", "check_made", "load_recipe", "read_yaml", "strings_in", "write_recipe"]
+def check_resumed(recipe: Recipe, folder: Path) -> None:
+    """
+    Checks that a run that is to go on has the settings that it began with. It may be longer, and log, save and
+    evaluate otherwise.
+
+    Args:
+        recipe (`Recipe`): The recipe.
+        folder (`pathlib.Path`): Its `output_dir`.
+
+    Raises:
+        RecipeError: If the folder's own recipe has other settings.
+    """
+    changed = {
+        name: values
+        for name, values in _changed(recipe, folder).items()
+        if name != "output_dir"
+        and not (name.startswith("training.") and _MAY_CHANGE.match(name.removeprefix("training.")))
+    }
+    if changed:
+        made = folder / _RECIPE_NAME
+        raise RecipeError(
+            f"{folder} holds a run with other settings: {_tell(changed)}. Go on with those of {made}, or train anew "
+            "in another folder, --output_dir=FOLDER. Where they mean the same, as of a file that was moved, change "
+            "them there."
+        )
+
+
+def _changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The settings that a folder's own recipe has otherwise: what they are there, and now."""
+    made = folder / _RECIPE_NAME
+    said = read_yaml(made.read_text(encoding="utf-8"), str(made)) if made.is_file() else None
+    if not isinstance(said, dict):
+        return {}
+    now = as_written(recipe)
+    changed = {}
+    for section in (*SECTIONS, "self_training", "output_dir"):
+        there, here = said.get(section), now.get(section)
+        if section == "card" or there == here:
+            continue
+        if not isinstance(there, dict) or not isinstance(here, dict):
+            changed[section] = there, here
+            continue
+        for name in sorted({*there, *here}):
+            if there.get(name) != here.get(name):
+                changed[f"{section}.{name}"] = there.get(name), here.get(name)
+    return changed
+
+
+def _tell(changed: Mapping[str, tuple[Any, Any]], most: int = 3) -> str:
+    shown = [f"{name} is {show(there)} there and {show(here)} here" for name, (there, here) in changed.items()]
+    more = f", and {len(shown) - most} more" if len(shown) > most else ""
+    return f"{', '.join(shown[:most])}{more}"
+
+
+__all__ = [
+    "Recipe",
+    "as_written",
+    "check_made",
+    "check_resumed",
+    "load_recipe",
+    "read_yaml",
+    "strings_in",
+    "write_recipe",
+]

@@ -31,7 +31,7 @@ from .processes import Processes
 from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
 from .recipe_data import expand_path, find_file, read_entry, say_once
-from .recipe_files import Recipe, as_written, check_made, load_recipe, strings_in, write_recipe
+from .recipe_files import Recipe, as_written, check_made, check_resumed, load_recipe, strings_in, write_recipe
 from .recipe_generator import build_generator_trainer, train_generator
 from .relation_files import read_relations
 from .self_training import SelfTrainingRun
@@ -62,8 +62,8 @@ def train_from_recipe(
         `dict[str, float]`: The metrics of training and evaluation, also written to `all_results.json`.
 
     Raises:
-        RecipeError: If the recipe isn't right, `output_dir` holds checkpoints and `resume` is off, or a recipe before
-            it changed since it was trained.
+        RecipeError: If the recipe isn't right, `output_dir` holds checkpoints and `resume` is off, or those of other
+            settings, or a recipe before it changed since it was trained.
         ValueError: If `self_training` finds the work of other settings, or its documents are not right.
     """
     recipe = load_recipe(path, overrides)
@@ -135,6 +135,8 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
             f"{folder} holds checkpoints of an earlier run. Go on from the last one with --resume, or choose another "
             "folder with --output_dir=FOLDER."
         )
+    if checkpoint is not None and recipe.self_training is None:
+        check_resumed(recipe, Path(folder))
     if checkpoint is None and resume:
         logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
     if recipe.objective == "generator":

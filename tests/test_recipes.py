@@ -89,6 +89,15 @@ def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path, monkeypat
     train_from_recipe(recipe, ["--num_train_epochs=3"], resume=True)
     later = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     assert later["global_step"] == state["global_step"] * 3 // 2
+    for change, told in {
+        "--model.loss=pmt": r"model\.loss is None there and 'pmt' here",
+        "--training.seed=99": r"training\.seed is None there and 99 here",
+        "--data.train.drop_labels=0.5": r"data\.train is ",
+        "--model.emb_size=8": r"model\.emb_size is 16 there and 8 here\. Go on with those of .*recipe\.yaml, or .*--output_dir",
+    }.items():
+        with pytest.raises(RecipeError, match=f"holds a run with other settings: {told}"):
+            train_from_recipe(recipe, [change, "--num_train_epochs=3"], resume=True)
+    assert json.loads((tmp_path / "run" / "trainer_state.json").read_text()) == later
     train_from_recipe(recipe, [f"--output_dir={tmp_path / 'other'}"], resume=True)
     assert len(said) == 1 and "no complete checkpoint; training starts at the beginning" in said[0]
     assert (tmp_path / "other" / "all_results.json").exists()
@@ -527,7 +536,8 @@ def test_what_was_made_with_other_settings_is_refused(chain, tmp_path):
     train_from_recipe(tmp_path / "before.yaml")
     before = tmp_path / "before.yaml"
     before.write_text(before.read_text().replace("moco_size: 8", "moco_size: 4"))
-    with pytest.raises(RecipeError, match=r"before\.yaml made with other settings: compare model in .*recipe\.yaml"):
+    told = r"before\.yaml made with other settings: model\.moco_size is 8 there and 4 here, see .*recipe\.yaml"
+    with pytest.raises(RecipeError, match=told):
         train_from_recipe(chain)
 
 
@@ -536,7 +546,9 @@ def test_what_was_interrupted_goes_on_with_its_own_settings_alone(chain, tmp_pat
     (tmp_path / "before" / "trainer_state.json").unlink()
     before = tmp_path / "before.yaml"
     before.write_text(before.read_text().replace("num_train_epochs: 2", "num_train_epochs: 3"))
-    with pytest.raises(RecipeError, match=r"before\.yaml made with other settings: compare training in"):
+    with pytest.raises(
+        RecipeError, match=r"before\.yaml made with other settings: training\.num_train_epochs is 2 there"
+    ):
         train_from_recipe(chain)
 
 
