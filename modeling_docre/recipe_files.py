@@ -22,10 +22,10 @@ logger = logging.get_logger(__name__)
 
 _RECIPE_NAME = "recipe.yaml"
 
-# Settings of the training that a run may go on with although they changed: nothing that was learnt would be otherwise.
+# What a run may go on with although it changed: nothing that was learnt would be otherwise.
 _MAY_CHANGE = re.compile(
-    "(num_train_epochs|max_steps|disable_tqdm|report_to|run_name|project|push_to_hub|frozen_cache_dir|"
-    "(logging|save|eval|hub|dataloader|per_device_eval|trackio)_.*)$"
+    r"output_dir|training\.(num_train_epochs|max_steps|disable_tqdm|report_to|run_name|project|push_to_hub|"
+    r"frozen_cache_dir|(logging|save|eval|hub|dataloader|per_device_eval|trackio)_.*)"
 )
 
 
@@ -281,12 +281,7 @@ def check_resumed(recipe: Recipe, folder: Path) -> None:
     Raises:
         RecipeError: If the folder's own recipe has other settings.
     """
-    changed = {
-        name: values
-        for name, values in _changed(recipe, folder).items()
-        if name != "output_dir"
-        and not (name.startswith("training.") and _MAY_CHANGE.match(name.removeprefix("training.")))
-    }
+    changed = {name: item for name, item in _changed(recipe, folder).items() if not _MAY_CHANGE.fullmatch(name)}
     if changed:
         made = folder / _RECIPE_NAME
         raise RecipeError(
