@@ -204,7 +204,10 @@ def _label_distant(options: argparse.Namespace, _: list[str]) -> None:
 def _facts(options: argparse.Namespace, _: list[str]) -> None:
     from .distant import gather_facts_from_files
 
-    print_counts(gather_facts_from_files(options.sources, options.output, strict=not options.skip_invalid))
+    counts = gather_facts_from_files(options.sources, options.output, strict=not options.skip_invalid)
+    print_counts(counts)
+    if not counts["facts"]:
+        print("There is no fact in them: facts are those of labelled documents.", file=sys.stderr)
 
 
 def _import(options: argparse.Namespace, _: list[str]) -> None:

@@ -50,7 +50,7 @@ class ContrastivePreTrainer(DocRETrainer):
                 "DocRETrainer."
             )
         super().__init__(cast(Any, model), args, **kwargs)
-        # Every process has the same queues: they are filled with the keys of all, in one order.
+        # Every process has the same queues, filled with the keys of all in one order: to send them would be in vain.
         if self.args.ddp_broadcast_buffers is None:
             self.args.ddp_broadcast_buffers = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,9 @@ from .documents import Document, Entity, Relation
 from .fact_table import Fact, FactTable, normalise_name, read_facts, write_facts
 from .output_files import output_file, redirected_output
 from .pronouns import is_pronoun
+
+# Around a relation's id, or a tab or line break inside.
+_UNHELD = re.compile(r"^\s|\s$|[^\S ]")
 
 _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -183,6 +187,9 @@ def gather_facts(documents: Iterable[Document], counts: Counter[str] | None = No
         }
         for relation in relations:
             counts["relations"] += 1
+            if _UNHELD.search(relation.relation):
+                counts["relations whose id has white space that a table of facts cannot hold"] += 1
+                continue
             counts["relations of an entity without a name"] += not (names[relation.head] and names[relation.tail])
             for head, folded_head in names[relation.head]:
                 for tail, folded_tail in names[relation.tail]:

@@ -79,7 +79,7 @@ class Teacher:
                     f"Members 0 and {number} of the teacher have different candidates: pair_types="
                     f"{first.pair_types} and {model.config.pair_types}. Their mean needs the same: leave one out."
                 )
-            if model.dtype == torch.float16:
+            if model.dtype.itemsize < 4:
                 model.float()
 
     @classmethod

@@ -35,7 +35,7 @@ class PairAugmentation:
 
     def __init__(self, args: DocRETrainingArguments, generator: VaeDiffModel | None = None) -> None:
         self.args = args
-        self.generator = None if generator is None else generator.eval().to(args.device)
+        self.generator = None if generator is None else generator.to(args.device)  # type: ignore[arg-type]
         self._checked = False
         self._bank: Tensor | None = None
         self._rows: dict[bytes, int] = {}

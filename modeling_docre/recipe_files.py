@@ -142,6 +142,10 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     # What comes before the other recipe does not come before this one.
     found.pop("after", None)
     joined = [*SECTIONS]
+    starts = [{"encoder", "checkpoint"} & part["model"].keys() for part in (found, tree)]
+    if all(starts) and starts[0] != starts[1]:
+        # A checkpoint brings its own settings along, an encoder has those that are said.
+        found["model"] = {}
     if all(isinstance(part.get("self_training"), dict) for part in (found, tree)):
         joined.append("self_training")
     return {**found, **tree, **{section: {**found[section], **tree[section]} for section in joined}}

@@ -312,6 +312,12 @@ def _read_relations(relations: Any, names: Any, train: list[Document]) -> dict[s
     if relations is None:
         found = sorted({relation.relation for document in train for relation in document.relations or ()})
         relations = list(names) if names else found
+    if not relations:
+        raise RecipeError(
+            "Which relations should the model know? The training documents have no fact that would tell. Name them in "
+            "the recipe, as in model: {relations: [P17, P131]}, or a file of them: "
+            "docre data relations LABELLED -o rel_info.json"
+        )
     if isinstance(relations, Mapping):
         return dict(relations)
     return {name: names.get(name, name) for name in relations} if names else list(relations)

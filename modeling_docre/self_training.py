@@ -245,6 +245,7 @@ class SelfTrainingRun:
             f"Self-training, {folder.name}: {report['kept']:,} of {report['pseudo_labels']:,} pseudo-labels are kept "
             f"beside {report['labels']:,} labels{f', most of {named}' if named else ''}; all relations are in "
             f"{folder / 'report.json'}."
+            + ("" if report["kept"] else " What follows learns the same labels as without self-training.")
         )
 
     def _fold(self, folder: Path, documents: list[Document], held_out: list[int]) -> _Found:

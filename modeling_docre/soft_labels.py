@@ -71,7 +71,8 @@ class TaughtClasses(NamedTuple):
         if lacking:
             raise ValueError(
                 f"{teacher} and its student must know the same relations, in any order: {'; '.join(lacking)}. Make "
-                "the student with the teacher's relations, or take a teacher that was trained on these."
+                "the student with the teacher's relations (in a recipe model.relations: a list, or a file that "
+                "`docre data relations` writes), or take a teacher that was trained on these."
             )
         if self.decision != config.decision:
             raise ValueError(

@@ -295,6 +295,12 @@ class DocRETrainer(LossTrainer):
             self._augmentation.fill_bank(self.train_dataset.documents, self.model.config)
         return super()._prepare_for_training(*args, **kwargs)
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # Of evaluations that find nothing, the last one is of the model that has learnt most.
+        if self.args.greater_is_better and self.state.best_metric == 0.0:
+            self.state.best_metric = None
+        return super()._determine_best_metric(metrics=metrics, trial=trial)
+
     def _choose_relations(self, documents: list[Document]) -> None:
         """Puts the relations that are augmented into the config, unless it names them already."""
         config = self.model.config

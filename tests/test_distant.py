@@ -317,6 +317,15 @@ def test_what_only_looks_like_a_pronoun_is_a_name(name):
     assert not is_pronoun(name)
 
 
+@pytest.mark.parametrize("relation", ["born\tin", " P1", "P1 ", "a\nb"])
+def test_relations_that_a_table_cannot_hold_are_counted(relation):
+    relations = [{"head": 0, "tail": 1, "relation": name} for name in (relation, "born in")]
+    document = Document.from_dict(entry(["Ada"], ["London"], relations=relations))
+    counts = Counter()
+    assert list(gather_facts([document], counts)) == [("Ada", "born in", "London")]
+    assert counts["relations whose id has white space that a table of facts cannot hold"] == 1
+
+
 def test_facts_are_not_gathered_under_pronouns():
     rows = [
         entry(

@@ -130,6 +130,33 @@ def test_a_teacher_answers_without_dropout_and_without_a_gradient(tiny_bert_dir,
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_teacher_that_was_saved_in_half_precision_answers_in_float32(tiny_bert_dir, stories, tmp_path, kind):
+    member = teach(tiny_bert_dir)
+    member[0].to(kind)
+    for part in member:
+        part.save_pretrained(tmp_path)
+    teacher = Teacher.from_pretrained(tmp_path, "cpu")
+    assert teacher.members[0].model.dtype == torch.float32
+    member[0].float()
+    for one, other in zip(ask(teacher, stories[:3]), plain_logits(member, stories[:3]), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_teacher_leaves_out_no_pair(tiny_bert_dir, stories):
+    settings = {"method": "paee", "marker_style": "asterisk", "unet_width": 8, "unet_outputs": 8}
+    member = teach(tiny_bert_dir, **settings)
+    batch = member[1].collate(member[1](stories[:5]))
+    # Half of the pairs seem to have no relation then.
+    member[0].head.threshold = float(member[0].eval()(**batch).potential_pairs.detach().median())
+    expected = plain_logits(member, stories[:5])
+    member[0].config.prune_pairs = True
+    pruned = plain_logits(member, stories[:5])
+    assert any(not torch.equal(one, other) for one, other in zip(pruned, expected, strict=True))
+    for one, other in zip(ask(Teacher([member]), stories[:5]), expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_an_ensemble_is_the_mean_of_its_members(tiny_bert_dir, tiny_roberta_dir, stories):
     # Another tokenizer, another order of relations, entity types and their markers.
     others = list(reversed(RELATIONS))
@@ -602,6 +629,14 @@ def test_a_store_of_other_relations_is_refused(store, stories, tiny_bert_dir):
     other = type(config).for_method("atlop", [*RELATIONS, "loves"], emb_size=16, block_size=4)
     with pytest.raises(ValueError, match=r"The teacher of .*store and its student .* lacks 'loves'"):
         DocumentSoftLabels(store, stories, other)
+
+
+def test_a_store_is_read_in_the_order_of_the_students_relations(store, stories, tiny_bert_dir):
+    student, _ = teach(tiny_bert_dir, relations=[RELATIONS[2], RELATIONS[0], RELATIONS[1]])
+    pairs = list(itertools.permutations(range(len(stories[3].entities)), 2))
+    written = store.read(int(store.find(stories[3:4])[0]), pairs)
+    assert len(set(written.T.tolist()[0])) > 1 and not torch.equal(written[:, 1], written[:, 3])
+    assert torch.equal(DocumentSoftLabels(store, stories, student.config)(3, pairs), written[:, [0, 3, 1, 2]])
 
 
 def test_one_teacher_at_a_time(tiny_bert_dir, member, saved, store, tmp_path):

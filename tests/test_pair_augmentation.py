@@ -416,6 +416,14 @@ def test_a_training_without_extra_pairs_says_so(tiny_bert_dir, tmp_path, caplog)
     train(tiny_bert_dir, tmp_path / "b", trainer={"callbacks": [Stop()]}, **{**settings, "max_steps": -1,
           "num_train_epochs": 3})  # fmt: skip
     assert "was trained for 1 epochs, of which all were without extra pairs" in caplog.text
+    # The model that is kept is that of the last epoch before them.
+    caplog.clear()
+    augmentation = PairAugmentation(arguments(tmp_path, augmentation="gaussian", augmentation_warmup_epochs=2,
+                                              num_train_epochs=3))  # fmt: skip
+    augmentation.report(2.001)
+    assert not caplog.text
+    augmentation.report(2.0)
+    assert "was trained for 2 epochs" in caplog.text
 
 
 def test_drawing_is_exact_in_a_training_of_half_precision():

@@ -179,6 +179,7 @@ def test_values_are_read_as_written(recipe):
         ("--model.encoder={package: yaml, folder: weights}", "has no folder 'weights'"),
         ("--model.encoder=[a]", "write a folder, a Hub id"),
         ("--model.checkpoint=x", "--model='{checkpoint: FOLDER}'"),
+        ("--data.eval=null", "nothing to evaluate on. Name documents under data.eval, or write eval_strategy: no"),
         ("--model={}", "either an encoder"),
         ("--model.encoder_settings={dropuot: 0}", "doesn't know"),
         ("--learning_rate=[", "not valid YAML"),
@@ -402,6 +403,28 @@ def test_ablations_are_overrides_of_any_recipe_of_the_method(repository, monkeyp
         arguments = DocRETrainingArguments(output_dir="unused", **recipe.training | {"use_cpu": True, "bf16": False})
         # Each rate of its own still has parameters.
         assert parameter_groups(DocREForRelationExtraction(config), arguments, decayed=())
+
+
+def test_a_checkpoint_takes_the_place_of_the_model_that_is_extended(recipe, tmp_path):
+    for name, model in {"a": {"checkpoint": "runs/a"}, "b": {"encoder": "runs/b"}}.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"extends": "recipe.yaml", "model": model}))
+    assert load_recipe(tmp_path / "a.yaml").model == {"checkpoint": "runs/a"}
+    assert load_recipe(tmp_path / "b.yaml").model["emb_size"] == 16
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"extends": "a.yaml", "model": {"encoder": "runs/c"}}))
+    assert load_recipe(tmp_path / "c.yaml").model == {"encoder": "runs/c"}
+
+
+def test_training_documents_without_facts_tell_no_relations(recipe, tmp_path):
+    stories = [{**fictional(number), "labels": []} for number in range(9)]
+    (tmp_path / "stories.json").write_text(json.dumps(stories))
+    with pytest.raises(RecipeError, match=r"no fact that would tell.*model: \{relations:.*docre data relations"):
+        train_from_recipe(recipe)
+
+
+def test_the_last_of_models_that_find_nothing_is_the_best_one(recipe, tmp_path):
+    train_from_recipe(recipe, ["--load_best_model_at_end=true", "--prior_bias=true", "--learning_rate=1e-9"])
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert state["best_metric"] == 0.0 and state["best_global_step"] == state["global_step"] > 1
 
 
 def test_a_recipe_extends_another(tmp_path, monkeypatch):

@@ -533,6 +533,44 @@ def test_when_nothing_is_kept_training_is_the_plain_one(recipe, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_pseudo_labels_of_a_relation_that_validation_lacks_have_no_precision(recipe, tmp_path, monkeypatch):
+    content = yaml.safe_load(recipe.read_text())
+    # Without `rules` and `part_of`, which one and two thirds of the stories have.
+    content["data"]["eval"]["documents"] = "18:19"
+    recipe.write_text(yaml.safe_dump(content))
+    changes = {"rounds": 1, "alpha": 0.3, "measured_on": "validation"}
+    # Nor says a model that there were some.
+    monkeypatch.setattr(
+        "modeling_docre.self_training._predict",
+        lambda _, documents: [
+            [] if len(documents) == 1 else [Relation(0, 1, "rules", score=0.9)] for document in documents
+        ],
+    )
+    train_from_recipe(recipe, {f"self_training.{name}": value for name, value in changes.items()})
+    written = report(tmp_path / "run", 0)["relations"]["rules"]
+    assert written["pseudo_labels"] > 0 and written["predicted"] == written["labels"] == 0
+    assert written["precision"] is None
+
+
+def test_folds_of_a_later_round_score_with_the_labels_that_people_gave(recipe, tmp_path, monkeypatch):
+    told = []
+    set_annotated = DocRETrainer.set_annotated
+
+    def watched(self, documents):
+        told.append((Path(self.args.output_dir).parent.parent.name, list(documents)))
+        set_annotated(self, documents)
+
+    monkeypatch.setattr(DocRETrainer, "set_annotated", watched)
+    train_from_recipe(recipe, {"self_training.alpha": 0.0})
+    assert report(tmp_path / "run", 0)["kept"] > 0
+    rounds = [name for name, _ in told]
+    assert rounds.count("round-1") == 2 and "round-0" not in rounds
+    given = {document.title: facts(document) for document in annotated()}
+    for _, documents in told:
+        assert all(facts(document) == given[document.title] for document in documents)
+    assert sorted(one.title for name, part in told if name == "round-1" for one in part) == sorted(given)
+
+
 def test_measured_on_validation_with_models_that_are_kept(recipe, tmp_path):
     changes = {"rounds": 1, "alpha": 0, "measured_on": "validation", "keep_models": True}
     train_from_recipe(recipe, {f"self_training.{name}": value for name, value in changes.items()})
