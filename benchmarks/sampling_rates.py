@@ -7,7 +7,7 @@ PEMSCL's figures 2 (regime OOG, where incomplete labels choose the epoch) and 4 
 ATLOP with the loss `atl` and PEMSCL with `pmt`; each set of labels that is scored has a panel. A point is a training
 by its recipe. `OUTPUT/REGIME.json` and `.png` are written anew after every point: called again, the sweep goes on with
 the points that are missing, and a training that was killed goes on from its last checkpoint. `--changes` are made to
-the recipes of all points; points of another recipe are refused.
+the recipes of all points, and none to what is scored, which lies in DOCRE_DATA; points of another recipe are refused.
 
 regime            trains on                                        scores on
 incomplete-*      250 documents without 70% of their labels        100 others of Re-DocRED's development split

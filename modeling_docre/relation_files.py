@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from .data_files import read_json
 from .output_files import DataFileError
 
+_REMEDY = (
+    "Write a list of ids, or an object from ids to words or to class numbers; `docre data relations DOCUMENTS -o "
+    "rel_info.json` makes one from labelled documents."
+)
+
 
 def read_relations(path: str | os.PathLike[str]) -> dict[str, str] | list[str]:
     """Read relation ids in class order.
@@ -23,6 +28,8 @@ def read_relations(path: str | os.PathLike[str]) -> dict[str, str] | list[str]:
     Raises:
         DataFileError: when the file is missing or holds something else, or numbers are missing or occur twice.
     """
+    if str(path).endswith((".jsonl", ".jsonl.gz", ".parquet")):
+        raise DataFileError(f"{path} is no file of relations, but one of documents. {_REMEDY}")
     found = read_json(path)
     if isinstance(found, dict) and found and all(type(number) is int for number in found.values()):
         return _in_class_order(found, path)
@@ -30,9 +37,7 @@ def read_relations(path: str | os.PathLike[str]) -> dict[str, str] | list[str]:
         return found
     if isinstance(found, list) and all(isinstance(name, str) for name in found):
         return found
-    raise DataFileError(
-        f"{path}: no relations. Write a list of ids, or an object from ids to words or to class numbers."
-    )
+    raise DataFileError(f"{path}: no relations. {_REMEDY}")
 
 
 def _in_class_order(numbers: Mapping[str, int], path: str | os.PathLike[str]) -> list[str]:
