@@ -324,7 +324,7 @@ def test_docred_rows_keep_their_dirt_and_text_becomes_words(tmp_path):
 def test_documents_are_no_file_of_relations(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "Ada."}\n{"text": "Bo."}\n')
-    with pytest.raises(DataFileError, match="but one of documents.*docre data relations DOCUMENTS -o rel_info.json"):
+    with pytest.raises(DataFileError, match=r"but one of documents.*docre data relations DOCUMENTS -o rel_info\.json"):
         read_relations(path)
 
 
