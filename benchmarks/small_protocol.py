@@ -12,10 +12,11 @@ Every method had the same two trials, the learning rates of its head in `TRIALS`
 in its row (`protocol_rows.py`). Where a row has none yet, both are run. An ablation takes over the rate of its method.
 Which trial is better, and the one probability of `atlop-bce` and `atlop-tuned`, is decided on the recipe's validation
 documents; the figures are those of 100 others. Runs that are done are kept: called again, it goes on with those that
-are missing, and refuses those that were done with other overrides or another recipe. A run that was killed goes on
-where it can, and its seconds are those of its last part. `--commands` prints what trains each run instead.
-`small_protocol.jsonl` beside this file holds the figures of runs that were done, which `--anew` does again; `--record`
-adds those in `--output`, and `results_page.py` writes the tables of docs/results.md from it.
+are missing, and refuses those that were done with other overrides or another recipe. A run that was killed begins
+anew, or goes on where it has saved something, and its seconds are those of its last part. `--commands` prints what
+trains each run instead. `small_protocol.jsonl` beside this file holds the figures of runs that were done, which
+`--anew` does again; `--record` adds those in `--output`, and `results_page.py` writes the tables of docs/results.md
+from it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False)
             label_distant(folders)
         began = processor_seconds()
         command = [sys.executable, "-m", "modeling_docre.cli", *training(folders, row, rate, seed)]
+        command += ["--resume"] if any(folder.glob("checkpoint-*")) else []
         log = folders.output / f"{folder.name}.log"
         with log.open("w") as stream:
             environment = os.environ | {"DOCRE_DATA": str(folders.data), "OMP_NUM_THREADS": "1"}

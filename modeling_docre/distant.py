@@ -16,7 +16,7 @@ from .output_files import output_file, redirected_output
 from .pronouns import is_pronoun
 
 # Around a relation's id, or a tab or line break inside.
-_UNHELD = re.compile(r"^\s|\s$|[^\S ]")
+_UNHELD = re.compile(r"^\s|\s$|[\t\n\r]")
 
 _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 

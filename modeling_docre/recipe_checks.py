@@ -74,9 +74,10 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
                 _check_entry(part, f"{path}: data.{name}")
     strategy = tree["training"].get("eval_strategy")
     if not tree["data"].get("eval") and strategy not in (None, "no"):
+        remedy = "Name documents under data.eval, or write" if objective == OBJECTIVES[0] else "Write"
         raise RecipeError(
-            f"{path}: training.eval_strategy is {strategy!r}, and there is nothing to evaluate on. Name documents "
-            "under data.eval, or write eval_strategy: no, and load_best_model_at_end: false."
+            f"{path}: training.eval_strategy is {strategy!r}, and there is nothing to evaluate on. {remedy} "
+            "eval_strategy: no, and load_best_model_at_end: false."
         )
     if objective == "generator":
         _check_generator(tree, path)

@@ -22,10 +22,16 @@ logger = logging.get_logger(__name__)
 
 _RECIPE_NAME = "recipe.yaml"
 
-# What a run may go on with although it changed: nothing that was learnt would be otherwise.
+# Numbers of YAML 1.2.
+_INTEGER = re.compile(r"^[-+]?\d+$")
+_NUMBER = re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?$")
+
+# What a run may go on with although it changed: how long and where it runs, and what is told and kept of it.
+_LENGTHS = ("training.num_train_epochs", "training.max_steps")
 _MAY_CHANGE = re.compile(
-    r"output_dir|training\.(num_train_epochs|max_steps|disable_tqdm|report_to|run_name|project|push_to_hub|"
-    r"frozen_cache_dir|(logging|save|eval|hub|dataloader|per_device_eval|trackio)_.*)"
+    "|".join(_LENGTHS) + r"|output_dir|training\.(use_cpu|debug|disable_tqdm|report_to|run_name|project|push_to_hub|"
+    r"frozen_cache_dir|tune_threshold|half_precision_weights|skip_memory_metrics|torch_empty_cache_steps|"
+    r"dataloader_(?!drop_last).*|gradient_checkpointing.*|(log|logging|save|eval|hub|ddp|per_device_eval|trackio)_.*)"
 )
 
 
@@ -145,7 +151,7 @@ def _read_tree(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     starts = [{"encoder", "checkpoint"} & part["model"].keys() for part in (found, tree)]
     if all(starts) and starts[0] != starts[1]:
         # A checkpoint brings its own settings along, an encoder has those that are said.
-        found["model"] = {}
+        found["model"] = {name: value for name, value in found["model"].items() if name == "objective"}
     if all(isinstance(part.get("self_training"), dict) for part in (found, tree)):
         joined.append("self_training")
     return {**found, **tree, **{section: {**found[section], **tree[section]} for section in joined}}
@@ -204,19 +210,22 @@ def read_yaml(text: str, place: str) -> Any:
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-    Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))
-    number = re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+    # 017 is seventeen, and 08 no mistake.
+    Loader.add_constructor("tag:yaml.org,2002:int", _read_integer)
     try:
         return yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"{place} is not valid YAML: {error}") from None
 
 
+def _read_integer(loader: Any, node: Any) -> int:
+    return int(loader.construct_scalar(node))
+
+
 def write_recipe(recipe: Recipe, folder: Path) -> None:
     """Writes `recipe.yaml` as the user wrote it, without tokens; nothing where an upload would tell absolute paths."""
-    import yaml
-
     content = as_written(recipe)
     path = folder / _RECIPE_NAME
     places = [*filter(os.path.isabs, strings_in(content))] if recipe.training.get("push_to_hub") else []
@@ -229,7 +238,19 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     with open_output(path) as stream:
-        yaml.safe_dump(content, stream, sort_keys=False, allow_unicode=True)
+        stream.write(_to_yaml(content))
+
+
+def _to_yaml(content: Mapping[str, Any]) -> str:
+    """Write what [`read_yaml`] reads: strings that are numbers to it are quoted."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes what is a plain value of YAML 1.1 or of 1.2."""
+
+    Dumper.add_implicit_resolver("number", _INTEGER, list("-+0123456789"))
+    Dumper.add_implicit_resolver("number", _NUMBER, list("-+.0123456789"))
+    return yaml.dump(dict(content), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def as_written(recipe: Recipe) -> dict[str, Any]:
@@ -276,7 +297,7 @@ def check_made(recipe: Recipe, folder: Path, name: str) -> None:
 def check_resumed(recipe: Recipe, folder: Path) -> None:
     """
     Checks that a run that is to go on has the settings that it began with. It may be longer, and log, save and
-    evaluate otherwise.
+    evaluate otherwise; a warning says so where its own recipe is not there.
 
     Args:
         recipe (`Recipe`): The recipe.
@@ -285,9 +306,15 @@ def check_resumed(recipe: Recipe, folder: Path) -> None:
     Raises:
         RecipeError: If the folder's own recipe has other settings.
     """
-    changed = {name: item for name, item in _changed(recipe, folder).items() if not _MAY_CHANGE.fullmatch(name)}
+    made = folder / _RECIPE_NAME
+    if not made.is_file():
+        logger.warning(f"{folder} has no {_RECIPE_NAME} that would tell whether its run began with these settings.")
+    changed = {
+        name: (there, here)
+        for name, (there, here) in _changed(recipe, folder).items()
+        if not _MAY_CHANGE.fullmatch(name) or (name in _LENGTHS and there is not None and (here or 0) < there)
+    }
     if changed:
-        made = folder / _RECIPE_NAME
         raise RecipeError(
             f"{folder} holds a run with other settings: {_tell(changed)}. Go on with those of {made}, or train anew "
             "in another folder, --output_dir=FOLDER. Where they mean the same, as of a file that was moved, change "
@@ -301,7 +328,8 @@ def _changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
     said = read_yaml(made.read_text(encoding="utf-8"), str(made)) if made.is_file() else None
     if not isinstance(said, dict):
         return {}
-    now = as_written(recipe)
+    # As it would be read again: a tuple is a list there.
+    now = read_yaml(_to_yaml(as_written(recipe)), str(made))
     changed = {}
     for section in (*SECTIONS, "self_training", "output_dir"):
         there, here = said.get(section), now.get(section)
@@ -317,7 +345,10 @@ def _changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
 
 
 def _tell(changed: Mapping[str, tuple[Any, Any]], most: int = 3) -> str:
-    shown = [f"{name} is {show(there)} there and {show(here)} here" for name, (there, here) in changed.items()]
+    def say(value: Any) -> str:
+        return "not set" if value is None else show(value)
+
+    shown = [f"{name} is {say(there)} there and {say(here)} here" for name, (there, here) in changed.items()]
     more = f", and {len(shown) - most} more" if len(shown) > most else ""
     return f"{', '.join(shown[:most])}{more}"
 

@@ -297,7 +297,9 @@ class DocRETrainer(LossTrainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         # Of evaluations that find nothing, the last one is of the model that has learnt most.
-        if self.args.greater_is_better and self.state.best_metric == 0.0:
+        found = metrics.get(f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}")
+        nothing = self.args.greater_is_better and self.state.best_metric == found == 0.0
+        if nothing and self.args.save_strategy != "best":
             self.state.best_metric = None
         return super()._determine_best_metric(metrics=metrics, trial=trial)
 

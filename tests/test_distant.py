@@ -317,12 +317,12 @@ def test_what_only_looks_like_a_pronoun_is_a_name(name):
     assert not is_pronoun(name)
 
 
-@pytest.mark.parametrize("relation", ["born\tin", " P1", "P1 ", "a\nb"])
+@pytest.mark.parametrize("relation", ["born\tin", " P1", "P1\u00a0", "a\nb"])
 def test_relations_that_a_table_cannot_hold_are_counted(relation):
-    relations = [{"head": 0, "tail": 1, "relation": name} for name in (relation, "born in")]
+    relations = [{"head": 0, "tail": 1, "relation": name} for name in (relation, "né\u00a0à")]
     document = Document.from_dict(entry(["Ada"], ["London"], relations=relations))
     counts = Counter()
-    assert list(gather_facts([document], counts)) == [("Ada", "born in", "London")]
+    assert list(gather_facts([document], counts)) == [("Ada", "né\u00a0à", "London")]
     assert counts["relations whose id has white space that a table of facts cannot hold"] == 1
 
 
@@ -415,6 +415,12 @@ def test_the_command_says_that_no_fact_fits(docre, corpus, tmp_path):
     (tmp_path / "kb.tsv").write_text("Q7259\tP19\tQ84\n")
     ran = docre("label-distant", corpus / "one.jsonl", "--facts", tmp_path / "kb.tsv", "-o", tmp_path / "out.jsonl")
     assert ran.code == 0 and "facts used: 0" in ran.err and "No fact is of two entities of one document" in ran.err
+
+
+def test_the_command_says_that_documents_have_no_facts(docre, tmp_path):
+    (tmp_path / "bare.jsonl").write_text('{"text": "Ada."}\n')
+    ran = docre("facts", tmp_path / "bare.jsonl", "-o", tmp_path / "kb.tsv")
+    assert ran.code == 0 and ran.err.endswith("There is no fact in them: facts are those of labelled documents.\n")
 
 
 def test_the_command_refuses_or_skips_and_counts(docre, corpus, tmp_path):

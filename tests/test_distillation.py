@@ -138,7 +138,7 @@ def test_a_teacher_that_was_saved_in_half_precision_answers_in_float32(tiny_bert
         part.save_pretrained(tmp_path)
     teacher = Teacher.from_pretrained(tmp_path, "cpu")
     assert teacher.members[0].model.dtype == torch.float32
-    member[0].float()
+    assert Teacher([member]).members[0].model.dtype == torch.float32
     for one, other in zip(ask(teacher, stories[:3]), plain_logits(member, stories[:3]), strict=True):
         torch.testing.assert_close(one, other)
 

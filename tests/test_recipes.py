@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from modeling_docre import (
 )
 from modeling_docre.method_loss import check_loss_arguments
 from modeling_docre.parameter_groups import parameter_groups
+from modeling_docre.recipe_files import check_resumed, read_yaml, write_recipe
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
 from modeling_docre.training import DocRETrainer
 from modeling_docre.training_arguments import DocRETrainingArguments
@@ -90,8 +92,8 @@ def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path, monkeypat
     later = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     assert later["global_step"] == state["global_step"] * 3 // 2
     for change, told in {
-        "--model.loss=pmt": r"model\.loss is None there and 'pmt' here",
-        "--training.seed=99": r"training\.seed is None there and 99 here",
+        "--model.loss=pmt": r"model\.loss is not set there and 'pmt' here",
+        "--training.seed=99": r"training\.seed is not set there and 99 here",
         "--data.train.drop_labels=0.5": r"data\.train is ",
         "--model.emb_size=8": r"model\.emb_size is 16 there and 8 here\. Go on with those of .*recipe\.yaml",
     }.items():
@@ -101,6 +103,63 @@ def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path, monkeypat
     train_from_recipe(recipe, [f"--output_dir={tmp_path / 'other'}"], resume=True)
     assert len(said) == 1 and "no complete checkpoint; training starts at the beginning" in said[0]
     assert (tmp_path / "other" / "all_results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "goes_on"),
+    [
+        *((f"training.{name}", value, True) for name, value in {"max_steps": 50, "num_train_epochs": 2.5}.items()),
+        *((f"training.{name}", True, True) for name in ("use_cpu", "tune_threshold", "half_precision_weights")),
+        ("training.logging_steps", 7, True),
+        ("training.log_level", "error", True),
+        ("training.save_total_limit", 1, True),
+        ("training.eval_steps", 3, True),
+        ("training.hub_model_id", "me/mine", True),
+        ("training.dataloader_num_workers", 1, True),
+        ("training.gradient_checkpointing", True, True),
+        ("training.per_device_eval_batch_size", 3, True),
+        ("output_dir", "elsewhere", True),
+        ("card.language", "en", True),
+        ("training.num_train_epochs", 1, False),
+        ("training.dataloader_drop_last", True, False),
+        ("training.learning_rate", 1e-3, False),
+        ("training.seed", 99, False),
+        ("training.per_device_train_batch_size", 3, False),
+        ("model.encoder_settings", {"hidden_dropout_prob": 0.0}, False),
+        ("data.eval.documents", "7:", False),
+    ],
+)
+def test_what_a_run_may_go_on_with(recipe, tmp_path, name, value, goes_on):
+    began = load_recipe(recipe)
+    write_recipe(began, tmp_path / "run")
+    check_resumed(began, tmp_path / "run")
+    now = load_recipe(recipe, {name: value})
+    if goes_on:
+        check_resumed(now, tmp_path / "run")
+    else:
+        with pytest.raises(
+            RecipeError, match=f"holds a run with other settings: {name.removesuffix('.documents')} is"
+        ):
+            check_resumed(now, tmp_path / "run")
+
+
+def test_a_recipe_is_read_as_it_was_written(recipe, tmp_path):
+    relations = ["a: b", *"08 1e5 12 1_000 0x1f no 3.5 .5 null 2001-01-01 P17 +7 1:30".split()]
+    began = load_recipe(recipe, {"model.relations": relations})
+    write_recipe(began, tmp_path / "run")
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").model["relations"] == relations
+    check_resumed(began, tmp_path / "run")
+    tuples = dataclasses.replace(began, model={**began.model, "relations": tuple(relations)})
+    check_resumed(tuples, tmp_path / "run")
+    (tmp_path / "plain.yaml").write_text("relations: [08, 017, P17]")
+    assert read_yaml((tmp_path / "plain.yaml").read_text(), "it") == {"relations": [8, 17, "P17"]}
+
+
+def test_a_run_whose_recipe_was_not_kept_goes_on_with_a_warning(recipe, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_docre.recipe_files.logger.warning", said.append)
+    check_resumed(load_recipe(recipe, ["--seed=99"]), tmp_path / "run")
+    assert len(said) == 1 and "has no recipe.yaml that would tell" in said[0]
 
 
 def test_evaluation_in_half_precision_does_not_round_what_is_saved(recipe, tmp_path):

@@ -524,10 +524,11 @@ def test_two_processes_end_as_one(tiny_bert_dir, tmp_path):
     assert report(two, 0) == report(one, 0)
 
 
-def test_when_nothing_is_kept_training_is_the_plain_one(recipe, tmp_path):
+def test_when_nothing_is_kept_training_is_the_plain_one(recipe, tmp_path, caplog):
     train_from_recipe(recipe, {"self_training.alpha": 1000, "self_training.rounds": 1})
     assert report(tmp_path / "run", 0)["pseudo_labels"] > report(tmp_path / "run", 0)["kept"] == 0
     assert [Document.from_docred(row) for row in rows(tmp_path / "run", 0)] == annotated()
+    assert "What follows learns the same labels as without self-training." in caplog.text
     train_from_recipe(recipe, {"self_training": None, "output_dir": str(tmp_path / "plain")})
     first, second = (tmp_path / name / "model.safetensors" for name in ("run", "plain"))
     assert first.read_bytes() == second.read_bytes()
