@@ -144,7 +144,22 @@ def test_what_a_run_may_go_on_with(recipe, tmp_path, name, value, goes_on):
 
 
 def test_a_recipe_is_read_as_it_was_written(recipe, tmp_path):
-    relations = ["a: b", *"08 1e5 12 1_000 0x1f no 3.5 .5 null 2001-01-01 P17 +7 1:30".split()]
+    relations = [
+        "08",
+        "017",
+        "1e5",
+        "12",
+        "1_000",
+        "0x1f",
+        "no",
+        "3.5",
+        ".5",
+        "null",
+        "2001-01-01",
+        "a: b",
+        "P17",
+        "+7",
+    ]
     began = load_recipe(recipe, {"model.relations": relations})
     write_recipe(began, tmp_path / "run")
     assert load_recipe(tmp_path / "run" / "recipe.yaml").model["relations"] == relations
