@@ -663,12 +663,15 @@ def test_a_folder_of_plain_training_is_refused(recipe, tmp_path):
         train_from_recipe(recipe, {"self_training": None})
 
 
+NO_EVALUATION = {"data.eval": None, "training.eval_strategy": "no", "training.load_best_model_at_end": False}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"data.train.documents": "0:19"}, r"data\.eval holds 1 documents of data\.train, such as 'Story 18'"),
         ({"data.train.documents": "0:1"}, r"1 different documents are too few for self_training\.folds: 2"),
-        ({"self_training.measured_on": "validation", "data.eval": None}, "name them as data.eval"),
+        ({"self_training.measured_on": "validation", **NO_EVALUATION}, "name them as data.eval"),
     ],
 )
 def test_documents_that_do_not_do(recipe, tmp_path, changes, message):
@@ -682,7 +685,7 @@ def test_documents_without_labels(recipe, tmp_path):
     del content[3]["labels"]
     (tmp_path / "stories.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"data\.train\[3\].*'Story 3'.*has no labels"):
-        train_from_recipe(recipe, {"data.eval": None, "data.train": str(tmp_path / "stories.json")})
+        train_from_recipe(recipe, {**NO_EVALUATION, "data.train": str(tmp_path / "stories.json")})
 
 
 @pytest.mark.parametrize(
