@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .data_files import read_json
+from .data_files import file_kind, read_json
 from .output_files import DataFileError
 
 _REMEDY = (
@@ -28,7 +28,7 @@ def read_relations(path: str | os.PathLike[str]) -> dict[str, str] | list[str]:
     Raises:
         DataFileError: when the file is missing or holds something else, or numbers are missing or occur twice.
     """
-    if str(path).endswith((".jsonl", ".jsonl.gz", ".parquet")):
+    if file_kind(path) in (".jsonl", ".parquet"):
         raise DataFileError(f"{path} is no file of relations, but one of documents. {_REMEDY}")
     found = read_json(path)
     if isinstance(found, dict) and found and all(type(number) is int for number in found.values()):
