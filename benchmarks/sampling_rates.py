@@ -134,8 +134,8 @@ class Sweep:
     def train(self, point: Point) -> None:
         """Train, or go on where a training was killed."""
         folder = self.folder(point)
-        resume = ["--resume"] if any(folder.glob("checkpoint-*")) else []
-        arguments = ["train", *self.arguments(point), *resume]
+        # With nothing to go on from it begins.
+        arguments = ["train", *self.arguments(point), "--resume"]
         command = [sys.executable, "-m", "modeling_docre.cli", *arguments]
         log = folder.with_name(f"{folder.name}.log")
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -93,8 +93,8 @@ def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False)
         if any(DISTANT in override for override in row.overrides):
             label_distant(folders)
         began = processor_seconds()
-        command = [sys.executable, "-m", "modeling_docre.cli", *training(folders, row, rate, seed)]
-        command += ["--resume"] if any(folder.glob("checkpoint-*")) else []
+        # With nothing to go on from it begins.
+        command = [sys.executable, "-m", "modeling_docre.cli", *training(folders, row, rate, seed), "--resume"]
         log = folders.output / f"{folder.name}.log"
         with log.open("w") as stream:
             environment = os.environ | {"DOCRE_DATA": str(folders.data), "OMP_NUM_THREADS": "1"}

@@ -72,19 +72,30 @@ def check_recipe(tree: Mapping[str, Any], path: str) -> None:
         if entry is not None:
             for part in entry if isinstance(entry, list) else [entry]:
                 _check_entry(part, f"{path}: data.{name}")
-    strategy = tree["training"].get("eval_strategy")
-    if not tree["data"].get("eval") and strategy not in (None, "no"):
-        remedy = "Name documents under data.eval, or write" if objective == OBJECTIVES[0] else "Write"
-        raise RecipeError(
-            f"{path}: training.eval_strategy is {strategy!r}, and there is nothing to evaluate on. {remedy} "
-            "eval_strategy: no, and load_best_model_at_end: false."
-        )
+    if not tree["data"].get("eval"):
+        _check_without_evaluation(tree["training"], objective, path)
     if objective == "generator":
         _check_generator(tree, path)
     else:
         _check_model(tree["model"], path)
     if tree.get("self_training") is not None:
         _check_self_training(tree, path)
+
+
+def _check_without_evaluation(training: Mapping[str, Any], objective: str, path: str) -> None:
+    """Check that nothing asks for the documents of `data.eval`."""
+    strategy = training.get("eval_strategy")
+    if strategy not in (None, "no"):
+        remedy = "Name documents under data.eval, or write" if objective == OBJECTIVES[0] else "Write"
+        raise RecipeError(
+            f"{path}: training.eval_strategy is {strategy!r}, and there is nothing to evaluate on. {remedy} "
+            "eval_strategy: no, and load_best_model_at_end: false."
+        )
+    if training.get("tune_threshold"):
+        raise RecipeError(
+            f"{path}: training.tune_threshold chooses by labelled documents, and there are none: name some under "
+            "data.eval, or write tune_threshold: false."
+        )
 
 
 def _check_names(names: Iterable[Any], known: Sequence[str], problem: str) -> None:
@@ -211,10 +222,14 @@ def read_self_training(settings: Mapping[str, Any]) -> SelfTraining:
     return SelfTraining(**{name: value for name, value in settings.items() if value is not None})
 
 
+def arguments_of(objective: Any) -> type[DocRETrainingArguments] | type[VaeDiffTrainingArguments]:
+    """The class whose fields are the settings of the section `training`, for one of `OBJECTIVES`."""
+    return VaeDiffTrainingArguments if objective == "generator" else DocRETrainingArguments
+
+
 def _known_names(objective: str = OBJECTIVES[0]) -> dict[str, dict[str, set[str]]]:
     """The names that each section knows, with the names of the types that their annotations allow."""
-    arguments = VaeDiffTrainingArguments if objective == "generator" else DocRETrainingArguments
-    training = {item.name: _types(item.type) for item in dataclasses.fields(arguments) if item.init}
+    training = {item.name: _types(item.type) for item in dataclasses.fields(arguments_of(objective)) if item.init}
     training.pop("output_dir")
     data = dict.fromkeys(DATA_KEYS, _ANYTHING)
     if objective == "generator":
@@ -266,4 +281,13 @@ def find_setting(name: str, objective: Any = OBJECTIVES[0]) -> list[str]:
     raise RecipeError(f"Unknown setting {name!r}.{suggest_name(parts[0], everything)}")
 
 
-__all__ = ["ENTRY_KEYS", "OBJECTIVES", "SECTIONS", "RecipeError", "check_recipe", "find_setting", "read_self_training"]
+__all__ = [
+    "ENTRY_KEYS",
+    "OBJECTIVES",
+    "SECTIONS",
+    "RecipeError",
+    "arguments_of",
+    "check_recipe",
+    "find_setting",
+    "read_self_training",
+]

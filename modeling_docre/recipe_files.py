@@ -14,7 +14,7 @@ from transformers.utils import logging
 from .document_parts import show
 from .methods import find_method
 from .output_files import open_output
-from .recipe_checks import ENTRY_KEYS, OBJECTIVES, SECTIONS, RecipeError, check_recipe, find_setting
+from .recipe_checks import ENTRY_KEYS, OBJECTIVES, SECTIONS, RecipeError, arguments_of, check_recipe, find_setting
 from .recipe_data import expand_path, say_once
 from .training_arguments import SECRETS
 
@@ -24,12 +24,13 @@ _RECIPE_NAME = "recipe.yaml"
 
 # Numbers of YAML 1.2.
 _INTEGER = re.compile(r"^[-+]?\d+$")
-_NUMBER = re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?$")
+_NUMBER = re.compile(r"^[-+]?(?:(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF))$")
 
-# What a run may go on with although it changed: how long and where it runs, and what is told and kept of it.
-_LENGTHS = ("training.num_train_epochs", "training.max_steps")
+# Of these a run has to have as many as it began with, or more. Steps go before epochs.
+_LENGTHS = ("training.max_steps", "training.num_train_epochs")
+# What a run may go on with although it changed: where it runs, and what is told and kept of it.
 _MAY_CHANGE = re.compile(
-    "|".join(_LENGTHS) + r"|output_dir|training\.(use_cpu|debug|disable_tqdm|report_to|run_name|project|push_to_hub|"
+    r"output_dir|training\.(use_cpu|debug|disable_tqdm|report_to|run_name|project|push_to_hub|(bf|fp)16_full_eval|"
     r"frozen_cache_dir|tune_threshold|half_precision_weights|skip_memory_metrics|torch_empty_cache_steps|"
     r"dataloader_(?!drop_last).*|gradient_checkpointing.*|(log|logging|save|eval|hub|ddp|per_device_eval|trackio)_.*)"
 )
@@ -296,8 +297,8 @@ def check_made(recipe: Recipe, folder: Path, name: str) -> None:
 
 def check_resumed(recipe: Recipe, folder: Path) -> None:
     """
-    Checks that a run that is to go on has the settings that it began with. It may be longer, and log, save and
-    evaluate otherwise; a warning says so where its own recipe is not there.
+    Checks that a run that is to go on has the settings that it began with. It may be longer, told in epochs or in
+    steps as it was, and log, save and evaluate at other steps; a warning says so where its own recipe is not there.
 
     Args:
         recipe (`Recipe`): The recipe.
@@ -309,17 +310,27 @@ def check_resumed(recipe: Recipe, folder: Path) -> None:
     made = folder / _RECIPE_NAME
     if not made.is_file():
         logger.warning(f"{folder} has no {_RECIPE_NAME} that would tell whether its run began with these settings.")
-    changed = {
-        name: (there, here)
-        for name, (there, here) in _changed(recipe, folder).items()
-        if not _MAY_CHANGE.fullmatch(name) or (name in _LENGTHS and there is not None and (here or 0) < there)
-    }
+    changed = {name: values for name, values in _changed(recipe, folder).items() if not _MAY_CHANGE.fullmatch(name)}
+    (counted, before), (counted_now, now) = (_length(recipe, changed, side) for side in (0, 1))
+    if counted == counted_now and before <= now:
+        changed = {name: values for name, values in changed.items() if name not in _LENGTHS}
     if changed:
         raise RecipeError(
             f"{folder} holds a run with other settings: {_tell(changed)}. Go on with those of {made}, or train anew "
             "in another folder, --output_dir=FOLDER. Where they mean the same, as of a file that was moved, change "
             "them there."
         )
+
+
+def _length(recipe: Recipe, changed: Mapping[str, tuple[Any, Any]], side: int) -> tuple[str, float]:
+    """What ends a run, there (0) or here (1): a number of steps where one is set, or of epochs."""
+    found = {}
+    for place in _LENGTHS:
+        name = place.removeprefix("training.")
+        value = changed[place][side] if place in changed else recipe.training.get(name)
+        found[name] = getattr(arguments_of(recipe.objective), name) if value is None else value
+    name = "max_steps" if found["max_steps"] > 0 else "num_train_epochs"
+    return name, found[name]
 
 
 def _changed(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:

@@ -291,13 +291,14 @@ def test_a_stage_whose_model_is_not_there_is_trained_again(protocol, tmp_path, m
     started = []
 
     def train(command, **_):
-        started.append(command[-2])
+        started.append(command[-3:])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(protocol.subprocess, "Popen", train)
     with pytest.raises(KeyboardInterrupt):
         protocol.run(folders, row, "3e-4", 13)
-    assert started == [f"--output_dir={tmp_path}/atlop-3e-4-13"]
+    frozen = f"--training.frozen_cache_dir={tmp_path}/frozen"
+    assert started == [[f"--output_dir={tmp_path}/atlop-3e-4-13", frozen, "--resume"]]
 
 
 def test_the_results_page_is_written_from_the_record(protocol, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -108,8 +109,9 @@ def test_a_second_run_needs_resume_or_another_folder(recipe, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("name", "value", "goes_on"),
     [
-        *((f"training.{name}", value, True) for name, value in {"max_steps": 50, "num_train_epochs": 2.5}.items()),
-        *((f"training.{name}", True, True) for name in ("use_cpu", "tune_threshold", "half_precision_weights")),
+        ("training.num_train_epochs", 2.5, True),
+        ("training.use_cpu", False, True),
+        *((f"training.{name}", True, True) for name in ("tune_threshold", "half_precision_weights", "bf16_full_eval")),
         ("training.logging_steps", 7, True),
         ("training.log_level", "error", True),
         ("training.save_total_limit", 1, True),
@@ -143,6 +145,46 @@ def test_what_a_run_may_go_on_with(recipe, tmp_path, name, value, goes_on):
             check_resumed(now, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "goes_on"),
+    [
+        ({}, {"num_train_epochs": 3}, True),
+        ({}, {"num_train_epochs": 2.9}, False),
+        ({"num_train_epochs": 2}, {}, True),
+        ({"num_train_epochs": 20}, {}, False),
+        ({}, {"max_steps": -1}, True),
+        ({"max_steps": -1, "num_train_epochs": 2}, {"num_train_epochs": 4}, True),
+        ({"max_steps": 10}, {"max_steps": 10, "num_train_epochs": 1}, True),
+        ({"max_steps": 10}, {"max_steps": 11}, True),
+        ({"max_steps": 10}, {"max_steps": 9, "num_train_epochs": 50}, False),
+        # Which of them is longer depends on the documents.
+        ({"num_train_epochs": 20}, {"num_train_epochs": 20, "max_steps": 1}, False),
+        ({"max_steps": -1}, {"max_steps": 1}, False),
+        ({"max_steps": 10}, {"num_train_epochs": 20}, False),
+        ({"max_steps": 50}, {"max_steps": -1, "num_train_epochs": 100}, False),
+    ],
+)
+def test_a_run_goes_on_if_it_gets_no_shorter(recipe, tmp_path, before, after, goes_on):
+    began, now = (
+        dataclasses.replace(load_recipe(recipe), training={"learning_rate": 1e-3, **length})
+        for length in (before, after)
+    )
+    write_recipe(began, tmp_path / "run")
+    if goes_on:
+        check_resumed(now, tmp_path / "run")
+    else:
+        with pytest.raises(RecipeError, match=r"other settings: training\.(max_steps|num_train_epochs) is"):
+            check_resumed(now, tmp_path / "run")
+
+
+def test_the_length_of_a_generator_is_its_own(recipe, tmp_path):
+    began = dataclasses.replace(load_recipe(recipe), model={"objective": "generator", "checkpoint": "it"}, training={})
+    write_recipe(began, tmp_path / "run")
+    check_resumed(dataclasses.replace(began, training={"num_train_epochs": 100}), tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"num_train_epochs is not set there and 99 here"):
+        check_resumed(dataclasses.replace(began, training={"num_train_epochs": 99}), tmp_path / "run")
+
+
 def test_a_recipe_is_read_as_it_was_written(recipe, tmp_path):
     relations = [
         "08",
@@ -168,6 +210,10 @@ def test_a_recipe_is_read_as_it_was_written(recipe, tmp_path):
     check_resumed(tuples, tmp_path / "run")
     (tmp_path / "plain.yaml").write_text("relations: [08, 017, P17]")
     assert read_yaml((tmp_path / "plain.yaml").read_text(), "it") == {"relations": [8, 17, "P17"]}
+    assert read_yaml("[.inf, -.INF, .5, 1e3, .information]", "it") == [math.inf, -math.inf, 0.5, 1e3, ".information"]
+    limit = load_recipe(recipe, ["--training.max_grad_norm=.inf"])
+    write_recipe(limit, tmp_path / "run")
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").training["max_grad_norm"] == math.inf
 
 
 def test_a_run_whose_recipe_was_not_kept_goes_on_with_a_warning(recipe, tmp_path, monkeypatch):
@@ -254,6 +300,10 @@ def test_values_are_read_as_written(recipe):
         ("--model.encoder=[a]", "write a folder, a Hub id"),
         ("--model.checkpoint=x", "--model='{checkpoint: FOLDER}'"),
         ("--data.eval=null", "nothing to evaluate on. Name documents under data.eval, or write eval_strategy: no"),
+        (
+            {"data.eval": None, "eval_strategy": "no", "tune_threshold": True},
+            "training.tune_threshold chooses by labelled documents, and there are none: name some under data.eval",
+        ),
         ("--model={}", "either an encoder"),
         ("--model.encoder_settings={dropuot: 0}", "doesn't know"),
         ("--learning_rate=[", "not valid YAML"),
@@ -261,7 +311,7 @@ def test_values_are_read_as_written(recipe):
 )
 def test_what_is_wrong_is_named_with_the_way_out(recipe, change, message):
     with pytest.raises(RecipeError) as error:
-        build_trainer(load_recipe(recipe, [change]))
+        build_trainer(load_recipe(recipe, [change] if isinstance(change, str) else change))
     assert message in str(error.value)
 
 
@@ -486,6 +536,11 @@ def test_a_checkpoint_takes_the_place_of_the_model_that_is_extended(recipe, tmp_
     assert load_recipe(tmp_path / "b.yaml").model["emb_size"] == 16
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"extends": "a.yaml", "model": {"encoder": "runs/c"}}))
     assert load_recipe(tmp_path / "c.yaml").model == {"encoder": "runs/c"}
+    # What is trained stays.
+    model = {"encoder": "runs/a", "objective": "contrastive", "emb_size": 16}
+    (tmp_path / "d.yaml").write_text(yaml.safe_dump({"extends": "recipe.yaml", "model": model}))
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump({"extends": "d.yaml", "model": {"checkpoint": "runs/d"}}))
+    assert load_recipe(tmp_path / "e.yaml").model == {"objective": "contrastive", "checkpoint": "runs/d"}
 
 
 def test_training_documents_without_facts_tell_no_relations(recipe, tmp_path):
@@ -496,9 +551,15 @@ def test_training_documents_without_facts_tell_no_relations(recipe, tmp_path):
 
 
 def test_the_last_of_models_that_find_nothing_is_the_best_one(recipe, tmp_path):
-    train_from_recipe(recipe, ["--load_best_model_at_end=true", "--prior_bias=true", "--learning_rate=1e-9"])
+    changes = ["--load_best_model_at_end=true", "--prior_bias=true", "--learning_rate=1e-9"]
+    train_from_recipe(recipe, changes)
     state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
     assert state["best_metric"] == 0.0 and state["best_global_step"] == state["global_step"] > 1
+    # Where each best one is saved, and nothing else, that would save them all.
+    train_from_recipe(recipe, [*changes, "--save_strategy=best", f"--output_dir={tmp_path / 'best'}"])
+    kept = json.loads((tmp_path / "best" / "trainer_state.json").read_text())
+    assert kept["best_metric"] == 0.0 and kept["best_global_step"] < kept["global_step"] == state["global_step"]
+    assert len([*(tmp_path / "best").glob("checkpoint-*")]) == 1
 
 
 def test_a_recipe_extends_another(tmp_path, monkeypatch):
