@@ -211,6 +211,27 @@ def test_facts_are_written_as_they_are_read(tmp_path, name):
         gzip.decompress((tmp_path / name).read_bytes())
 
 
+@pytest.mark.parametrize("name", ["kb.json", "kb.jsonl", "kb.csv", "kb.tsv"])
+def test_gathered_relations_are_read_again_as_they_were(tmp_path, name):
+    relations = ["works at", "works  at", " at", "at ", "a\tb", "a\nb", "a\rb", "a\vb", "a\x1cb", "a\x85b", "a\u2028b"]
+    relations += ["a\xa0b", "\u3000at", '"at"', "at,", "#at", ""]
+    found = []
+    for relation in relations:
+        document = entry(["Orla"], ["Sande"])
+        document["relations"] = [{"head": 0, "tail": 1, "relation": relation}]
+        try:
+            found.append(Document.from_dict(document))
+        except ValueError:
+            continue
+    counts: Counter[str] = Counter()
+    facts = list(gather_facts(found, counts))
+    assert write_facts(facts, tmp_path / name) == len(facts)
+    assert list(iter_facts(tmp_path / name)) == facts
+    told = [relation for _, relation, _ in facts]
+    assert {"works at", "works  at", "a\xa0b", '"at"', "at,", "#at"} <= set(told)
+    assert len(facts) + counts["relations whose id has white space that a table of facts cannot hold"] == len(found)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
