@@ -148,6 +148,8 @@ def training_facts(trainer: RecordingTrainer, facts: int) -> list[tuple[str, str
     rows = []
     if dataset is not None:
         rows.append(("Data", f"{count(len(dataset.documents), 'document')}, {count(facts, 'fact')}"))
+        if trainer.regime:
+            rows.append(("Left out by lot", plain(trainer.regime)))
         if trainer.pseudo_labels:
             rows.append(("Self-training", f"{count(trainer.pseudo_labels, 'pseudo-label')} beside these facts"))
         left_out = describe_left_out(dataset.left_out)

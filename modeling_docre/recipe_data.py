@@ -74,6 +74,21 @@ def _apply_regime(documents: list[Document], entry: Mapping[str, Any], place: st
     return documents
 
 
+def describe_regime(entry: Any) -> str:
+    """What an entry of `data` leaves out of its documents and labels by lot, in words; nothing is `""`."""
+    parts = entry if isinstance(entry, list) else [entry]
+    found = []
+    for part in parts:
+        said = part if isinstance(part, dict) else {}
+        seed = SEED if said.get("seed") is None else said["seed"]
+        if said.get("fraction") not in (None, 1):
+            found.append(f"documents (fraction {said['fraction']}, seed {seed})")
+        if said.get("drop_labels"):
+            found.append(f"facts (drop_labels {said['drop_labels']}, seed {seed})")
+    several = f", in {len(parts)} sets of documents or some of them" if found and len(parts) > 1 else ""
+    return " and ".join(dict.fromkeys(found)) + several
+
+
 def say_once(message: str) -> None:
     """Say what was done, in one process of several."""
     if os.environ.get("RANK", "0") == "0":
@@ -112,4 +127,4 @@ def expand_path(text: str, place: str) -> str:
     return expanded
 
 
-__all__ = ["expand_path", "find_file", "read_entry", "say_once"]
+__all__ = ["describe_regime", "expand_path", "find_file", "read_entry", "say_once"]

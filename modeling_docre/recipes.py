@@ -30,7 +30,7 @@ from .prediction_files import discard_evaluation
 from .processes import Processes
 from .processing_docre import DocREProcessor
 from .recipe_checks import RecipeError, read_self_training
-from .recipe_data import expand_path, find_file, read_entry, say_once
+from .recipe_data import describe_regime, expand_path, find_file, read_entry, say_once
 from .recipe_files import Recipe, as_written, check_made, check_resumed, load_recipe, strings_in, write_recipe
 from .recipe_generator import build_generator_trainer, train_generator
 from .relation_files import read_relations
@@ -147,6 +147,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         say_once(f"{folder} holds what the recipe makes: nothing is left to do.")
         return dict(read_json(str(Path(folder) / "all_results.json")))
     trainer = _build_trainer(recipe, learnt, evaluation, known=train)
+    trainer.regime = describe_regime(recipe.data["train"])
     if learnt is not train:
         trainer.set_annotated(train)
     if trainer.is_world_process_zero():

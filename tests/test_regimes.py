@@ -14,8 +14,9 @@ from training_helpers import fictional
 from modeling_docre import Document
 from modeling_docre.data_files import iter_documents
 from modeling_docre.datasets_scripts import convert
-from modeling_docre.recipe_data import read_entry
-from modeling_docre.recipes import RecipeError, build_trainer, load_recipe
+from modeling_docre.model_card_facts import plain
+from modeling_docre.recipe_data import describe_regime, read_entry
+from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
 from modeling_docre.regimes import choose_fraction, drop_labels
 
 DOCUMENTS = [Document.from_docred(fictional(number % 9, f"Story {number}")) for number in range(200)]
@@ -186,6 +187,17 @@ def test_regimes_are_overrides_of_a_recipe(recipe):
     assert other.train_dataset.documents == train
     other = build_trainer(load_recipe(recipe, [*changes, "--data.train.seed=99"]))
     assert other.train_dataset.documents != train
+
+
+def test_the_card_says_what_was_left_out(recipe, stories, tmp_path):
+    changes = ["--data.train.fraction=0.1", "--data.train.drop_labels=0.6", "--num_train_epochs=1"]
+    train_from_recipe(recipe, [*changes, "--save_strategy=no"])
+    card = (tmp_path / "run" / "README.md").read_text()
+    told = plain("documents (fraction 0.1, seed 13) and facts (drop_labels 0.6, seed 13)")
+    assert f"- **Left out by lot:** {told}\n" in card
+    assert describe_regime(str(stories)) == describe_regime({"path": str(stories), "seed": 3}) == ""
+    parts = [str(stories), {"path": str(stories), "drop_labels": 0.5, "seed": 3}]
+    assert describe_regime(parts) == "facts (drop_labels 0.5, seed 3), in 2 sets of documents or some of them"
 
 
 @pytest.mark.parametrize(
