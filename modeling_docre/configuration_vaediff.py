@@ -16,12 +16,17 @@ _PROBABILITIES = ("dropout", "self_condition_probability", "class_dropout")
 
 
 class VaeDiffConfig(PreTrainedConfig):
-    r"""Configuration of [`VaeDiffModel`]. Defaults are those of the authors' code.
+    r"""Configuration of [`VaeDiffModel`]. Defaults are those of the authors' code, but for `class_at_every_step`.
 
     Args:
         relations (`list[str]`, *optional*): Relation ids of the model whose pair embeddings are generated, in order.
         relation_names (`dict[str, str]`, *optional*): Words for them.
         embedding_size (`int`, *optional*, defaults to `768`): Width of a pair embedding.
+        embedding_scale (`float` or `str`, *optional*, defaults to `1.0`):
+            What embeddings are divided by before they are encoded, and multiplied by when they are decoded.
+            `"deviation"` stands for the deviation of the numbers that it will be trained on, which [`VaeDiffTrainer`]
+            puts there. The published code has them as they are; but the autoencoder starts with small numbers and its
+            decoder's means end at 5, and a model's embeddings may go far beyond.
         latent_size (`int`, *optional*, defaults to `384`): Width of a latent vector.
         norm (`str`, *optional*, defaults to `"rms"`):
             `"rms"` normalises twice in encoder and decoder, as the code does; `"batch"` is one batch norm in the
@@ -58,6 +63,7 @@ class VaeDiffConfig(PreTrainedConfig):
         relations: Sequence[str] = (),
         relation_names: Mapping[str, str] | None = None,
         embedding_size: int = 768,
+        embedding_scale: float | str = 1.0,
         latent_size: int = 384,
         norm: str = "rms",
         hidden_size: int = 256,
@@ -79,6 +85,7 @@ class VaeDiffConfig(PreTrainedConfig):
         self.relations = list(relations)
         self.relation_names = dict(relation_names or {})
         self.embedding_size = embedding_size
+        self.embedding_scale = embedding_scale
         self.latent_size = latent_size
         self.norm = norm
         self.hidden_size = hidden_size
@@ -108,6 +115,12 @@ class VaeDiffConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value} is not a positive whole number; pass 1 or more.")
+        scale = self.embedding_scale
+        if scale != "deviation" and not (isinstance(scale, int | float) and 0.0 < scale < math.inf):
+            raise ValueError(
+                f"embedding_scale={scale!r} is not a positive number; pass one, or 'deviation' for that of the "
+                "embeddings that it is trained on."
+            )
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance={self.guidance} is not a finite number; 0.1 is published.")
         for name in _PROBABILITIES:

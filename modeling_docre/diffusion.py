@@ -1,4 +1,9 @@
-"""Gaussian diffusion of vectors whose network predicts the vectors themselves (VaeDiff-DocRE, section A.2)."""
+"""Gaussian diffusion of vectors whose network predicts the vectors themselves (VaeDiff-DocRE, section A.2).
+
+These few lines are all that a library of diffusion models would be needed for: the `DDPMScheduler` of diffusers takes
+such steps with `beta_schedule="squaredcos_cap_v2"`, `prediction_type="sample"` and `variance_type="fixed_large"`. Its
+denoisers are for images, and everybody who loads a generator would have to install it.
+"""
 
 from __future__ import annotations
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ logger = logging.get_logger(__name__)
 
 MANIFEST = "pair_embeddings.json"
 _FORMAT = 1
+# Pairs whose embeddings are looked at together.
+_CHUNK = 4096
 _EMBEDDINGS, _LABELS, _ENDS = "embeddings.f32", "labels.u8", "ends.npy"
 
 
@@ -72,6 +75,24 @@ class PairEmbeddingStore(Dataset[dict[str, Tensor]]):
             "embeddings": torch.from_numpy(np.array(self.embeddings[rows])),
             "labels": torch.from_numpy(np.array(self.labels[rows])).float(),
         }
+
+    def deviation(self) -> float:
+        """Return the standard deviation of all numbers of all embeddings; 1.0 where there is none."""
+        total = square = 0.0
+        for chunk in self._chunks():
+            total += float(chunk.sum())
+            square += float(np.square(chunk).sum())
+        number = max(self.embeddings.size, 1)
+        return math.sqrt(max(square / number - (total / number) ** 2, 0.0)) or 1.0
+
+    def share_beyond(self, limit: float) -> float:
+        """Return the share of the numbers of all embeddings that are larger than a limit, whatever their sign."""
+        beyond = sum(int((np.abs(chunk) > limit).sum()) for chunk in self._chunks())
+        return beyond / max(self.embeddings.size, 1)
+
+    def _chunks(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.embeddings), _CHUNK):
+            yield np.asarray(self.embeddings[start : start + _CHUNK], np.float64)
 
     def _whole(self, name: str, size: int | None) -> Path:
         path = self.folder / name

@@ -120,9 +120,27 @@ class VaeDiffModel(PreTrainedModel):
         Returns:
             [`VaeDiffOutput`].
         """
-        latents = self.vae.encode(embeddings).mean
-        output = VaeDiffOutput(reconstruction=self.vae.decode(latents)[0], latents=latents)
+        latents = self.vae.encode(embeddings / self.embedding_scale).mean
+        output = VaeDiffOutput(reconstruction=self._decode(latents), latents=latents)
         return output.to_tuple() if return_dict is False else output
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are divided by before they are encoded.
+
+        Raises:
+            ValueError: when it is to be that of training data, and there was no training.
+        """
+        scale = self.config.embedding_scale
+        if isinstance(scale, str):
+            raise ValueError(
+                f"embedding_scale={scale!r} stands for a number that VaeDiffTrainer puts into the config: train the "
+                "generator first, or pass the number."
+            )
+        return scale
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents)[0] * self.embedding_scale
 
     def sample(
         self,
@@ -174,7 +192,7 @@ class VaeDiffModel(PreTrainedModel):
 
         start = noise()
         latents = self.denoise(start, labels, (noise() for _ in range(self.config.num_steps)), guidance=guidance)
-        return self.vae.decode(latents)[0]
+        return self._decode(latents)
 
     def denoise(
         self, start: Tensor, labels: Tensor, noise: Iterator[Tensor], *, guidance: float | None = None
@@ -276,7 +294,8 @@ class VaeDiffForTraining(VaeDiffModel):
         r"""Compute the loss of a batch of pairs with relations.
 
         Args:
-            embeddings (`torch.Tensor` of shape `(num_pairs, embedding_size)`): Pair embeddings.
+            embeddings (`torch.Tensor` of shape `(num_pairs, embedding_size)`):
+                Pair embeddings. The density of the reconstruction is that of embeddings divided by their scale.
             labels (`torch.Tensor` of shape `(num_pairs, num_classes)`): Their relations, multi-hot.
             kl_weight (`float`, *optional*, defaults to `1e-3`): Weight \\(k\\) of all but the reconstruction.
             learn_prior (`bool`, *optional*, defaults to `True`): Whether the learner learns too.
@@ -288,6 +307,7 @@ class VaeDiffForTraining(VaeDiffModel):
         Returns:
             [`VaeDiffOutput`]. No pairs cost 0.0, attached to the graph.
         """
+        embeddings = embeddings / self.embedding_scale
         posterior = self.vae.encode(embeddings)
         latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
         mean, log_variance = self.vae.decode(latents)
@@ -307,7 +327,7 @@ class VaeDiffForTraining(VaeDiffModel):
         output = VaeDiffOutput(
             loss=loss,
             losses={name: value.detach() for name, value in losses.items()},
-            reconstruction=mean,
+            reconstruction=mean * self.embedding_scale,
             latents=latents,
         )
         return output.to_tuple() if return_dict is False else output

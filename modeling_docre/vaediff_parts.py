@@ -12,7 +12,7 @@ from torch.nn import functional
 from .configuration_vaediff import VaeDiffConfig
 
 HEAD_WIDTH = 64
-_CLAMP = 5.0
+CLAMP = 5.0
 
 
 class Gaussian(NamedTuple):
@@ -29,7 +29,7 @@ class Gaussian(NamedTuple):
     @classmethod
     def of(cls, mean: Tensor, log_variance: Tensor) -> Gaussian:
         """Both kept within -5 and 5 first, as the published code does."""
-        return cls(mean.clamp(-_CLAMP, _CLAMP), (0.5 * log_variance.clamp(-_CLAMP, _CLAMP)).exp())
+        return cls(mean.clamp(-CLAMP, CLAMP), (0.5 * log_variance.clamp(-CLAMP, CLAMP)).exp())
 
     def log_density(self, values: Tensor) -> Tensor:
         """Log density of each number of `values` `(number, width)`."""

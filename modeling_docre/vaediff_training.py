@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
+from transformers.utils import logging
 
 from .configuration_vaediff import VaeDiffConfig
 from .loss_parts import LossPartsTrainer
@@ -18,6 +19,12 @@ from .pair_embeddings import PairEmbeddingStore
 from .training_arguments import PortableArguments
 from .training_checks import check_one_device
 from .vaediff import VaeDiffForTraining
+from .vaediff_parts import CLAMP
+
+logger = logging.get_logger(__name__)
+
+# Numbers beyond the reach of the decoder's means that need no word.
+_FEW = 0.01
 
 
 @dataclass
@@ -144,6 +151,15 @@ class VaeDiffTrainer(LossPartsTrainer):
                 f"{epochs:g}: the prior would never learn. Train for longer, or make these fewer."
             )
         config.embeddings_of = about["embeddings_of"]
+        if config.embedding_scale == "deviation":
+            config.embedding_scale = train_dataset.deviation()
+        beyond = train_dataset.share_beyond(CLAMP * model.embedding_scale)
+        if beyond > _FEW:
+            logger.warning(
+                f"{beyond:.1%} of the numbers in {train_dataset.folder} lie beyond {CLAMP * model.embedding_scale:g}, "
+                "where the decoder's means end: what is generated will be smaller. Divide them by more, by "
+                'embedding_scale="deviation" of the config.'
+            )
         model.denoiser.requires_grad_(False)
         self.generator = model
         self.learns_prior = False

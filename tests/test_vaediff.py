@@ -418,9 +418,43 @@ def test_two_classes_are_learned_and_drawn_in_their_places():
         optimizer.step()
         if step >= 100:
             model.update_average(decay=0.98)
-    drawn = model.sample([["P17"], ["P131"]], 200, generator=torch.Generator().manual_seed(0))
-    found = torch.cdist(drawn, centres).argmin(1)
-    assert (found[:200] == 0).float().mean() > 0.95 and (found[200:] == 1).float().mean() > 0.95
+
+    def places(labels):
+        drawn = model.sample([labels], 200, generator=torch.Generator().manual_seed(0))
+        assert drawn.isfinite().all()
+        return torch.cdist(drawn, centres).argmin(1).float().mean()
+
+    assert places(["P17"]) < 0.05 and places(["P131"]) > 0.95
+    # From all training pairs where there is no relation; from both places where there are both.
+    assert 0.2 < places([]) < 0.8 and 0.05 < places(["P17", "P131"]) < 0.95
+    # What no pair had is finite, whatever it means.
+    places(["P27"])
+
+
+def test_a_scale_is_that_of_what_goes_in_and_comes_out(monkeypatch):
+    plain = model_for(VaeDiffForTraining, class_dropout=0.0, self_condition_probability=0.0)
+    scaled = model_for(VaeDiffForTraining, class_dropout=0.0, self_condition_probability=0.0, embedding_scale=2.5)
+    scaled.load_state_dict(plain.state_dict())
+    embeddings, labels = vectors(5, 12), multi_hot([1], [2], [3], [1, 2], [2])
+    outputs = []
+    for model, given in ((plain, embeddings), (scaled, 2.5 * embeddings)):
+        torch.manual_seed(3)
+        trained = model(given, labels)
+        read = VaeDiffModel.forward(model, given)
+        drawn = model.sample([["P17"]], 4, generator=torch.Generator().manual_seed(1))
+        outputs.append((trained, read, drawn))
+    (trained, read, drawn), (of_scaled, read_scaled, drawn_scaled) = outputs
+    torch.testing.assert_close(of_scaled.loss, trained.loss)
+    for name, value in trained.losses.items():
+        torch.testing.assert_close(of_scaled.losses[name], value)
+    for one, other in ((read, read_scaled), (trained, of_scaled)):
+        torch.testing.assert_close(other.latents, one.latents)
+        torch.testing.assert_close(other.reconstruction, 2.5 * one.reconstruction)
+    torch.testing.assert_close(drawn_scaled, 2.5 * drawn)
+    untrained = model_for(embedding_scale="deviation")
+    for use in (lambda: untrained(embeddings), lambda: untrained.sample([["P17"]])):
+        with pytest.raises(ValueError, match="stands for a number that VaeDiffTrainer puts into the config"):
+            use()
 
 
 @pytest.mark.parametrize(
@@ -505,6 +539,9 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
         ({"num_steps": 0}, "num_steps=0 is not a positive whole number"),
         ({"num_steps": 2.5}, "num_steps=2.5 is not a positive whole number"),
         ({"guidance": math.nan}, "guidance=nan is not a finite number"),
+        ({"embedding_scale": 0.0}, "embedding_scale=0.0 is not a positive number"),
+        ({"embedding_scale": math.inf}, "embedding_scale=inf is not a positive number"),
+        ({"embedding_scale": "std"}, "embedding_scale='std' is not a positive number; pass one, or 'deviation'"),
         ({"class_dropout": 1.5}, "class_dropout=1.5 is not a probability"),
         ({"hidden_size": 7}, "pass an even number"),
         ({"embedding_size": 3}, "embedding_size=3 has no quarter"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from training_helpers import RELATIONS
@@ -21,13 +22,20 @@ def store(tiny_bert_dir, tmp_path_factory):
     return store_pair_embeddings(*axial_model(tiny_bert_dir), stories(), tmp_path_factory.mktemp("pairs") / "store")
 
 
-def trainer_for(store, folder, callbacks=None, model=None, trainer_class=VaeDiffTrainer, **settings) -> VaeDiffTrainer:
+def generator_for(**settings) -> VaeDiffForTraining:
     torch.manual_seed(2)
-    if model is None:
-        config = VaeDiffConfig(
-            RELATIONS, embedding_size=32, latent_size=6, hidden_size=8, num_hidden_layers=1, num_attention_heads=1
-        )
-        model = VaeDiffForTraining(config)
+    sizes = {
+        "embedding_size": 32,
+        "latent_size": 6,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
+    return VaeDiffForTraining(VaeDiffConfig(RELATIONS, **sizes, **settings))
+
+
+def trainer_for(store, folder, callbacks=None, model=None, trainer_class=VaeDiffTrainer, **settings) -> VaeDiffTrainer:
+    model = generator_for() if model is None else model
     settings = {
         "num_train_epochs": 4,
         "autoencoder_epochs": 2,
@@ -158,6 +166,30 @@ def test_what_is_saved_is_a_generator_of_those_embeddings(store, tmp_path):
         assert torch.equal(generator.denoiser.state_dict()[name], value)
     assert not torch.equal(generator.denoiser.output.weight, trainer.model.learner.output.weight)
     assert generator.sample([["rules"]], 2).shape == (2, 32)
+
+
+def test_embeddings_are_divided_by_their_deviation(store, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_docre.vaediff_training.logger.warning", said.append)
+    everything = np.asarray(store.embeddings, np.float64)
+    assert store.deviation() == pytest.approx(everything.std()) and store.deviation() != 1.0
+    monkeypatch.setattr("modeling_docre.pair_embeddings._CHUNK", 3)
+    assert store.deviation() == pytest.approx(everything.std())
+    assert store.share_beyond(0.5) == pytest.approx((abs(everything) > 0.5).mean()) and 0 < store.share_beyond(0.5) < 1
+    assert trainer_for(store, tmp_path / "plain").generator.config.embedding_scale == 1.0 and not said
+    trainer = trainer_for(store, tmp_path, model=generator_for(embedding_scale="deviation"))
+    trainer.train()
+    trainer.generator.without_learner().save_pretrained(tmp_path / "saved")
+    saved = VaeDiffModel.from_pretrained(tmp_path / "saved")
+    assert saved.config.embedding_scale == trainer.generator.embedding_scale == store.deviation()
+    # A resumed training has the same.
+    again = trainer_for(store, tmp_path, model=generator_for(embedding_scale="deviation"), num_train_epochs=5)
+    again.train(resume_from_checkpoint=True)
+    assert again.generator.embedding_scale == store.deviation() and not said
+    # What is out of reach is told.
+    monkeypatch.setattr(store, "embeddings", store.embeddings * np.float32(30))
+    trainer_for(store, tmp_path / "large")
+    assert len(said) == 1 and "lie beyond 5, where the decoder's means end" in said[0]
 
 
 def test_half_a_checkpoint_is_passed_over(store, tmp_path):
