@@ -58,15 +58,17 @@ class HardAttentionNetwork(nn.Module):
         self.own = nn.Linear(channels, width)
         self.out = nn.Linear(width, outputs)
 
-    def forward(self, images: Tensor, num_entities: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, num_entities: Tensor, *, masked: bool = True) -> Tensor:
         """Read images of entity tables.
 
         Args:
             images (`torch.Tensor` of shape `(batch, channels, size, size)`):
-                0 outside of the documents' own cells, if `num_entities` are given.
-            num_entities (`torch.Tensor` of shape `(batch,)`, *optional*):
-                Rows and columns that are a document's own; nothing outside of them has an influence then, nor has
-                `size`. Without them the whole image is a document's own.
+                0 outside of the documents' own cells, if those are `masked`.
+            num_entities (`torch.Tensor` of shape `(batch,)`):
+                Rows and columns that are a document's own. Only these cells are candidates for a closer look.
+            masked (`bool`, *optional*, defaults to `True`):
+                Whether nothing outside of them has an influence, nor has `size`. Otherwise what fills the image is
+                part of the means and margins of those cells.
 
         Returns:
             `torch.Tensor` of shape `(batch, outputs, size, size)`.
@@ -74,13 +76,14 @@ class HardAttentionNetwork(nn.Module):
         batch, _, size, _ = images.shape
         whole = _STEP ** (_SCALES - 1)
         missing = -size % whole
-        count = images.new_full((batch,), size, dtype=torch.long) if num_entities is None else num_entities
         image = functional.pad(images, (0, missing, 0, missing))
-        real = square(torch.arange(size + missing, device=images.device) < count[:, None])
-        scales = [_shrink(image, real, _STEP**power) for power in reversed(range(1, _SCALES))]
+        place = torch.arange(size + missing, device=images.device)
+        own = square(place < num_entities[:, None])
+        real = own if masked else square((place < size).expand(batch, -1))
+        scales = [_shrink(image, real, own, _STEP**power) for power in reversed(range(1, _SCALES))]
         coarse, open_cells = scales[0]
         features = found = self.regions(functional.pad(coarse, (_MARGIN,) * 4))
-        for finer, own in (*scales[1:], (image, real)):
+        for finer, candidates in (*scales[1:], (image, own)):
             scores = self.score(features)[..., 0]
             chosen = self.choose(scores, open_cells)
             document, row, column = chosen.nonzero().unbind(1)
@@ -91,23 +94,24 @@ class HardAttentionNetwork(nn.Module):
             cells = cells.index_put((document, row, column), looked_at)
             features = cells.transpose(2, 3).flatten(3, 4).flatten(1, 2)
             found = _grow(found) + features
-            open_cells = _grow(chosen[..., None])[..., 0] & own
+            open_cells = _grow(chosen[..., None])[..., 0] & candidates
         return self.out(found + self.own(image.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)[:, :, :size, :size]
 
     def choose(self, scores: Tensor, open_cells: Tensor) -> Tensor:
         """Return which cells are looked at closely, `(batch, size, size)`: of those that are open, the best ones."""
         known = scores.detach().masked_fill(~open_cells, -torch.inf).flatten(1)
         ranked = known.argsort(dim=1, descending=True, stable=True)
-        number = (open_cells.flatten(1).sum(1, keepdim=True) * self.share).ceil()
+        # In exact arithmetic 0.6 of 25 is 15, and no more.
+        number = (open_cells.flatten(1).sum(1, keepdim=True).double() * self.share - 1e-9).ceil()
         best = torch.arange(ranked.shape[1], device=scores.device) < number
         return torch.zeros_like(best).scatter(1, ranked, best).view_as(open_cells) & open_cells
 
 
-def _shrink(image: Tensor, real: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Return the mean over the own cells of each square of `step`, and whether it has any."""
+def _shrink(image: Tensor, real: Tensor, own: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Return the mean over the real cells of each square of `step`, and whether it has any of the document's own."""
     number = functional.avg_pool2d(real[:, None].to(image.dtype), step)
     mean = functional.avg_pool2d(image * real[:, None], step) / number.where(number > 0, 1.0)
-    return mean, number[:, 0] > 0
+    return mean, functional.max_pool2d(own[:, None].to(image.dtype), step)[:, 0] > 0
 
 
 def _grow(cells: Tensor) -> Tensor:

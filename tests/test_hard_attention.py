@@ -52,8 +52,12 @@ def features_at(network, grid, row, column):
     )  # fmt: skip
 
 
-def by_loops(network, image, count, size):
-    """The outputs of all cells up to `size`, and how many were looked at on each scale."""
+def by_loops(network, image, count, size, own=None):
+    """The outputs of all cells up to `size`, and how many were looked at on each scale.
+
+    `count` rows and columns are there; of these the first `own` are candidates for a closer look, all without it.
+    """
+    own = count if own is None else own
     grids = [{(i, j): image[:, i, j] for i in range(count) for j in range(count)}]
     for _ in range(2):
         squares = {}
@@ -68,9 +72,9 @@ def by_loops(network, image, count, size):
     }
     above = math.ceil(size / 16)
     found = {(i, j): features_at(network, grids[0], i, j) for i in range(above) for j in range(above)}
-    looked = [{place: found[place] for place in grids[0]}]
+    looked = [{place: found[place] for place in grids[0] if max(place) * 16 < own}]
     totals = dict(found)
-    for grid in grids[1:]:
+    for grid, step in zip(grids[1:], (4, 1), strict=True):
         before = looked[-1]
         scores = {place: (network.score(features))[0] for place, features in before.items()}
         best = sorted(scores, key=lambda place: (-scores[place].item(), place))
@@ -84,7 +88,7 @@ def by_loops(network, image, count, size):
             (k, m): totals[i, j] + seen.get((k, m), 0.0)
             for i, j in totals for k in range(4 * i, 4 * i + 4) for m in range(4 * j, 4 * j + 4)
         }  # fmt: skip
-        looked.append({place: features for place, features in seen.items() if place in grid})
+        looked.append({place: features for place, features in seen.items() if max(place) * step < own})
     return {
         (i, j): network.out(totals[i, j] + network.own(image[:, i, j])) for i in range(size) for j in range(size)
     }, [len(cells) for cells in looked[1:]]
@@ -116,9 +120,43 @@ def test_values_and_gradients_by_loops(share, counts):
     assert gradients[names.index("score.weight")].abs().sum() > 0
 
 
-def test_a_whole_image_is_a_document_of_its_size():
-    network, images = network_for(), images_for([20, 20], 20)
-    torch.testing.assert_close(network(images), network(images, torch.tensor([20, 20])))
+@pytest.mark.parametrize("share", [0.25, 0.6])
+@pytest.mark.parametrize("own", [[20, 20], [7, 3]])
+def test_what_fills_an_image_is_seen_around_candidates_and_is_none(share, own):
+    network, size = network_for(share), 20
+    images = images_for([size, size], size)
+    found = network(images, torch.tensor(own), masked=False)
+    for document, count in enumerate(own):
+        expected, looked = by_loops(network, images[document], size, size, count)
+        for place, cell in expected.items():
+            torch.testing.assert_close(found[document][:, place[0], place[1]], cell)
+        assert 0 < looked[1] <= count**2
+
+
+def test_a_document_in_a_filled_image_is_looked_at_closely():
+    """Copies of a small document that fill the image score as it does, and nobody reads what is found there."""
+    for seed in range(10):
+        torch.manual_seed(seed)
+        network = HardAttentionNetwork(2, 3, 5, 0.25).eval()
+        network.own.weight.data.zero_()
+        tile = torch.randn(1, 2, 8, 8)
+        before, changed = network(tile.tile(1, 1, 5, 5), torch.tensor([8]), masked=False), []
+        for row, column in ((0, 0), (0, 4), (4, 0), (4, 4)):
+            other = tile.clone()
+            square = (slice(None), slice(None), slice(row, row + 4), slice(column, column + 4))
+            other[square] = tile[square].flip(2, 3)
+            after = network(other.tile(1, 1, 5, 5), torch.tensor([8]), masked=False)
+            changed.append(bool((after - before)[..., :8, :8].abs().max() > 1e-6))
+        assert any(changed)
+
+
+@pytest.mark.parametrize(("share", "looked"), [(0.25, 7), (0.6, 15), (0.04, 1), (1.0, 25)])
+def test_how_many_are_looked_at(share, looked):
+    network = network_for(share)
+    scores, candidates = torch.randn(1, 6, 6, dtype=torch.float64), torch.zeros(1, 6, 6, dtype=torch.bool)
+    candidates[:, :5, :5] = True
+    chosen = network.choose(scores, candidates)
+    assert int(chosen.sum()) == looked and not (chosen & ~candidates).any()
 
 
 def test_neither_the_size_of_the_image_nor_its_neighbours_have_an_influence():
@@ -135,13 +173,14 @@ def test_details_count_where_it_looks_and_nowhere_else():
     """Cells that change places within a square keep its mean: only who looks closely can tell."""
     network, images = network_for(), images_for([32], 32)
     network.own.weight.data.zero_()
-    before, changed = network(images)[0], []
+    whole = torch.tensor([32])
+    before, changed = network(images, whole)[0], []
     for row in range(8):
         for column in range(8):
             other = images.clone()
             block = (slice(None), slice(None), slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
             other[block] = images[block].flip(2, 3)
-            changed.append(bool((network(other)[0] - before).abs().max() > 1e-9))
+            changed.append(bool((network(other, whole)[0] - before).abs().max() > 1e-9))
     # One square of 16 cells out of four, four squares out of its sixteen; and those whose margin reaches into them.
     assert 4 <= sum(changed) <= 36 and not all(changed)
 
