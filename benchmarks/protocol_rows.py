@@ -55,6 +55,11 @@ class Row(NamedTuple):
         """Whether it predicts relations, which are scored."""
         return self.recipe == RECIPE and "--model.objective=contrastive" not in self.overrides
 
+    @property
+    def prunes(self) -> bool:
+        """Whether it is also scored with pairs left out that it takes for unrelated."""
+        return self.name == "paee"
+
 
 def method(name: str, *overrides: str, rate: str = "") -> Row:
     """Make the row of a method."""

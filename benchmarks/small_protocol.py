@@ -111,6 +111,8 @@ def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False)
         if row.predicts:
             done |= score(folders, folder, SCORED)
             done["validation_f1"] = score(folders, folder, VALIDATION)["f1"]
+            if row.prunes:
+                done["pruned_f1"] = score(folders, folder, SCORED, prune_pairs=True)["f1"]
         (folder / "figures.json").write_text(json.dumps(done, indent=1))
         if row.name not in KEPT:
             (folder / "model.safetensors").unlink()
@@ -231,14 +233,15 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def score(folders: Folders, model: Path, part: slice) -> dict[str, float]:
-    """Score the relations that the pipeline finds in a part of the documents."""
+def score(folders: Folders, model: Path, part: slice, **settings: Any) -> dict[str, float]:
+    """Score the relations that the pipeline finds in a part of the documents, with other settings of the model."""
     from transformers import pipeline
 
     from modeling_docre.metrics.docred.scoring import score as score_docred
 
     documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
     extract = pipeline("docre", model=str(model))
+    extract.model.config.update(settings)
     plain = [{key: value for key, value in document.items() if key != "labels"} for document in documents[part]]
     found = [
         {"title": document["title"], "h_idx": relation["head"], "t_idx": relation["tail"], "r": relation["relation"]}

@@ -138,7 +138,8 @@ def _check_head(config: DocREConfig) -> None:
             f"axial_heads={config.axial_heads} does not divide the encoder's hidden size of {hidden}; pass one that "
             f"does, such as axial_heads={_divisor(hidden, config.axial_heads)}."
         )
-    if config.unet_width % 2:
+    reads_images = config.head == "unet" or (config.head == "pair-aware" and config.grid_network == "unet")
+    if reads_images and config.unet_width % 2:
         raise ValueError(
             f"unet_width={config.unet_width} is odd, and the U-Net's last level has half of it; pass "
             f"unet_width={config.unet_width + 1}."
@@ -151,22 +152,40 @@ def _check_head(config: DocREConfig) -> None:
 
 def _check_pair_aware(config: DocREConfig) -> None:
     hidden = config.get_text_config().hidden_size
-    if config.head == "pair-aware" and hidden % config.entity_encoder_heads:
+    if config.head == "pair-aware" and config.use_entity_encoder and hidden % config.entity_encoder_heads:
         raise ValueError(
             f"entity_encoder_heads={config.entity_encoder_heads} does not divide the encoder's hidden size of "
             f"{hidden}; pass one that does, such as "
             f"entity_encoder_heads={_divisor(hidden, config.entity_encoder_heads)}."
         )
-    predicts_pairs = config.head == "pair-aware" and config.use_pair_grid and config.use_potential_pairs
-    if config.prune_pairs and not predicts_pairs:
+    if config.prune_pairs:
+        check_pruning(config)
+    if _predicts_pairs(config) and config.potential_feature == "tag" and not config.potential_weight:
         raise ValueError(
-            'prune_pairs=True leaves out pairs by what head="pair-aware" predicts of them with use_pair_grid and '
-            "use_potential_pairs: take these, or leave prune_pairs out."
+            'potential_weight=0 leaves untrained what potential_feature="tag" tells the classifier: a tag has no '
+            'gradient. Pass a weight, potential_feature="probability", or use_potential_pairs=False.'
         )
     if not 0.0 <= config.potential_threshold < 1.0:
         raise ValueError(f"potential_threshold={config.potential_threshold} is not a probability from 0 to below 1.")
     if not 0.0 < config.attended_share <= 1.0:
         raise ValueError(f"attended_share={config.attended_share} is no part of the cells; pass above 0 and up to 1.")
+
+
+def _predicts_pairs(config: DocREConfig) -> bool:
+    return config.head == "pair-aware" and config.use_pair_grid and config.use_potential_pairs
+
+
+def check_pruning(config: DocREConfig) -> None:
+    """Check that a model says which pairs may be related, so that others can be left out.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    if not _predicts_pairs(config):
+        raise ValueError(
+            'prune_pairs=True leaves out pairs by what head="pair-aware" predicts of them with use_pair_grid and '
+            "use_potential_pairs: take these, or leave prune_pairs out."
+        )
 
 
 def _check_augmentation(config: DocREConfig) -> None:
@@ -274,6 +293,7 @@ __all__ = [
     "check_choices",
     "check_classes",
     "check_one_vector",
+    "check_pruning",
     "check_relations",
     "check_settings",
 ]

@@ -115,7 +115,7 @@ def encode(
     start_tokens: int = 1,
     end_tokens: int = 1,
 ) -> Encoded:
-    """Encode documents of any length, in one call of the encoder.
+    """Encode documents of any length, in one call of the encoder (PAEE, equation 1).
 
     Args:
         encoder (`PreTrainedModel`): The encoder.
@@ -205,8 +205,8 @@ def _stitch_hidden(hidden: Tensor, plan: WindowPlan, batch: int, tokens: int) ->
 def pool_entities(encoded: Encoded, mentions: Tensor, num_entities: int) -> tuple[Tensor, Tensor]:
     """Entity embeddings and entity attention from the opening markers of their mentions.
 
-    The embedding is the elementwise logsumexp over mention vectors, the attention the mean over mentions (ATLOP). An
-    entity without a mention in reach has a zero embedding and zero attention.
+    The embedding is the elementwise logsumexp over mention vectors (ATLOP; PAEE, equation 2), the attention
+    the mean over mentions. An entity without a mention in reach has a zero embedding and zero attention.
 
     Args:
         encoded ([`Encoded`]): The encoded documents.

@@ -44,7 +44,7 @@ class EntityEncoder(nn.Module):
 
     A sentence is the maximum over its tokens, with an embedding of its position; entities have none. Two transformer
     layers of eight heads, with the norm behind, as in the paper on transformers: this paper gives no size. Dropout is
-    the encoder's.
+    the encoder's `hidden_dropout_prob`, and 0.1 where its config has none of that name.
 
     Args:
         config ([`DocREConfig`]): `entity_encoder_layers` and `entity_encoder_heads` are read.
@@ -152,10 +152,13 @@ class PairGrid(nn.Module):
             rows = order[batch, place % num_entities[:, None].clamp(min=1)]
             images = values[batch[..., None], rows[:, :, None], rows[:, None, :]]
         else:
-            images = values.new_zeros(len(order), size, size, values.shape[-1])
+            # Attached: where processes share gradients, each has one for every parameter.
+            images = values.new_zeros(len(order), size, size, values.shape[-1]) + 0.0 * values.sum()
         if self.mask_padding or not self.tiles:
             images = images * square(place < num_entities[:, None])[..., None]
         images = images.permute(0, 3, 1, 2).to(self.channels.weight.dtype)
+        if isinstance(self.network, HardAttentionNetwork):
+            return self.network(images, num_entities, masked=self.mask_padding).permute(0, 2, 3, 1)
         return self.network(images, num_entities if self.mask_padding else None).permute(0, 2, 3, 1)
 
 
@@ -184,6 +187,19 @@ class PairAwareHead(TableHead):
             self.potential = nn.Linear(config.unet_outputs + 2 * config.pair_type_size + 1, 1)
         self.threshold, self.as_tag = config.potential_threshold, config.potential_feature == "tag"
         self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
+
+    @torch.no_grad()
+    def set_bias(self, related: Tensor, roles: Tensor) -> None:
+        """Set the biases of what is predicted beside the relations, such as to the labels' log-odds before training.
+
+        Args:
+            related (`torch.Tensor` of shape `()`): Of pairs that may be related.
+            roles (`torch.Tensor` of shape `(2, num_relations)`): Of entities as heads and as tails.
+        """
+        if self.potential is not None:
+            self.potential.bias.fill_(related)
+        if self.roles is not None:
+            self.roles.bias.copy_(roles.flatten())
 
     def pair_embeddings(
         self,
@@ -293,4 +309,20 @@ class PairAwareHead(TableHead):
         )
 
 
-__all__ = ["EntityEncoder", "PairAwareHead", "PairAwareStates", "PairGrid"]
+def with_unrelated(logits: Tensor, rows: Tensor, number: int) -> Tensor:
+    """Put logits in their rows among those of pairs without relation, in which class 0 is above all others.
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_rows, num_classes)`): Of the pairs that may be related.
+        rows (`torch.Tensor` of shape `(num_rows,)`): Which these are.
+        number (`int`): Of all pairs.
+
+    Returns:
+        `torch.Tensor` of shape `(number, num_classes)`.
+    """
+    table = logits.new_full((number, logits.shape[1]), -1e4)
+    table[:, 0] = 0.0
+    return table.index_copy(0, rows, logits)
+
+
+__all__ = ["EntityEncoder", "PairAwareHead", "PairAwareStates", "PairGrid", "with_unrelated"]

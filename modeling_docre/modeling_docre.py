@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .augmentation import noisy_copies, pairs_to_augment
-from .configuration_checks import check_one_vector
+from .configuration_checks import check_one_vector, check_pruning
 from .configuration_docre import DocREConfig
 from .encoders import copy_fusion, copy_weights, load_encoder
 from .encoding import all_pairs, check_entities
 from .evidence import sentence_attention
 from .head_axial import AxialHead
 from .head_bilinear import BilinearHead, PairFactors
-from .head_pair_aware import PairAwareHead
+from .head_pair_aware import PairAwareHead, with_unrelated
 from .head_unet import UNetHead
 from .markers import load_tokenizer
 from .method_loss import RowGatherer, check_loss_arguments, method_losses
@@ -271,6 +271,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             states.num_entities,
             pairs,
         )
+        if prune_pairs:
+            check_pruning(self.config)
         side = kept = classified = None
         if isinstance(self.head, PairAwareHead):
             features = self._sentence_features(
@@ -320,7 +322,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                     num_entities_in_batch=num_entities_in_batch,
                 )
         if kept is not None:
-            logits = _with_unrelated(logits if classified is not None else logits[kept], kept, len(pairs))
+            logits = with_unrelated(logits if classified is not None else logits[kept], kept, len(pairs))
         output = DocRERelationOutput(
             loss=None if losses is None else torch.stack(list(losses.values())).sum(),
             logits=logits,
@@ -348,7 +350,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         mentions = input_ids.new_zeros(0, 3) if mentions is None else mentions
         lengths = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).long().sum(1)
         types = self.docre.entity_type_table(entity_types, num_entities)
-        return sentence_features(mentions.long(), types, sentence_ids, num_entities, lengths)
+        unread = self.config.unread_tokens if self.config.window_mode == "reference" else None
+        return sentence_features(mentions.long(), types, sentence_ids, num_entities, lengths, unread)
 
     def _classify(
         self,
@@ -437,13 +440,6 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
 
     def _as_tensor(self, embeddings: Tensor | PairFactors) -> Tensor:
         return embeddings.outer(self.config.block_size) if isinstance(embeddings, PairFactors) else embeddings
-
-
-def _with_unrelated(logits: Tensor, rows: Tensor, number: int) -> Tensor:
-    """Put logits in their rows among those of pairs without relation, in which class 0 is above all others."""
-    table = logits.new_full((number, logits.shape[1]), -1e4)
-    table[:, 0] = 0.0
-    return table.index_copy(0, rows, logits)
 
 
 __all__ = ["DocREForRelationExtraction", "DocRERelationOutput"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,8 @@ class SentenceFeatures(NamedTuple):
             those that there are not, come last.
         shared (`torch.Tensor` of shape `(batch, entities, entities)`):
             Bool: whether a mention of one and a mention of the other are in one sentence.
-        sentence_ids (`torch.Tensor` of shape `(batch, tokens)`): Sentence of each token, -1 outside.
+        sentence_ids (`torch.Tensor` of shape `(batch, tokens)`):
+            Sentence of each token; -1 outside, behind the document, and where nothing reads it.
     """
 
     entity_types: Tensor
@@ -37,7 +39,12 @@ class SentenceFeatures(NamedTuple):
 
 
 def sentence_features(
-    mentions: Tensor, entity_types: Tensor, sentence_ids: Tensor, num_entities: Tensor, lengths: Tensor
+    mentions: Tensor,
+    entity_types: Tensor,
+    sentence_ids: Tensor,
+    num_entities: Tensor,
+    lengths: Tensor,
+    unread: Callable[[int], range] | None = None,
 ) -> SentenceFeatures:
     """Gather them from a batch.
 
@@ -48,9 +55,17 @@ def sentence_features(
         sentence_ids (`torch.Tensor` of shape `(batch, tokens)`): Sentence of each token, -1 outside.
         num_entities (`torch.Tensor` of shape `(batch,)`): Entities per document.
         lengths (`torch.Tensor` of shape `(batch,)`): Tokens per document.
+        unread (`Callable[[int], range]`, *optional*):
+            Which tokens of a document of some length nothing reads; all are read when left out.
     """
     batch, entities = entity_types.shape
     tokens = sentence_ids.shape[1]
+    # Whatever padding has there.
+    behind = torch.arange(tokens, device=lengths.device) >= lengths[:, None]
+    sentence_ids = sentence_ids.masked_fill(behind, -1)
+    if unread is not None:
+        for row, left_out in enumerate(map(unread, lengths.tolist())):
+            sentence_ids[row, left_out.start : left_out.stop] = -1
     document, entity, token = mentions[mentions[:, 2] < lengths[mentions[:, 0]]].unbind(1)
     places = _places(document * entities + entity, token, entity_types, num_entities, tokens)
     sentences = int(sentence_ids.max()) + 1 if sentence_ids.numel() else 0
@@ -64,9 +79,10 @@ def sentence_features(
 
 
 def _places(slots: Tensor, token: Tensor, entity_types: Tensor, num_entities: Tensor, tokens: int) -> Tensor:
-    """Place of each entity `(batch, entities)`: by first mention, and where two have one, by the others and the type.
+    """Place of each entity `(batch, entities)`: by first mention, and where two have one, by the sum of the places of
+    all, the sum of their squares, and the type.
 
-    The order in which they are given decides between those alone that nothing tells apart.
+    The order in which they are given decides between those that are equal in all of these.
     """
     batch, entities = entity_types.shape
     first = torch.full((batch * entities,), tokens, device=token.device)

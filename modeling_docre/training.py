@@ -15,6 +15,7 @@ from .distillation import Teacher, find_teacher
 from .document_batches import DocumentDataLoader, training_batches
 from .documents import Document
 from .frozen_layers import FrozenLayers
+from .head_pair_aware import PairAwareHead
 from .loss_parts import last_checkpoint
 from .modeling_docre import DocREForRelationExtraction
 from .pair_augmentation import find_augmentation
@@ -25,7 +26,7 @@ from .soft_labels import DocumentSoftLabels, SoftLabelStore
 from .training_arguments import DocRETrainingArguments
 from .training_augmentation import altered_texts, relations_to_augment
 from .training_checks import check_class, check_model, check_teacher, check_trainer, check_training_relations
-from .training_data import DocumentCollator, DocumentDataset, as_documents, refuse_unlabelled, relation_log_odds
+from .training_data import DocumentCollator, DocumentDataset, as_documents, label_log_odds, refuse_unlabelled
 from .training_loss import LossTrainer
 from .vaediff import VaeDiffModel
 
@@ -222,7 +223,8 @@ class DocRETrainer(LossTrainer):
 
     def set_prior_bias(self) -> None:
         """
-        Starts each relation's bias at its log-odds among the pairs of the training documents.
+        Starts each relation's bias at its log-odds among the pairs of the training documents, and the biases of what
+        else the head predicts at those of its labels.
 
         Raises:
             ValueError: If there are no training documents.
@@ -231,7 +233,10 @@ class DocRETrainer(LossTrainer):
         if dataset is None:
             raise ValueError("The prior of each relation comes from training documents: pass train_dataset=[...].")
         collator = cast(DocumentCollator, self.data_collator)
-        self.model.set_class_bias(relation_log_odds(dataset, collator, self.model.config.num_classes))
+        log_odds = label_log_odds(dataset, collator, self.model.config.num_classes)
+        self.model.set_class_bias(log_odds.classes)
+        if isinstance(self.model.head, PairAwareHead):
+            self.model.head.set_bias(log_odds.related, log_odds.roles)
 
     # Training
 

@@ -86,8 +86,9 @@ class DocRETrainingArguments(PortableArguments):
         soft_labels (`str`, *optional*):
             A store of such logits that `docre distill` wrote, instead of `teacher`.
         prior_bias (`bool`, *optional*, defaults to `False`):
-            Whether to start each relation's bias at the log-odds with which it occurs among the training pairs. Nearly
-            all pairs have no relation, and without it the first updates do nothing but learn that.
+            Whether to start each relation's bias at the log-odds with which it occurs among the training pairs, and
+            with PAEE's head those of potential pairs and of entities' roles likewise. Nearly all pairs have no
+            relation, and without it the first updates do nothing but learn that.
         tune_threshold (`bool`, *optional*, defaults to `False`):
             Whether to choose the probability above which a relation is predicted by F1 on the evaluation documents
             after training, and to store it in `config.threshold`; then, where evaluation documents have gold evidence,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
 
 from .documents import Document, read_documents
+from .pair_aware_loss import entity_roles
 
 if TYPE_CHECKING:
     from .processing_docre import DocREProcessor
@@ -232,9 +233,24 @@ class DocumentCollator:
         return batch
 
 
-def relation_log_odds(dataset: DocumentDataset, collator: DocumentCollator, num_classes: int) -> torch.Tensor:
+class LabelLogOdds(NamedTuple):
+    """How likely labels are in documents, as log-odds.
+
+    Attributes:
+        classes (`torch.Tensor` of shape `(num_classes,)`): That a pair has each relation; 0 for the threshold class.
+        related (`torch.Tensor` of shape `()`): That a pair has any.
+        roles (`torch.Tensor` of shape `(2, num_relations)`):
+            That an entity is the head, and the tail, of some fact of each relation.
     """
-    The log-odds with which each relation occurs among the pairs of labelled documents.
+
+    classes: torch.Tensor
+    related: torch.Tensor
+    roles: torch.Tensor
+
+
+def label_log_odds(dataset: DocumentDataset, collator: DocumentCollator, num_classes: int) -> LabelLogOdds:
+    """
+    The log-odds of the labels of documents.
 
     Args:
         dataset ([`DocumentDataset`]): The documents.
@@ -242,29 +258,38 @@ def relation_log_odds(dataset: DocumentDataset, collator: DocumentCollator, num_
         num_classes (`int`): The number of classes, the threshold class included.
 
     Returns:
-        `torch.Tensor` of shape `(num_classes,)`: 0 for the threshold class.
+        [`LabelLogOdds`].
     """
-    counts = torch.zeros(num_classes, dtype=torch.float64)
-    num_pairs = 0
+    classes, related = torch.zeros(num_classes, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    roles = torch.zeros(2, num_classes - 1, dtype=torch.float64)
+    num_pairs = num_entities = 0
     for index in range(len(dataset.documents)):
         batch = collator([dataset[index]])
         dataset.count([index], batch["left_out"])
-        labels = batch["labels"]
-        counts += labels.double().sum(0)
+        labels, entities = batch["labels"], int(batch["num_entities"].sum())
+        classes += labels.double().sum(0)
+        related += (labels[:, 1:] > 0).any(1).sum()
+        roles += entity_roles(labels, batch["pairs"], roles.new_zeros(1, entities, *roles.shape)).sum((0, 1))
         num_pairs += len(labels)
-    # Half a fact more keeps a relation that does not occur finite.
-    probability = (counts + 0.5) / (num_pairs + 1)
-    log_odds = torch.log(probability) - torch.log1p(-probability)
-    log_odds[0] = 0.0
-    return log_odds.float()
+        num_entities += entities
+    of_classes = _log_odds(classes, num_pairs)
+    of_classes[0] = 0.0
+    return LabelLogOdds(of_classes, _log_odds(related, num_pairs), _log_odds(roles, num_entities))
+
+
+def _log_odds(counts: torch.Tensor, of: int) -> torch.Tensor:
+    # Half a time more keeps what never occurs finite.
+    probability = (counts + 0.5) / (of + 1)
+    return (torch.log(probability) - torch.log1p(-probability)).float()
 
 
 __all__ = [
     "DocumentCollator",
     "DocumentDataset",
+    "LabelLogOdds",
     "as_documents",
     "count_pairs",
     "describe_left_out",
+    "label_log_odds",
     "refuse_unlabelled",
-    "relation_log_odds",
 ]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from modeling_docre import DocREConfig
 from modeling_docre.head_axial import AxialHead
+from modeling_docre.head_pair_aware import PairAwareHead
 from modeling_docre.head_unet import UNetHead
 
 HIDDEN, WIDTH, BLOCK, TOKENS, HEADS = 8, 8, 4, 9, 3
@@ -28,15 +29,26 @@ def axial_head(dtype=torch.float64, **settings) -> AxialHead:
 
 def unet_head(dtype=torch.float64, **settings) -> UNetHead:
     torch.manual_seed(0)
-    head = UNetHead(config_for("docunet", **{"unet_width": 4, "unet_outputs": 6, **settings})).to(dtype).eval()
+    return settle(UNetHead(config_for("docunet", **{"unet_width": 4, "unet_outputs": 6, **settings})).to(dtype).eval())
+
+
+def settle(head):
+    """As after training: what batch norm has seen is not 0 and 1."""
     for module in head.modules():
-        # As after training: what batch norm has seen is not 0 and 1. Small numbers, as those that pass through are,
-        # and biases that keep most of these above 0: otherwise nothing depends on the input.
+        # Small numbers, as those that pass through are, and biases that keep most of these above 0: otherwise nothing
+        # depends on the input.
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.03)
             module.running_var.uniform_(0.05, 0.2)
             nn.init.uniform_(module.bias, 0.0, 0.5)
     return head
+
+
+def pair_aware_head(dtype=torch.float64, **settings) -> PairAwareHead:
+    torch.manual_seed(0)
+    sizes = {"unet_width": 4, "unet_outputs": 6, "pair_type_size": 2, "entity_encoder_heads": 2, "mask_padding": True}
+    own = {**sizes, "pad_to": None, "potential_feature": "probability", "entity_types": ["A"], **settings}
+    return settle(PairAwareHead(config_for("paee", **own)).to(dtype).eval())
 
 
 def documents(counts: Tensor, dtype=torch.float64) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from table_heads import BLOCK, HIDDEN, TOKENS, config_for, documents
+from table_heads import BLOCK, HIDDEN, TOKENS, config_for, documents, settle
 from torch import nn
 from training_helpers import RELATIONS, assert_close, fictional, make, parameters, trainer_for
 
 from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
 from modeling_docre.distillation import Teacher
 from modeling_docre.encoding import all_pairs
+from modeling_docre.hard_attention import HardAttentionNetwork
 from modeling_docre.head_bilinear import grouped_outer
 from modeling_docre.head_pair_aware import PairAwareHead
 from modeling_docre.pair_aware_loss import entity_role_loss, entity_roles, pair_aware_losses, potential_pair_loss
@@ -34,12 +37,7 @@ def head_for(dtype=torch.float64, **settings) -> PairAwareHead:
     torch.manual_seed(0)
     settings = {"unet_width": 4, "unet_outputs": 6, "pad_to": 7, "pair_type_size": 2, "entity_encoder_heads": 2,
                 "entity_types": ["A", "B"], **settings}  # fmt: skip
-    head = PairAwareHead(config_for("paee", **settings)).to(dtype).eval()
-    for module in head.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.03)
-            module.running_var.uniform_(0.05, 0.2)
-            nn.init.uniform_(module.bias, 0.0, 0.5)
+    head = settle(PairAwareHead(config_for("paee", **settings)).to(dtype).eval())
     if head.potential is not None:
         # Some pairs above 0.3, some below.
         head.potential.bias.data -= 1.15
@@ -88,6 +86,12 @@ def sentences_by_loops(encoder, hidden, document):
     return sentences
 
 
+def read_image(network, image, count):
+    if isinstance(network, HardAttentionNetwork):
+        return network(image[None], torch.tensor([count]), masked=False)[0]
+    return network(image[None], None)[0]
+
+
 def by_loops(head, hidden, entities, attention, document, count, *, tiles=True, size=7):
     """Logits, potential logits and role logits of a document."""
     grid, encoder = head.grid, head.encoder
@@ -116,7 +120,7 @@ def by_loops(head, hidden, entities, attention, document, count, *, tiles=True, 
         for j in range(size):
             if tiles or (i < count and j < count):
                 image[:, i, j] = cells[order[i % count], order[j % count]]
-    read = grid.network(image[None], None)[0]
+    read = read_image(grid.network, image, count)
     # Equation 6.
     sentences = sentences_by_loops(encoder, hidden, document)
     seen = transformer(encoder, torch.stack([*entities[:count], *sentences]))[:count]
@@ -208,12 +212,14 @@ def test_the_order_of_entities_makes_no_difference():
 def test_entities_with_one_first_mention_stand_by_what_else_they_have():
     """A marker of two nested mentions; entities out of reach, of several types."""
     mentions = torch.tensor([[0, 0, 2], [0, 1, 2], [0, 1, 5], [0, 2, 2]])
-    types = torch.tensor([[1, 1, 2, 2, 1]])
+    # Two more with the first and the sum in common.
+    mentions = torch.tensor([*mentions.tolist(), *([0, 5, at] for at in (1, 4, 7)), *([0, 6, at] for at in (1, 5, 6))])
+    types = torch.tensor([[1, 1, 2, 2, 1, 1, 1]])
     rows = torch.tensor([[-1, 0, 0, 0, 1, 1, 3, 3, -1]])
-    counts, lengths = torch.tensor([5]), torch.tensor([9])
+    counts, lengths = torch.tensor([7]), torch.tensor([9])
     places = sentence_features(mentions, types, rows, counts, lengths).places[0]
-    assert places[:3].tolist() == [0, 2, 1] and sorted(places[3:].tolist()) == [3, 4]
-    for mixed in (torch.tensor([4, 2, 1, 0, 3]), torch.tensor([1, 0, 3, 4, 2])):
+    assert places.tolist() == [2, 4, 3, 6, 5, 1, 0]
+    for mixed in (torch.tensor([4, 6, 2, 1, 0, 5, 3]), torch.tensor([1, 5, 0, 3, 6, 4, 2])):
         again = mentions.clone()
         again[:, 1] = mixed.argsort()[mentions[:, 1]]
         found = sentence_features(again, types[:, mixed], rows, counts, lengths).places[0]
@@ -223,6 +229,19 @@ def test_entities_with_one_first_mention_stand_by_what_else_they_have():
 def test_mentions_behind_a_document_are_ignored():
     nothing = sentence_features(MENTIONS, TYPES, SENTENCES, COUNTS, torch.tensor([9, 9, 4]))
     assert nothing.places[2, :3].tolist() == [2, 0, 1] and not nothing.shared[2, 0].any()
+
+
+def test_padding_and_unread_tokens_are_in_no_sentence():
+    padded = SENTENCES.clone()
+    padded[1, 6:] = 0
+    lengths = torch.tensor([9, 6, 9])
+    features = sentence_features(MENTIONS, TYPES, padded, COUNTS, lengths)
+    assert features.sentence_ids[1].tolist() == [-1, 0, 0, 0, 0, 0, -1, -1, -1] and padded[1, 6:].tolist() == [0] * 3
+    unread = sentence_features(MENTIONS, TYPES, SENTENCES, COUNTS, lengths, lambda length: range(3, length - 3))
+    for row, middle in enumerate((slice(3, 6), slice(3, 3), slice(3, 6))):
+        expected = SENTENCES[row].clone()
+        expected[middle] = -1
+        assert unread.sentence_ids[row].tolist() == expected.tolist()
 
 
 def test_the_order_of_appearance_makes_one():
@@ -257,6 +276,7 @@ def test_features_of_sentences():
 VARIANTS = [
     *({}, {"mask_padding": True}, {"grid_fill": "zeros"}, {"pad_to": 2}, {"use_pair_grid": False}),
     *({"use_entity_encoder": False}, {"use_potential_pairs": False}, {"potential_feature": "probability"}),
+    *({"grid_network": "hard-attention", "mask_padding": masked, "unet_width": 5} for masked in (False, True)),
 ]
 
 
@@ -358,6 +378,31 @@ def test_the_losses_of_equations_10_to_12_by_loops():
         torch.testing.assert_close(sum(part[name] for part in parts), value)
 
 
+def test_pairs_with_oneself_are_no_potential_pairs():
+    head, (inputs, features) = head_for(), inputs_for()
+    pairs = all_pairs(COUNTS)
+    both = torch.cat([torch.tensor([[0, 1, 1], [2, 0, 0]]), pairs])
+    _, states = logits_of(head, inputs, features, COUNTS, both)
+    labels = torch.zeros(len(both), 3)
+    labels[:, 0] = 1
+    labels[5] = torch.tensor([0.0, 1.0, 0.0])
+    found = pair_aware_losses(config_for("paee"), states, labels, both, COUNTS)["potential"]
+    expected = potential_pair_loss(states.potential[2:], labels[2:], reduction="sum") / len(both)
+    torch.testing.assert_close(found, expected)
+
+
+def test_entities_of_a_step_that_are_not_counted_are_as_many_for_each_pair():
+    head, (inputs, features) = head_for(), inputs_for()
+    pairs = all_pairs(COUNTS)
+    _, states = logits_of(head, inputs, features, COUNTS, pairs)
+    labels = torch.zeros(len(pairs), 3)
+    labels[2, 1] = 1
+    config = config_for("paee")
+    alone = pair_aware_losses(config, states, labels, pairs, COUNTS)["roles"]
+    third = pair_aware_losses(config, states, labels, pairs, COUNTS, num_items_in_batch=3 * len(pairs))["roles"]
+    torch.testing.assert_close(third, alone / 3)
+
+
 def test_losses_of_nothing_are_attached_zeros():
     scores = torch.zeros(0, requires_grad=True)
     roles = torch.zeros(0, 2, 3, requires_grad=True)
@@ -397,7 +442,53 @@ def test_the_model_gives_potential_pairs_and_all_losses(tiny_bert_dir):
         model(**without)
 
 
-def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir):
+@pytest.mark.parametrize("settings", [{"method": "atlop"}, {**SMALL, "use_potential_pairs": False}])
+def test_who_predicts_no_potential_pairs_does_not_prune(tiny_bert_dir, settings):
+    model, processor = make(tiny_bert_dir, **settings)
+    with pytest.raises(ValueError, match='prune_pairs=True leaves out pairs by what head="pair-aware" predicts'):
+        model.eval()(**processor.collate(processor([fictional(1)])), prune_pairs=True)
+
+
+def test_hidden_types_are_hidden_from_the_grid(tiny_bert_dir):
+    model, processor = make(tiny_bert_dir, **SMALL, entity_type_dropout=1.0)
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    batch = processor.collate(processor([fictional(number) for number in range(3)]))
+    unknown = {**batch, "entity_types": torch.zeros_like(batch["entity_types"])}
+    assert torch.equal(model.train()(**batch).logits, model(**unknown).logits)
+    model.config.entity_type_dropout = 0.0
+    assert not torch.equal(model(**batch).logits, model(**unknown).logits)
+
+
+def test_biases_start_at_the_log_odds_of_their_labels(tiny_bert_dir, tmp_path):
+    trainer = trainer_for(tiny_bert_dir, tmp_path, 9, model_settings=SMALL)
+    trainer.set_prior_bias()
+    head, documents = trainer.model.head, trainer.train_dataset.documents
+    pairs = sum(len(document.entities) * (len(document.entities) - 1) for document in documents)
+    entities = sum(len(document.entities) for document in documents)
+
+    def log_odds(count, of):
+        return math.log((count + 0.5) / (of + 1)) - math.log1p(-(count + 0.5) / (of + 1))
+
+    facts = [{(fact.head, fact.tail, fact.relation) for fact in document.relations} for document in documents]
+    related = sum(len({(h, t) for h, t, _ in found}) for found in facts)
+    assert head.potential.bias.item() == pytest.approx(log_odds(related, pairs))
+    roles = head.roles.bias.view(2, -1)
+    for number, relation in enumerate(trainer.model.config.relations):
+        held = sum(fact[2] == relation for found in facts for fact in found)
+        assert head.classifier.bias[number + 1].item() == pytest.approx(log_odds(held, pairs), abs=1e-5)
+        for role in (0, 1):
+            those = sum(len({fact[role] for fact in found if fact[2] == relation}) for found in facts)
+            assert roles[role, number].item() == pytest.approx(log_odds(those, entities), abs=1e-5)
+    assert len({round(value, 4) for value in roles.flatten().tolist()}) > 2
+    # And so do those of heads that predict less.
+    other = trainer_for(tiny_bert_dir, tmp_path, 9, model_settings={**SMALL, "use_pair_grid": False})
+    other.set_prior_bias()
+    assert torch.equal(other.model.head.roles.bias, head.roles.bias) and other.model.head.potential is None
+
+
+def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatch):
     model, processor = make(tiny_bert_dir, **SMALL)
     batch = processor.collate(processor([fictional(number) for number in range(6)]))
     del batch["labels"]
@@ -415,6 +506,15 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir):
     documents = [Document.from_docred(fictional(number)) for number in range(6)]
     found = processor.decode(pruned, documents)
     assert len(found) == 6
+    # Others are not classified, which is the time that is saved; in training all are.
+    classified, classify = [], model.head.classify
+    monkeypatch.setattr(
+        model.head, "classify", lambda factors: classified.append(len(factors[0])) or classify(factors)
+    )
+    model(**batch)
+    model.train()(**batch)
+    assert classified == [int(kept.sum()), len(kept)]
+    model.eval()
     # Evaluation scores what is answered, and its loss is that of all pairs.
     labels = processor.collate(processor(documents))["labels"]
     evaluated, without = model(**batch, labels=labels), model(**batch, labels=labels, prune_pairs=False)
@@ -454,12 +554,13 @@ def test_it_learns_saves_and_resumes(tiny_bert_dir, tmp_path, settings):
     torch.testing.assert_close(loaded(**batch).logits, trainer.model.eval()(**batch).logits)
 
 
-def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path):
+@pytest.mark.parametrize("settings", [{"use_pair_grid": False}, {"grid_network": "hard-attention"}])
+def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path, settings):
     """But for the U-Net, whose batch norm knows a micro-batch."""
     ends = []
     for batch, accumulate in ((6, 1), (2, 3)):
         trainer = trainer_for(
-            tiny_bert_dir, tmp_path / str(batch), 6, model_settings={**SMALL, "use_pair_grid": False},
+            tiny_bert_dir, tmp_path / str(batch), 6, model_settings={**SMALL, **settings},
             trainer={"eval_dataset": None}, per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulate, optim="sgd", max_steps=2, lr_scheduler_type="constant",
             warmup_steps=0,
@@ -485,11 +586,20 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path):
         ({"prune_pairs": True, "use_potential_pairs": False}, "prune_pairs=True"),
         ({"prune_pairs": True, "head": "bilinear"}, "prune_pairs=True"),
         ({"role_weight": -1.0}, "role_weight=-1.0 is no weight"),
+        ({"potential_weight": 0.0}, "potential_weight=0 leaves untrained"),
+        ({"unet_width": 5}, "unet_width=5 is odd"),
     ],
 )
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         config_for("paee", **{"entity_encoder_heads": 2, **settings})
+
+
+def test_settings_of_parts_that_are_off_are_not_checked():
+    config_for("paee", use_entity_encoder=False, entity_encoder_heads=3)
+    config_for("paee", entity_encoder_heads=2, grid_network="hard-attention", unet_width=5)
+    config_for("paee", entity_encoder_heads=2, potential_weight=0.0, potential_feature="probability")
+    config_for("paee", entity_encoder_heads=2, potential_weight=0.0, use_potential_pairs=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

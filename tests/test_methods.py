@@ -171,7 +171,7 @@ def test_a_temperature_of_ones_own_leaves_the_form_of_the_row():
         ({"axial_layers": -1}, r"axial_layers=-1 is no number of layers; pass 0 or more\."),
         ({"axial_layers": None}, "axial_layers=None is not a whole number"),
         ({"axial_heads": None}, "axial_heads=None is not a whole number"),
-        ({"unet_width": 5}, r"unet_width=5 is odd.* pass unet_width=6\."),
+        ({"head": "unet", "unet_width": 5}, r"unet_width=5 is odd.* pass unet_width=6\."),
         ({"pad_to": 0}, r"pad_to=0 is not positive; pass 1 or more, or None"),
         ({"emb_size": 100}, r"emb_size=100 is not a multiple .* such as block_size=50\."),
         ({"block_size": 0}, r"block_size=0 is not positive; pass 1 or more\."),
