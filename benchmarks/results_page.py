@@ -3,8 +3,8 @@
     python benchmarks/results_page.py
 
 A table stands between `<!-- table: GROUP -->` and `<!-- end of table -->`; `GROUP macro` has macro F1 over rare
-relations in its columns. A row is written when all its seeds are recorded (`small_protocol.py --record`). Without a
-group here, a table is left as it is.
+relations in its columns, and `generators` what a classifier learns of generated pairs. A row is written when all its
+seeds are recorded (`small_protocol.py --record`). Without a group here, a table is left as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from protocol_rows import ROWS
+from protocol_rows import ROWS, STAGES
 from small_protocol import COLUMNS, MACRO_COLUMNS, SEEDS, Folders, compare, rates, recorded
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
@@ -45,6 +45,14 @@ GROUPS = {
         *("paee-no-potential-pairs",),
     ),
 }
+# Of stages that predict nothing themselves.
+GENERATORS = {"generators": ("vaediff-generator",)}
+GENERATOR_COLUMNS = {
+    "F1 from generated pairs": "f1_generated",
+    "from real ones": "f1_real",
+    "macro F1 from generated pairs": "macro_f1_generated",
+    "from real pairs": "macro_f1_real",
+}
 TABLE = re.compile(
     r"(<!-- table: (?P<group>[a-z -]+?)(?P<macro> macro)? -->\n)(?P<table>.*?)(<!-- end of table -->)", re.DOTALL
 )
@@ -63,10 +71,13 @@ def write_tables(page: str) -> str:
 def table(found: re.Match[str]) -> str | None:
     """Return a table, `None` where nothing of it is recorded."""
     nowhere = Folders(Path(), Path("no runs"))
-    group = GROUPS.get(found["group"], ())
-    rows = sorted((row for row in ROWS if row.name in group), key=lambda row: group.index(row.name))
+    group = (GROUPS | GENERATORS).get(found["group"], ())
+    rows = sorted((row for row in (*STAGES, *ROWS) if row.name in group), key=lambda row: group.index(row.name))
     whole = [row for row in rows if all((row.name, rates(nowhere, row)[0], seed) in recorded() for seed in SEEDS)]
-    return compare(nowhere, whole, list(SEEDS), MACRO_COLUMNS if found["macro"] else COLUMNS) if whole else None
+    columns = MACRO_COLUMNS if found["macro"] else COLUMNS
+    if found["group"] in GENERATORS:
+        columns = GENERATOR_COLUMNS
+    return compare(nowhere, whole, list(SEEDS), columns) if whole else None
 
 
 if __name__ == "__main__":

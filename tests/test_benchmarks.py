@@ -169,7 +169,7 @@ def protocol(repository, tmp_path, monkeypatch):
 
 def finish(protocol, folders, name, rate, seed, f1, validation_f1=0.0):
     """Write the figures of a run, as it does."""
-    row = next(row for row in protocol.ROWS if row.name == name)
+    row = next(row for row in (*protocol.STAGES, *protocol.ROWS) if row.name == name)
     folder = protocol.run_folder(folders, row, rate, seed)
     folder.mkdir(parents=True)
     figures = {"f1": f1, "validation_f1": validation_f1}
@@ -318,6 +318,14 @@ def test_the_results_page_is_written_from_the_record(protocol, tmp_path, monkeyp
     assert written.count("| atlop-incomplete | 3e-4 |") == 2 and "old" not in written and "sampling" not in written
     assert "@500 scaled" in written.split("words")[1] and "@500 scaled" not in written.split("words")[0]
     assert page.write_tables(written) == written
+    for seed in protocol.SEEDS:
+        figures = finish(protocol, folders, "vaediff-generator", "3e-4", seed, 0.2)
+        own = dict.fromkeys([*page.GENERATOR_COLUMNS.values(), "seconds", "peak_mib"], 0.25)
+        figures.write_text(json.dumps(json.loads(figures.read_text()) | own))
+    protocol.record(folders)
+    protocol.recorded.cache_clear()
+    generators = page.write_tables(mark.format("", "old").replace("incomplete", "generators"))
+    assert "from real pairs" in generators and "| vaediff-generator | 3e-4 | 25.0 ± 0.0 |" in generators
     assert page.write_tables(text.replace("\nold\n\n", "")) == written, "from places that are still empty"
 
 
