@@ -185,7 +185,7 @@ class PairAwareHead(TableHead):
         self.potential = None
         if finds_pairs:
             self.potential = nn.Linear(config.unet_outputs + 2 * config.pair_type_size + 1, 1)
-        self.threshold, self.as_tag = config.potential_threshold, config.potential_feature == "tag"
+        self.config = config
         self.classifier = GroupedBilinear(config.emb_size, config.num_classes, config.block_size)
 
     @torch.no_grad()
@@ -259,8 +259,9 @@ class PairAwareHead(TableHead):
                 known = torch.cat([of_pairs, self.grid.pair_features(features, pairs)], 1)
                 potential = self.potential(known)[:, 0]
                 chance = torch.sigmoid(at_least_float32(potential))
-                said = (chance > self.threshold).float().detach() if self.as_tag else chance
-                of_pairs = torch.cat([of_pairs, said[:, None].to(of_pairs.dtype)], 1)
+                if self.config.potential_feature == "tag":
+                    chance = (chance > self.config.potential_threshold).float().detach()
+                of_pairs = torch.cat([of_pairs, chance[:, None].to(of_pairs.dtype)], 1)
         return PairAwareStates(heads, tails, of_pairs, potential, roles)
 
     def from_tables(  # type: ignore[override]
@@ -288,7 +289,9 @@ class PairAwareHead(TableHead):
         """Rows of the pairs that may be related, by the threshold that the classifier is told of; `None` is all."""
         if states.potential is None:
             return None
-        return (torch.sigmoid(at_least_float32(states.potential)) > self.threshold).nonzero().flatten()
+        return (
+            (torch.sigmoid(at_least_float32(states.potential)) > self.config.potential_threshold).nonzero().flatten()
+        )
 
     def factors(self, states: PairAwareStates, pairs: Tensor, rows: Tensor | None = None) -> PairFactors:
         """Join both entities of pairs with the pairs' features (equation 8).

@@ -148,7 +148,7 @@ def test_a_teacher_leaves_out_no_pair(tiny_bert_dir, stories):
     member = teach(tiny_bert_dir, **settings)
     batch = member[1].collate(member[1](stories[:5]))
     # Half of the pairs seem to have no relation then.
-    member[0].head.threshold = float(member[0].eval()(**batch).potential_pairs.detach().median())
+    member[0].config.potential_threshold = float(member[0].eval()(**batch).potential_pairs.detach().median())
     expected = plain_logits(member, stories[:5])
     member[0].config.prune_pairs = True
     pruned = plain_logits(member, stories[:5])

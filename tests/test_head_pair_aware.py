@@ -495,11 +495,11 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     model.eval()
     plain = model(**batch)
     # At which the classifier's tags change as well.
-    model.head.threshold = float(plain.potential_pairs.detach().median())
+    model.config.potential_threshold = float(plain.potential_pairs.detach().median())
     plain = model(**batch)
     model.config.prune_pairs = True
     pruned = model(**batch)
-    kept = plain.potential_pairs > model.head.threshold
+    kept = plain.potential_pairs > model.config.potential_threshold
     assert 0 < int(kept.sum()) < len(kept)
     torch.testing.assert_close(pruned.logits[kept], plain.logits[kept])
     assert (pruned.logits[~kept].argmax(1) == 0).all()
