@@ -1,6 +1,6 @@
 """Time of inference where pairs that seem to have no relation are left out before they are classified (PAEE).
 
-Weights are random, so that the threshold of potential pairs is put where it keeps the share that is asked for.
+Weights are random, so that `prune_threshold` is put where it keeps the share that is asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def measure(model_name: str, work: Work, arguments: argparse.Namespace) -> list[
         chances = model.eval()(**batch).potential_pairs.float()
         for percent in arguments.percent:
             every = percent >= 100
-            model.config.potential_threshold = 0.0 if every else chances.quantile(1 - percent / 100).item()
+            model.config.prune_threshold = 0.0 if every else chances.quantile(1 - percent / 100).item()
             found = compare(
                 lambda: clock(lambda: bare(**tokens), device),
                 lambda every=every: clock(lambda: model(**batch, prune_pairs=not every), device),
@@ -49,7 +49,7 @@ def measure(model_name: str, work: Work, arguments: argparse.Namespace) -> list[
                     "model": model_name,
                     "work": work.name,
                     "pairs": work.pairs,
-                    "classified": int((chances > model.config.potential_threshold).sum()),
+                    "classified": int((chances > model.config.prune_threshold).sum()),
                     "cpu_ratio": found.cpu_ratio._asdict(),
                 }
             )

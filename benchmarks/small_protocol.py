@@ -55,6 +55,8 @@ from protocol_rows import (
 RECORD = Path(__file__).with_suffix(".jsonl")
 TRIALS = ("1e-3", "3e-4")
 SEEDS = (13, 14, 15)
+# Probabilities of being related below which pairs are left out.
+PRUNED = (0.3, 0.1, 0.03, 0.01)
 TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
 COLUMNS = {
     "F1": "f1",
@@ -112,7 +114,7 @@ def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False)
             done |= score(folders, folder, SCORED)
             done["validation_f1"] = score(folders, folder, VALIDATION)["f1"]
             if row.prunes:
-                done["pruned_f1"] = score(folders, folder, SCORED, prune_pairs=True)["f1"]
+                done["pruned"] = [score_pruned(folders, folder, threshold) for threshold in PRUNED]
         (folder / "figures.json").write_text(json.dumps(done, indent=1))
         if row.name not in KEPT:
             (folder / "model.safetensors").unlink()
@@ -250,6 +252,24 @@ def score(folders: Folders, model: Path, part: slice, **settings: Any) -> dict[s
     ]
     figures = score_docred(found, documents[part], train_annotated=documents[TRAINING])
     return {name: value for name, value in figures.items() if not name.startswith("relation/")}
+
+
+def score_pruned(folders: Folders, model: Path, threshold: float) -> dict[str, float]:
+    """Score what is found where pairs below a probability are left out, and say which share is classified."""
+    import torch
+
+    from modeling_docre import DocREForRelationExtraction, DocREProcessor
+
+    loaded, processor = DocREForRelationExtraction.from_pretrained(model), DocREProcessor.from_pretrained(model)
+    documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
+    chances = []
+    for document in documents[SCORED]:
+        batch = processor.collate(processor([{key: value for key, value in document.items() if key != "labels"}]))
+        with torch.inference_mode():
+            chances.append(loaded(**batch).potential_pairs)
+    found = score(folders, model, SCORED, prune_pairs=True, prune_threshold=threshold)
+    share = (torch.cat(chances) > threshold).float().mean().item()
+    return {"threshold": threshold, "classified": share, "f1": found["f1"], "recall": found["recall"]}
 
 
 def score_generator(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:

@@ -165,8 +165,10 @@ def _check_pair_aware(config: DocREConfig) -> None:
             'potential_weight=0 leaves untrained what potential_feature="tag" tells the classifier: a tag has no '
             'gradient. Pass a weight, potential_feature="probability", or use_potential_pairs=False.'
         )
-    if not 0.0 <= config.potential_threshold < 1.0:
-        raise ValueError(f"potential_threshold={config.potential_threshold} is not a probability from 0 to below 1.")
+    for name in ("potential_threshold", "prune_threshold"):
+        value = getattr(config, name)
+        if value is not None and not 0.0 <= value < 1.0:
+            raise ValueError(f"{name}={value} is not a probability from 0 to below 1.")
     if not 0.0 < config.attended_share <= 1.0:
         raise ValueError(f"attended_share={config.attended_share} is no part of the cells; pass above 0 and up to 1.")
 

@@ -157,6 +157,9 @@ class DocREConfig(PreTrainedConfig):
         prune_pairs (`bool`, *optional*, defaults to `False`):
             Whether other pairs have no relation at inference, and are not classified where nothing but the answer is
             wanted. A student learns of all pairs.
+        prune_threshold (`float`, *optional*):
+            Probability above which pairs are classified then; `potential_threshold` when left out, at which many are
+            lost. The classifier is told of pairs above `potential_threshold` in any case.
         use_entity_encoder (`bool`, *optional*, defaults to `True`):
             Whether the pair-aware head lets entities and sentences see each other, and tells heads from tails (PAEE's
             EER).
@@ -246,6 +249,7 @@ class DocREConfig(PreTrainedConfig):
     potential_feature: str = "tag"
     potential_weight: float = 1.0
     prune_pairs: bool = False
+    prune_threshold: float | None = None
     use_entity_encoder: bool = True
     entity_encoder_layers: int = 2
     entity_encoder_heads: int = 8

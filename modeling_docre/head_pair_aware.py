@@ -167,9 +167,9 @@ class PairAwareHead(TableHead):
 
     Args:
         config ([`DocREConfig`]):
-            `use_pair_grid`, `use_potential_pairs`, `use_entity_encoder`, `potential_threshold`, `potential_feature`,
-            what [`PairGrid`] and [`EntityEncoder`] read, `emb_size`, `block_size`, `context_head_reduce` and
-            `context_eps`.
+            `use_pair_grid`, `use_potential_pairs`, `use_entity_encoder`, `potential_feature`, what [`PairGrid`] and
+            [`EntityEncoder`] read, `emb_size`, `block_size`, `context_head_reduce` and `context_eps`;
+            `potential_threshold` and `prune_threshold` each time anew.
     """
 
     def __init__(self, config: DocREConfig) -> None:
@@ -286,12 +286,12 @@ class PairAwareHead(TableHead):
         return read[document, features.places[document, head], features.places[document, tail]]
 
     def potential_rows(self, states: PairAwareStates) -> Tensor | None:
-        """Rows of the pairs that may be related, by the threshold that the classifier is told of; `None` is all."""
+        """Rows of the pairs that are classified where others are pruned; `None` is all."""
         if states.potential is None:
             return None
-        return (
-            (torch.sigmoid(at_least_float32(states.potential)) > self.config.potential_threshold).nonzero().flatten()
-        )
+        threshold = self.config.prune_threshold
+        threshold = self.config.potential_threshold if threshold is None else threshold
+        return (torch.sigmoid(at_least_float32(states.potential)) > threshold).nonzero().flatten()
 
     def factors(self, states: PairAwareStates, pairs: Tensor, rows: Tensor | None = None) -> PairFactors:
         """Join both entities of pairs with the pairs' features (equation 8).

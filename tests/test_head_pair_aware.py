@@ -506,6 +506,14 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     documents = [Document.from_docred(fictional(number)) for number in range(6)]
     found = processor.decode(pruned, documents)
     assert len(found) == 6
+    # Pruning may have a threshold of its own, and the tags stay.
+    model.config.prune_threshold = float(plain.potential_pairs.detach().quantile(0.2))
+    carefully = model(**batch)
+    few = plain.potential_pairs > model.config.prune_threshold
+    assert int(few.sum()) > int(kept.sum())
+    torch.testing.assert_close(carefully.logits[few], plain.logits[few])
+    assert (carefully.logits[~few].argmax(1) == 0).all()
+    model.config.prune_threshold = None
     # Others are not classified, which is the time that is saved; in training all are.
     classified, classify = [], model.head.classify
     monkeypatch.setattr(
@@ -585,6 +593,7 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path, settings):
         ({"potential_threshold": 1.0}, "potential_threshold=1.0 is not a probability"),
         ({"prune_pairs": True, "use_potential_pairs": False}, "prune_pairs=True"),
         ({"prune_pairs": True, "head": "bilinear"}, "prune_pairs=True"),
+        ({"prune_threshold": -0.1}, "prune_threshold=-0.1 is not a probability"),
         ({"role_weight": -1.0}, "role_weight=-1.0 is no weight"),
         ({"potential_weight": 0.0}, "potential_weight=0 leaves untrained"),
         ({"unet_width": 5}, "unet_width=5 is odd"),
