@@ -160,11 +160,6 @@ def _check_pair_aware(config: DocREConfig) -> None:
         )
     if config.prune_pairs:
         check_pruning(config)
-    if _predicts_pairs(config) and config.potential_feature == "tag" and not config.potential_weight:
-        raise ValueError(
-            'potential_weight=0 leaves untrained what potential_feature="tag" tells the classifier: a tag has no '
-            'gradient. Pass a weight, potential_feature="probability", or use_potential_pairs=False.'
-        )
     for name in ("potential_threshold", "prune_threshold"):
         value = getattr(config, name)
         if value is not None and not 0.0 <= value < 1.0:
@@ -187,6 +182,19 @@ def check_pruning(config: DocREConfig) -> None:
         raise ValueError(
             'prune_pairs=True leaves out pairs by what head="pair-aware" predicts of them with use_pair_grid and '
             "use_potential_pairs: take these, or leave prune_pairs out."
+        )
+
+
+def check_potential_pairs(config: DocREConfig) -> None:
+    """Check that what a model says of potential pairs is trained.
+
+    Raises:
+        ValueError: when nothing does.
+    """
+    if _predicts_pairs(config) and config.potential_feature == "tag" and not config.potential_weight:
+        raise ValueError(
+            'potential_weight=0 leaves untrained what potential_feature="tag" tells the classifier: a tag has no '
+            'gradient. Pass a weight, potential_feature="probability", or use_potential_pairs=False.'
         )
 
 
@@ -295,6 +303,7 @@ __all__ = [
     "check_choices",
     "check_classes",
     "check_one_vector",
+    "check_potential_pairs",
     "check_pruning",
     "check_relations",
     "check_settings",

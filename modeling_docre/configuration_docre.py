@@ -136,7 +136,8 @@ class DocREConfig(PreTrainedConfig):
         axial_form (`str`, *optional*, defaults to `"code"`):
             Layers as in KD-DocRE's code, or as in its equation 7 (`"paper"`, with one layer and one head there).
         unet_channels (`int`, *optional*, defaults to `3`): Channels of the image that the U-Net head reads.
-        unet_width (`int`, *optional*, defaults to `256`): Channels of the U-Net's first level; an even number.
+        unet_width (`int`, *optional*, defaults to `256`):
+            Channels of the U-Net's first level, an even number; or of hard attention.
         unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
         use_pair_grid (`bool`, *optional*, defaults to `True`):
             Whether the pair-aware head reads the contexts of all pairs as an image (PAEE's PAR).

@@ -24,9 +24,9 @@ class VaeDiffConfig(PreTrainedConfig):
         embedding_size (`int`, *optional*, defaults to `768`): Width of a pair embedding.
         embedding_scale (`float` or `str`, *optional*, defaults to `1.0`):
             What embeddings are divided by before they are encoded, and multiplied by when they are decoded.
-            `"deviation"` stands for the deviation of the numbers that it will be trained on, which [`VaeDiffTrainer`]
-            puts there. The published code has them as they are; but the autoencoder starts with small numbers and its
-            decoder's means end at 5, and a model's embeddings may go far beyond.
+            `"deviation"` stands for the root mean square of the numbers that it will be trained on, which
+            [`VaeDiffTrainer`] puts there. The published code has them as they are; but the autoencoder starts with
+            small numbers and its decoder's means end at 5, and a model's embeddings may go far beyond.
         latent_size (`int`, *optional*, defaults to `384`): Width of a latent vector.
         norm (`str`, *optional*, defaults to `"rms"`):
             `"rms"` normalises twice in encoder and decoder, as the code does; `"batch"` is one batch norm in the

@@ -10,6 +10,8 @@ from .entity_table import square
 
 # A cell of one scale is so many of the next along each axis, and there are so many scales.
 _STEP, _SCALES = 4, 3
+# In which the share of the cells that are looked at is counted.
+_PARTS = 10**6
 # What two 3x3 convolutions see beyond a cell.
 _MARGIN = 2
 
@@ -47,7 +49,8 @@ class HardAttentionNetwork(nn.Module):
         channels (`int`): Channels of the input.
         width (`int`): Channels inside.
         outputs (`int`): Channels of the output.
-        share (`float`): Part of the cells of a scale that the next one looks at, above 0 and at most 1, rounded up.
+        share (`float`):
+            Part of a document's own cells of a scale that the next one looks at, above 0 and at most 1, rounded up.
     """
 
     def __init__(self, channels: int, width: int, outputs: int, share: float) -> None:
@@ -101,8 +104,10 @@ class HardAttentionNetwork(nn.Module):
         """Return which cells are looked at closely, `(batch, size, size)`: of those that are open, the best ones."""
         known = scores.detach().masked_fill(~open_cells, -torch.inf).flatten(1)
         ranked = known.argsort(dim=1, descending=True, stable=True)
-        # In exact arithmetic 0.6 of 25 is 15, and no more.
-        number = (open_cells.flatten(1).sum(1, keepdim=True).double() * self.share - 1e-9).ceil()
+        # In whole numbers: as a float, 0.07 of 100 is a little more than 7.
+        candidates = open_cells.flatten(1).sum(1, keepdim=True)
+        number = -torch.div(-candidates * round(self.share * _PARTS), _PARTS, rounding_mode="floor")
+        number = number.maximum((candidates > 0).long())
         best = torch.arange(ranked.shape[1], device=scores.device) < number
         return torch.zeros_like(best).scatter(1, ranked, best).view_as(open_cells) & open_cells
 

@@ -313,7 +313,7 @@ class PairAwareHead(TableHead):
 
 
 def with_unrelated(logits: Tensor, rows: Tensor, number: int) -> Tensor:
-    """Put logits in their rows among those of pairs without relation, in which class 0 is above all others.
+    """Put logits in their rows among those of pairs without relation, whose relations no threshold lets in.
 
     Args:
         logits (`torch.Tensor` of shape `(num_rows, num_classes)`): Of the pairs that may be related.
@@ -323,7 +323,7 @@ def with_unrelated(logits: Tensor, rows: Tensor, number: int) -> Tensor:
     Returns:
         `torch.Tensor` of shape `(number, num_classes)`.
     """
-    table = logits.new_full((number, logits.shape[1]), -1e4)
+    table = logits.new_full((number, logits.shape[1]), -torch.inf)
     table[:, 0] = 0.0
     return table.index_copy(0, rows, logits)
 

@@ -71,6 +71,8 @@ def evaluation_notes(
         parts += [f"data set {data['dataset_type']}"] if data["dataset_type"] != data["dataset_name"] else []
         parts += [f"{name} {data[f'dataset_{name}']}" for name in ("split", "revision") if f"dataset_{name}" in data]
         notes.append(f"The {plain(item.name)} documents: {plain(', '.join(parts))}.")
+    if trainer.regimes.get("eval"):
+        notes.append(f"Left out of the evaluation documents by lot: {plain(trainer.regimes['eval'])}.")
     if trainer.model.config.threshold is None:
         notes.append("Threshold: the decision's own rule; none was tuned.")
     else:
@@ -148,8 +150,8 @@ def training_facts(trainer: RecordingTrainer, facts: int) -> list[tuple[str, str
     rows = []
     if dataset is not None:
         rows.append(("Data", f"{count(len(dataset.documents), 'document')}, {count(facts, 'fact')}"))
-        if trainer.regime:
-            rows.append(("Left out by lot", plain(trainer.regime)))
+        if trainer.regimes.get("train"):
+            rows.append(("Left out by lot", plain(trainer.regimes["train"])))
         if trainer.pseudo_labels:
             rows.append(("Self-training", f"{count(trainer.pseudo_labels, 'pseudo-label')} beside these facts"))
         left_out = describe_left_out(dataset.left_out)

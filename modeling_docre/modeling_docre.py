@@ -234,8 +234,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         Raises:
             ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
                 tokens without `sentence_ids`, `teacher_logits` or extra pairs come without `labels`, extra pairs do
-                not go with the head or have another width, or the config's loss does not train what its decision reads
-                or does not take one of its arguments.
+                not go with the head or have another width, pairs are to be pruned that nothing predicts, or the
+                config's loss does not train what its decision reads or does not take one of its arguments.
         """
         read_with_labels = {
             "teacher_logits": teacher_logits is not None,
@@ -245,6 +245,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         if labels is None and any(read_with_labels.values()):
             name = next(name for name, given in read_with_labels.items() if given)
             raise ValueError(f"{name} enters the loss alone, which needs `labels` too: pass both, or neither.")
+        if prune_pairs and not self.training:
+            check_pruning(self.config)
         given = self._check_extra(extra_pair_embeddings, extra_labels, noise_copies)
         if sentence_ids is None and (output_sentence_attention or self.config.head == "pair-aware"):
             reader = "output_sentence_attention=True" if output_sentence_attention else 'head="pair-aware"'
@@ -271,8 +273,6 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             states.num_entities,
             pairs,
         )
-        if prune_pairs:
-            check_pruning(self.config)
         side = kept = classified = None
         if isinstance(self.head, PairAwareHead):
             features = self._sentence_features(

@@ -77,13 +77,17 @@ class PairEmbeddingStore(Dataset[dict[str, Tensor]]):
         }
 
     def deviation(self) -> float:
-        """Return the standard deviation of all numbers of all embeddings; 1.0 where there is none."""
-        total = square = 0.0
-        for chunk in self._chunks():
-            total += float(chunk.sum())
-            square += float(np.square(chunk).sum())
-        number = max(self.embeddings.size, 1)
-        return math.sqrt(max(square / number - (total / number) ** 2, 0.0)) or 1.0
+        """Return the deviation from 0 of all numbers of all embeddings, their root mean square; 1.0 of none.
+
+        Raises:
+            DataFileError: when a number is not finite.
+        """
+        total = sum(float(np.square(chunk).sum()) for chunk in self._chunks())
+        if not math.isfinite(total):
+            raise DataFileError(
+                f"{self.folder} holds embeddings that are not finite: the model that they are of is broken."
+            )
+        return math.sqrt(total / max(self.embeddings.size, 1)) or 1.0
 
     def share_beyond(self, limit: float) -> float:
         """Return the share of the numbers of all embeddings that are larger than a limit, whatever their sign."""

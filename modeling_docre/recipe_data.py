@@ -77,16 +77,21 @@ def _apply_regime(documents: list[Document], entry: Mapping[str, Any], place: st
 def describe_regime(entry: Any) -> str:
     """What an entry of `data` leaves out of its documents and labels by lot, in words; nothing is `""`."""
     parts = entry if isinstance(entry, list) else [entry]
-    found = []
-    for part in parts:
-        said = part if isinstance(part, dict) else {}
-        seed = SEED if said.get("seed") is None else said["seed"]
-        if said.get("fraction") not in (None, 1):
-            found.append(f"documents (fraction {said['fraction']}, seed {seed})")
-        if said.get("drop_labels"):
-            found.append(f"facts (drop_labels {said['drop_labels']}, seed {seed})")
-    several = f", in {len(parts)} sets of documents or some of them" if found and len(parts) > 1 else ""
-    return " and ".join(dict.fromkeys(found)) + several
+    found = [_left_out(part) if isinstance(part, dict) else "" for part in parts]
+    if len(parts) > 1:
+        found = [f"of set {number}, {words}" for number, words in enumerate(found, 1) if words]
+    return "; ".join(filter(None, found))
+
+
+def _left_out(entry: Mapping[str, Any]) -> str:
+    fraction, rate = entry.get("fraction"), entry.get("drop_labels")
+    seed = SEED if entry.get("seed") is None else entry["seed"]
+    words = []
+    if fraction not in (None, 1):
+        words.append(f"{100 - 100 * fraction:.4g}% of the documents (fraction {fraction}, seed {seed})")
+    if rate:
+        words.append(f"{100 * rate:.4g}% of the facts (drop_labels {rate}, seed {seed})")
+    return " and ".join(words)
 
 
 def say_once(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -328,7 +329,9 @@ def _length(recipe: Recipe, changed: Mapping[str, tuple[Any, Any]], side: int) -
     for place in _LENGTHS:
         name = place.removeprefix("training.")
         value = changed[place][side] if place in changed else recipe.training.get(name)
-        found[name] = getattr(arguments_of(recipe.objective), name) if value is None else value
+        value = getattr(arguments_of(recipe.objective), name) if value is None else value
+        # What is no number is as long as nothing, itself included.
+        found[name] = value if isinstance(value, int | float) else math.nan
     name = "max_steps" if found["max_steps"] > 0 else "num_train_epochs"
     return name, found[name]
 

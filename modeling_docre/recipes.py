@@ -74,7 +74,12 @@ def train_from_recipe(
 
 
 def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
-    for name, before, read in _stages(recipe, chain):
+    stages = _stages(recipe, chain)
+    for _, before, read in stages:
+        # What is wrong in their settings is said before what comes before them is trained.
+        if read:
+            _arguments(before)
+    for name, before, read in stages:
         folder = Path(expand_path(before.output_dir, "output_dir"))
         if not read:
             say_once(f"{name} is left out: with these settings, nothing reads what it leaves in {folder}.")
@@ -147,7 +152,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         say_once(f"{folder} holds what the recipe makes: nothing is left to do.")
         return dict(read_json(str(Path(folder) / "all_results.json")))
     trainer = _build_trainer(recipe, learnt, evaluation, known=train)
-    trainer.regime = describe_regime(recipe.data["train"])
+    trainer.regimes = {name: describe_regime(entry) for name, entry in recipe.data.items() if entry}
     if learnt is not train:
         trainer.set_annotated(train)
     if trainer.is_world_process_zero():

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from .configuration_checks import check_potential_pairs
 from .configuration_docre import DocREConfig
 from .documents import Document, DocumentError
 from .method_loss import check_loss_arguments
@@ -132,8 +133,8 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
         args ([`DocRETrainingArguments`]): The settings.
 
     Raises:
-        ValueError: If it doesn't, the loss does not train what the decision reads, or does not take one of its
-            arguments.
+        ValueError: If it doesn't, the loss does not train what the decision reads or what tells of potential pairs, or
+            does not take one of its arguments.
     """
     config = model.config
     for name in SHARED_SETTINGS:
@@ -151,6 +152,7 @@ def check_model(model: DocREForRelationExtraction, processor: DocREProcessor, ar
         )
     config.check_decision()
     check_loss_arguments(config)
+    check_potential_pairs(config)
     if config.loss_arguments.get("reference_broadcast") and args.normalise != "micro-batch":
         raise ValueError(
             "loss_arguments has reference_broadcast=True, which mixes all pairs of a batch and can't be summed over "

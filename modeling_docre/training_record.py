@@ -72,8 +72,8 @@ class RecordingTrainer(EvaluatingTrainer):
     _resumed = False
     pseudo_labels = 0
     """Labels of the training documents that models have found."""
-    regime = ""
-    """What was left out of the training documents by lot, in words."""
+    regimes: Mapping[str, str] = MappingProxyType({})
+    """What was left out of the `"train"` and `"eval"` documents by lot, in words."""
     passed: Mapping[str, Any] = MappingProxyType({})
     """Names of models that were passed as such, by the settings that could have named them."""
 

@@ -46,7 +46,7 @@ class VaeDiffTrainingArguments(PortableArguments):
         average_decay (`float`, *optional*, defaults to 0.995): Of the moving average that is sampled with.
 
     Raises:
-        ValueError: If a number is none of these.
+        ValueError: If a number is none of these, or the prior would never learn.
     """
 
     output_dir: str | None = field(default=None, metadata={"help": "Folder of the generator."})
@@ -87,6 +87,21 @@ class VaeDiffTrainingArguments(PortableArguments):
             raise ValueError(f"average_decay={self.average_decay} is a share of the average; pass 0 to 1.")
         if self.autoencoder_epochs < 0:
             raise ValueError(f"autoencoder_epochs={self.autoencoder_epochs} is a number of epochs; pass 0 or more.")
+        if self.max_steps <= 0:
+            self.check_epochs(self.num_train_epochs)
+
+    def check_epochs(self, epochs: float) -> None:
+        """
+        Checks that the prior learns at all.
+
+        Raises:
+            ValueError: If there are no epochs beyond those in which the autoencoder learns alone.
+        """
+        if epochs <= self.autoencoder_epochs:
+            raise ValueError(
+                f"The autoencoder learns alone for autoencoder_epochs={self.autoencoder_epochs} epochs, and there are "
+                f"{epochs:g}: the prior would never learn. Train for longer, or make these fewer."
+            )
 
 
 class _Average(TrainerCallback):
@@ -144,12 +159,8 @@ class VaeDiffTrainer(LossPartsTrainer):
         check_one_device(args)
         steps = math.ceil(len(train_dataset) / args.train_batch_size / args.world_size)
         steps = math.ceil(steps / args.gradient_accumulation_steps)
-        epochs = args.max_steps / max(steps, 1) if args.max_steps > 0 else args.num_train_epochs
-        if epochs <= args.autoencoder_epochs:
-            raise ValueError(
-                f"The autoencoder learns alone for autoencoder_epochs={args.autoencoder_epochs} epochs, and there are "
-                f"{epochs:g}: the prior would never learn. Train for longer, or make these fewer."
-            )
+        if args.max_steps > 0:
+            args.check_epochs(args.max_steps / max(steps, 1))
         config.embeddings_of = about["embeddings_of"]
         if config.embedding_scale == "deviation":
             config.embedding_scale = train_dataset.deviation()
@@ -157,8 +168,8 @@ class VaeDiffTrainer(LossPartsTrainer):
         if beyond > _FEW:
             logger.warning(
                 f"{beyond:.1%} of the numbers in {train_dataset.folder} lie beyond {CLAMP * model.embedding_scale:g}, "
-                "where the decoder's means end: what is generated will be smaller. Divide them by more, by "
-                'embedding_scale="deviation" of the config.'
+                "where the decoder's means end: what is generated will be smaller. The config's embedding_scale is "
+                f"{model.embedding_scale:g}, and their deviation {train_dataset.deviation():g}: pass a larger one."
             )
         model.denoiser.requires_grad_(False)
         self.generator = model
@@ -178,13 +189,18 @@ class VaeDiffTrainer(LossPartsTrainer):
         As `Trainer.train`.
 
         Raises:
-            ValueError: If the checkpoint was trained on the embeddings of another model, or there is none to go on
-                from.
+            ValueError: If the checkpoint was trained on the embeddings of another model, or on another scale, or there
+                is none to go on from.
         """
         folder = self._resume_from(resume_from_checkpoint)
         if folder is not None:
             found = VaeDiffConfig.from_pretrained(folder)
             _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), folder)
+            if found.embedding_scale != self.generator.embedding_scale:
+                raise ValueError(
+                    f"{folder} was trained with embedding_scale={found.embedding_scale}, and this generator has "
+                    f"{self.generator.embedding_scale}: make it with that one, on the embeddings that it had."
+                )
         return super().train(folder, *args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:

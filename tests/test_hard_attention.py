@@ -159,6 +159,13 @@ def test_how_many_are_looked_at(share, looked):
     assert int(chosen.sum()) == looked and not (chosen & ~candidates).any()
 
 
+def test_a_share_is_rounded_up_exactly():
+    scores, candidates = torch.randn(1, 10, 10), torch.ones(1, 10, 10, dtype=torch.bool)
+    for percent in range(1, 101):
+        assert int(network_for(percent / 100).choose(scores, candidates).sum()) == percent
+    assert int(network_for(1e-12).choose(scores, candidates).sum()) == 1
+
+
 def test_neither_the_size_of_the_image_nor_its_neighbours_have_an_influence():
     network, counts = network_for(), [18, 5, 33]
     images = images_for(counts, 36)

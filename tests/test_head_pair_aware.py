@@ -11,6 +11,7 @@ from torch import nn
 from training_helpers import RELATIONS, assert_close, fictional, make, parameters, trainer_for
 
 from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre.decisions import predict, relation_scores
 from modeling_docre.distillation import Teacher
 from modeling_docre.encoding import all_pairs
 from modeling_docre.hard_attention import HardAttentionNetwork
@@ -449,6 +450,27 @@ def test_who_predicts_no_potential_pairs_does_not_prune(tiny_bert_dir, settings)
         model.eval()(**processor.collate(processor([fictional(1)])), prune_pairs=True)
 
 
+def test_tags_that_nothing_trains_are_refused_in_training(tiny_bert_dir, tmp_path):
+    with pytest.raises(ValueError, match="potential_weight=0 leaves untrained"):
+        trainer_for(tiny_bert_dir, tmp_path, 3, model_settings={**SMALL, "potential_weight": 0.0})
+    for settings in ({"potential_feature": "probability"}, {"use_potential_pairs": False}, {"use_pair_grid": False}):
+        trainer_for(tiny_bert_dir, tmp_path, 3, model_settings={**SMALL, "potential_weight": 0.0, **settings})
+
+
+def test_sentences_that_published_windows_leave_unread_have_no_tokens(tiny_bert_dir):
+    model, processor = make(tiny_bert_dir, **SMALL, window_mode="reference", window_size=20)
+    documents = [fictional(1)]
+    documents[0]["sents"] = [*documents[0]["sents"], *[["Nobody", "read", "this", "."]] * 20]
+    batch = processor.collate(processor(documents))
+    unread = model.config.unread_tokens(int(batch["attention_mask"].sum()))
+    assert len(unread) > 20
+    other = {**batch, "sentence_ids": batch["sentence_ids"].clone()}
+    other["sentence_ids"][0, unread.start : unread.stop] = 0
+    assert torch.equal(model.eval()(**other).logits, model(**batch).logits)
+    everything = make(tiny_bert_dir, **SMALL, window_size=20)[0].eval()
+    assert not torch.equal(everything(**other).logits, everything(**batch).logits)
+
+
 def test_hidden_types_are_hidden_from_the_grid(tiny_bert_dir):
     model, processor = make(tiny_bert_dir, **SMALL, entity_type_dropout=1.0)
     for module in model.modules():
@@ -506,6 +528,10 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     documents = [Document.from_docred(fictional(number)) for number in range(6)]
     found = processor.decode(pruned, documents)
     assert len(found) == 6
+    everything = predict(pruned.logits, "threshold-class", max_relations=None, threshold=0.0)[:, 1:]
+    assert everything[kept].all() and not everything[~kept].any()
+    scores = relation_scores(pruned.logits, "threshold-class")
+    assert scores.isfinite().all() and (scores[~kept] == 0).all()
     # Pruning may have a threshold of its own, and the tags stay.
     model.config.prune_threshold = float(plain.potential_pairs.detach().quantile(0.2))
     carefully = model(**batch)
@@ -595,7 +621,6 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path, settings):
         ({"prune_pairs": True, "head": "bilinear"}, "prune_pairs=True"),
         ({"prune_threshold": -0.1}, "prune_threshold=-0.1 is not a probability"),
         ({"role_weight": -1.0}, "role_weight=-1.0 is no weight"),
-        ({"potential_weight": 0.0}, "potential_weight=0 leaves untrained"),
         ({"unet_width": 5}, "unet_width=5 is odd"),
     ],
 )
@@ -607,8 +632,6 @@ def test_wrong_settings(settings, message):
 def test_settings_of_parts_that_are_off_are_not_checked():
     config_for("paee", use_entity_encoder=False, entity_encoder_heads=3)
     config_for("paee", entity_encoder_heads=2, grid_network="hard-attention", unet_width=5)
-    config_for("paee", entity_encoder_heads=2, potential_weight=0.0, potential_feature="probability")
-    config_for("paee", entity_encoder_heads=2, potential_weight=0.0, use_potential_pairs=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -162,6 +162,9 @@ def test_what_a_run_may_go_on_with(recipe, tmp_path, name, value, goes_on):
         ({"max_steps": -1}, {"max_steps": 1}, False),
         ({"max_steps": 10}, {"num_train_epochs": 20}, False),
         ({"max_steps": 50}, {"max_steps": -1, "num_train_epochs": 100}, False),
+        # A file that was edited by hand.
+        ({"num_train_epochs": "50"}, {"num_train_epochs": 60}, False),
+        ({"num_train_epochs": [3]}, {}, False),
     ],
 )
 def test_a_run_goes_on_if_it_gets_no_shorter(recipe, tmp_path, before, after, goes_on):

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from vaediff_helpers import axial_model, stories
 
 from modeling_docre import VaeDiffConfig, VaeDiffModel
+from modeling_docre.output_files import DataFileError
 from modeling_docre.pair_embeddings import store_pair_embeddings
 from modeling_docre.vaediff import VaeDiffForTraining
 from modeling_docre.vaediff_training import VaeDiffTrainer, VaeDiffTrainingArguments
@@ -172,9 +173,10 @@ def test_embeddings_are_divided_by_their_deviation(store, tmp_path, monkeypatch)
     said = []
     monkeypatch.setattr("modeling_docre.vaediff_training.logger.warning", said.append)
     everything = np.asarray(store.embeddings, np.float64)
-    assert store.deviation() == pytest.approx(everything.std()) and store.deviation() != 1.0
+    deviation = np.sqrt((everything**2).mean())
+    assert store.deviation() == pytest.approx(deviation) and store.deviation() != 1.0
     monkeypatch.setattr("modeling_docre.pair_embeddings._CHUNK", 3)
-    assert store.deviation() == pytest.approx(everything.std())
+    assert store.deviation() == pytest.approx(deviation)
     assert store.share_beyond(0.5) == pytest.approx((abs(everything) > 0.5).mean()) and 0 < store.share_beyond(0.5) < 1
     assert trainer_for(store, tmp_path / "plain").generator.config.embedding_scale == 1.0 and not said
     trainer = trainer_for(store, tmp_path, model=generator_for(embedding_scale="deviation"))
@@ -186,10 +188,35 @@ def test_embeddings_are_divided_by_their_deviation(store, tmp_path, monkeypatch)
     again = trainer_for(store, tmp_path, model=generator_for(embedding_scale="deviation"), num_train_epochs=5)
     again.train(resume_from_checkpoint=True)
     assert again.generator.embedding_scale == store.deviation() and not said
-    # What is out of reach is told.
-    monkeypatch.setattr(store, "embeddings", store.embeddings * np.float32(30))
-    trainer_for(store, tmp_path / "large")
-    assert len(said) == 1 and "lie beyond 5, where the decoder's means end" in said[0]
+    other = trainer_for(store, tmp_path, model=generator_for(embedding_scale=7.0), num_train_epochs=6)
+    with pytest.raises(ValueError, match=r"was trained with embedding_scale=0\.9.*, and this generator has 7\.0"):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_numbers_out_of_reach_are_told(store, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_docre.vaediff_training.logger.warning", said.append)
+    numbers = np.zeros(store.embeddings.shape, np.float32)
+
+    def make(share, **settings):
+        numbers.flat[:] = 1.0
+        numbers.flat[: round(share * numbers.size)] = -60.0
+        monkeypatch.setattr(store, "embeddings", numbers.copy())
+        return trainer_for(store, tmp_path, model=generator_for(**settings))
+
+    make(0.009)
+    assert not said
+    make(0.012)
+    assert len(said) == 1 and "1.3% of the numbers" in said[0] and "lie beyond 5, where the decoder's means" in said[0]
+    assert "embedding_scale is 1, and their deviation 6." in said[0]
+    make(0.2, embedding_scale="deviation")
+    assert len(said) == 1, "60 is within five times 27"
+    make(0.2, embedding_scale=11.0)
+    assert len(said) == 2 and "lie beyond 55" in said[1]
+    numbers[:] = np.nan
+    monkeypatch.setattr(store, "embeddings", numbers)
+    with pytest.raises(DataFileError, match="holds embeddings that are not finite"):
+        trainer_for(store, tmp_path, model=generator_for(embedding_scale="deviation"))
 
 
 def test_half_a_checkpoint_is_passed_over(store, tmp_path):
