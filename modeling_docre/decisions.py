@@ -11,6 +11,7 @@ From logits to probabilities and predicted relations: the only place that knows 
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -154,8 +155,11 @@ def _check(logits: Tensor, decision: str) -> Tensor:
 def _logit(probability: float) -> float:
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"`threshold` is a probability in [0, 1], or None for 0.5, got {probability}.")
-    if probability in (0.0, 1.0):
-        return -math.inf if probability == 0.0 else math.inf
+    if probability == 1.0:
+        return math.inf
+    if probability == 0.0:
+        # What has a probability of 0, as a pair that was left out has, does not exceed it.
+        return math.log(sys.float_info.min)
     return math.log(probability / (1.0 - probability))
 
 

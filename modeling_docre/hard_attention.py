@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +12,7 @@ from .entity_table import square
 
 # A cell of one scale is so many of the next along each axis, and there are so many scales.
 _STEP, _SCALES = 4, 3
-# In which the share of the cells that are looked at is counted.
+# The share of the cells that are looked at is a fraction of so many parts at most.
 _PARTS = 10**6
 # What two 3x3 convolutions see beyond a cell.
 _MARGIN = 2
@@ -105,8 +107,9 @@ class HardAttentionNetwork(nn.Module):
         known = scores.detach().masked_fill(~open_cells, -torch.inf).flatten(1)
         ranked = known.argsort(dim=1, descending=True, stable=True)
         # In whole numbers: as a float, 0.07 of 100 is a little more than 7.
+        part = Fraction(self.share).limit_denominator(_PARTS)
         candidates = open_cells.flatten(1).sum(1, keepdim=True)
-        number = -torch.div(-candidates * round(self.share * _PARTS), _PARTS, rounding_mode="floor")
+        number = -torch.div(-candidates * part.numerator, part.denominator, rounding_mode="floor")
         number = number.maximum((candidates > 0).long())
         best = torch.arange(ranked.shape[1], device=scores.device) < number
         return torch.zeros_like(best).scatter(1, ranked, best).view_as(open_cells) & open_cells

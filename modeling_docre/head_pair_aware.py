@@ -323,7 +323,7 @@ def with_unrelated(logits: Tensor, rows: Tensor, number: int) -> Tensor:
     Returns:
         `torch.Tensor` of shape `(number, num_classes)`.
     """
-    table = logits.new_full((number, logits.shape[1]), -torch.inf)
+    table = logits.new_full((number, logits.shape[1]), -1e4)
     table[:, 0] = 0.0
     return table.index_copy(0, rows, logits)
 

@@ -33,7 +33,8 @@ class DocRERelationOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `()`, *optional*): The method's whole loss, when `labels` were given.
-        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`): Class 0 is the threshold class.
+        logits (`torch.Tensor` of shape `(num_pairs, num_classes)`):
+            Class 0 is the threshold class. Of pairs that were pruned 0, and -1e4 for each relation: no teacher's.
         pairs (`torch.Tensor` of shape `(num_pairs, 3)`): Document in batch, head entity, tail entity.
         entities_read (`torch.Tensor` of shape `(batch, entities)`): False for entities without a mention in reach.
         losses (`dict[str, torch.Tensor]`, *optional*): The parts of `loss`, each weighted as it enters the sum.

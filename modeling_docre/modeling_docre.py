@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .augmentation import noisy_copies, pairs_to_augment
-from .configuration_checks import check_one_vector, check_pruning
+from .configuration_checks import check_one_vector, check_potential_pairs, check_pruning
 from .configuration_docre import DocREConfig
 from .encoders import copy_fusion, copy_weights, load_encoder
 from .encoding import all_pairs, check_entities
@@ -117,6 +117,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         config = DocREConfig.for_method(method, relations, encoder_config=copy.deepcopy(loaded.config), **settings)
         config.check_decision()
         check_loss_arguments(config)
+        check_potential_pairs(config)
         if os.path.isdir(config.encoder.name_or_path or ""):
             # A folder of this machine means nothing to whoever loads the checkpoint.
             config.encoder._name_or_path = ""

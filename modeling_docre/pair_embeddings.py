@@ -77,17 +77,20 @@ class PairEmbeddingStore(Dataset[dict[str, Tensor]]):
         }
 
     def deviation(self) -> float:
-        """Return the deviation from 0 of all numbers of all embeddings, their root mean square; 1.0 of none.
+        """Return the deviation from 0 of all numbers of all embeddings, their root mean square; 1.0 of none."""
+        total = math.fsum(float(np.square(chunk).sum()) for chunk in self._chunks())
+        return math.sqrt(total / max(self.embeddings.size, 1)) or 1.0
+
+    def check_finite(self) -> None:
+        """Check that all numbers are.
 
         Raises:
-            DataFileError: when a number is not finite.
+            DataFileError: when one is not.
         """
-        total = sum(float(np.square(chunk).sum()) for chunk in self._chunks())
-        if not math.isfinite(total):
+        if not all(np.isfinite(chunk).all() for chunk in self._chunks()):
             raise DataFileError(
                 f"{self.folder} holds embeddings that are not finite: the model that they are of is broken."
             )
-        return math.sqrt(total / max(self.embeddings.size, 1)) or 1.0
 
     def share_beyond(self, limit: float) -> float:
         """Return the share of the numbers of all embeddings that are larger than a limit, whatever their sign."""

@@ -364,8 +364,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k={top_k} keeps nothing; pass 1 or more, or leave it out.")
         logits, pairs, config = outputs.logits.detach().float(), outputs.pairs, self.config
-        # Of a pair that was left out, relations are impossible.
-        if bool((logits.isnan() | (logits == torch.inf)).any()):
+        if not bool(torch.isfinite(logits).all()):
             raise ValueError(
                 "The model's logits are not finite: its weights hold NaN or infinite values; load others."
             )

@@ -88,9 +88,11 @@ def _left_out(entry: Mapping[str, Any]) -> str:
     seed = SEED if entry.get("seed") is None else entry["seed"]
     words = []
     if fraction not in (None, 1):
-        words.append(f"{100 - 100 * fraction:.4g}% of the documents (fraction {fraction}, seed {seed})")
+        words.append(f"all but {100 * fraction:.4g}% of the documents (fraction {fraction}, seed {seed})")
     if rate:
-        words.append(f"{100 * rate:.4g}% of the facts (drop_labels {rate}, seed {seed})")
+        words.append(
+            f"about {100 * rate:.4g}% of {'their' if words else 'the'} facts (drop_labels {rate}, seed {seed})"
+        )
     return " and ".join(words)
 
 

@@ -88,6 +88,7 @@ class VaeDiffTrainingArguments(PortableArguments):
         if self.autoencoder_epochs < 0:
             raise ValueError(f"autoencoder_epochs={self.autoencoder_epochs} is a number of epochs; pass 0 or more.")
         if self.max_steps <= 0:
+            # Before there is data, which says how many epochs so many steps are.
             self.check_epochs(self.num_train_epochs)
 
     def check_epochs(self, epochs: float) -> None:
@@ -159,8 +160,8 @@ class VaeDiffTrainer(LossPartsTrainer):
         check_one_device(args)
         steps = math.ceil(len(train_dataset) / args.train_batch_size / args.world_size)
         steps = math.ceil(steps / args.gradient_accumulation_steps)
-        if args.max_steps > 0:
-            args.check_epochs(args.max_steps / max(steps, 1))
+        args.check_epochs(args.max_steps / max(steps, 1) if args.max_steps > 0 else args.num_train_epochs)
+        train_dataset.check_finite()
         config.embeddings_of = about["embeddings_of"]
         if config.embedding_scale == "deviation":
             config.embedding_scale = train_dataset.deviation()
@@ -196,11 +197,12 @@ class VaeDiffTrainer(LossPartsTrainer):
         if folder is not None:
             found = VaeDiffConfig.from_pretrained(folder)
             _check_source(found.embeddings_of, cast(PairEmbeddingStore, self.train_dataset), folder)
-            if found.embedding_scale != self.generator.embedding_scale:
+            if not math.isclose(float(found.embedding_scale), self.generator.embedding_scale, rel_tol=1e-6):
                 raise ValueError(
                     f"{folder} was trained with embedding_scale={found.embedding_scale}, and this generator has "
                     f"{self.generator.embedding_scale}: make it with that one, on the embeddings that it had."
                 )
+            self.generator.config.embedding_scale = found.embedding_scale
         return super().train(folder, *args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:

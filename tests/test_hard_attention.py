@@ -164,6 +164,9 @@ def test_a_share_is_rounded_up_exactly():
     for percent in range(1, 101):
         assert int(network_for(percent / 100).choose(scores, candidates).sum()) == percent
     assert int(network_for(1e-12).choose(scores, candidates).sum()) == 1
+    for share, number, looked in ((2 / 3, 3, 2), (2 / 3, 6, 4), (1 / 6, 6, 1), (1 / 3, 9, 3), (1 / 7, 70, 10)):
+        some = (torch.arange(100) < number).view(1, 10, 10)
+        assert int(network_for(share).choose(scores, some).sum()) == looked
 
 
 def test_neither_the_size_of_the_image_nor_its_neighbours_have_an_influence():

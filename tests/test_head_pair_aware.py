@@ -451,8 +451,17 @@ def test_who_predicts_no_potential_pairs_does_not_prune(tiny_bert_dir, settings)
 
 
 def test_tags_that_nothing_trains_are_refused_in_training(tiny_bert_dir, tmp_path):
+    model, processor = make(tiny_bert_dir, **SMALL)
+    model.config.potential_weight = 0.0
+    model.save_pretrained(tmp_path)
+    # It predicts, and does not learn.
+    saved = DocREForRelationExtraction.from_pretrained(tmp_path)
+    batch = processor.collate(processor([fictional(1)]))
+    assert torch.equal(saved.eval()(**batch).logits, model.eval()(**batch).logits)
     with pytest.raises(ValueError, match="potential_weight=0 leaves untrained"):
-        trainer_for(tiny_bert_dir, tmp_path, 3, model_settings={**SMALL, "potential_weight": 0.0})
+        trainer_for(tiny_bert_dir, tmp_path, 3, trainer={"model": saved, "processing_class": processor})
+    with pytest.raises(ValueError, match="potential_weight=0 leaves untrained"):
+        make(tiny_bert_dir, **{**SMALL, "potential_weight": 0.0})
     for settings in ({"potential_feature": "probability"}, {"use_potential_pairs": False}, {"use_pair_grid": False}):
         trainer_for(tiny_bert_dir, tmp_path, 3, model_settings={**SMALL, "potential_weight": 0.0, **settings})
 
@@ -528,8 +537,13 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     documents = [Document.from_docred(fictional(number)) for number in range(6)]
     found = processor.decode(pruned, documents)
     assert len(found) == 6
-    everything = predict(pruned.logits, "threshold-class", max_relations=None, threshold=0.0)[:, 1:]
-    assert everything[kept].all() and not everything[~kept].any()
+    for decision in ("threshold-class", "zero", "probability"):
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            everything = predict(pruned.logits.to(dtype), decision, max_relations=None, threshold=0.0)[:, 1:]
+            assert everything[kept].all() and not everything[~kept].any()
+    answers = processor.decode(pruned, documents, threshold=0.0)
+    pairs = {tuple(row) for row in batch["pairs"][kept].tolist()}
+    assert {(n, one.head, one.tail) for n, found in enumerate(answers) for one in found} == pairs
     scores = relation_scores(pruned.logits, "threshold-class")
     assert scores.isfinite().all() and (scores[~kept, 1:] == 0).all()
     # Pruning may have a threshold of its own, and the tags stay.

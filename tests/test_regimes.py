@@ -193,9 +193,11 @@ def test_the_card_says_what_was_left_out(recipe, stories, tmp_path):
     changes = ["--data.train.fraction=0.1", "--data.train.drop_labels=0.6", "--data.eval.drop_labels=0.25"]
     train_from_recipe(recipe, [*changes, "--num_train_epochs=1", "--save_strategy=no"])
     card = (tmp_path / "run" / "README.md").read_text()
-    told = plain("90% of the documents (fraction 0.1, seed 13) and 60% of the facts (drop_labels 0.6, seed 13)")
+    told = plain(
+        "all but 10% of the documents (fraction 0.1, seed 13) and about 60% of their facts (drop_labels 0.6, seed 13)"
+    )
     assert f"- **Left out by lot:** {told}\n" in card
-    told = plain("25% of the facts (drop_labels 0.25, seed 13)")
+    told = plain("about 25% of the facts (drop_labels 0.25, seed 13)")
     assert f"- Left out of the evaluation documents by lot: {told}.\n" in card
 
 
@@ -205,15 +207,15 @@ def test_the_card_says_what_was_left_out(recipe, stories, tmp_path):
         ("a.json", ""),
         ({"path": "a.json", "seed": 3}, ""),
         ({"path": "a.json", "fraction": 1.0, "drop_labels": 0}, ""),
-        ({"path": "a.json", "fraction": 0.95}, "5% of the documents (fraction 0.95, seed 13)"),
+        ({"path": "a.json", "fraction": 0.95}, "all but 95% of the documents (fraction 0.95, seed 13)"),
         (
             ["a.json", {"path": "b.json", "drop_labels": 0.5, "seed": 3}],
-            "of set 2, 50% of the facts (drop_labels 0.5, seed 3)",
+            "of set 2, about 50% of the facts (drop_labels 0.5, seed 3)",
         ),
         (
             [{"path": "a.json", "fraction": 0.5}, {"path": "b.json", "drop_labels": 0.5}],
-            "of set 1, 50% of the documents (fraction 0.5, seed 13); "
-            "of set 2, 50% of the facts (drop_labels 0.5, seed 13)",
+            "of set 1, all but 50% of the documents (fraction 0.5, seed 13); "
+            "of set 2, about 50% of the facts (drop_labels 0.5, seed 13)",
         ),
     ],
 )

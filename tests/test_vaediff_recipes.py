@@ -98,6 +98,15 @@ def test_three_stages_run_in_order_and_once(chain, tmp_path, caplog):
         assert torch.equal(value, weights_of(tmp_path / "again")[name])
 
 
+def test_a_generator_that_would_learn_nothing_is_told_before_the_first_stage(chain, tmp_path):
+    second = yaml.safe_load((tmp_path / "second.yaml").read_text())
+    second["training"]["autoencoder_epochs"] = 5
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(second))
+    with pytest.raises(ValueError, match="autoencoder_epochs=5 epochs, and there are 5: the prior would never learn"):
+        train_from_recipe(chain)
+    assert not (tmp_path / "first").exists()
+
+
 @pytest.mark.slow
 def test_a_generator_that_was_killed_goes_on(chain, tmp_path, tiny_bert_dir):
     other = tmp_path / "whole"

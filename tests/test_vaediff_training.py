@@ -216,7 +216,7 @@ def test_numbers_out_of_reach_are_told(store, tmp_path, monkeypatch):
     numbers[:] = np.nan
     monkeypatch.setattr(store, "embeddings", numbers)
     with pytest.raises(DataFileError, match="holds embeddings that are not finite"):
-        trainer_for(store, tmp_path, model=generator_for(embedding_scale="deviation"))
+        trainer_for(store, tmp_path)
 
 
 def test_half_a_checkpoint_is_passed_over(store, tmp_path):
