@@ -172,14 +172,22 @@ def record(folders: Folders) -> int:
         for path in sorted(folders.output.glob(f"{row.name}-*e-*-*/figures.json")):
             rate, _, seed = path.parent.name.removeprefix(f"{row.name}-").rpartition("-")
             if rate in TRIALS and (figures := finished(folders, row, rate, int(seed))) is not None:
-                rounded = {key: round(x, 6) if isinstance(x, float) else x for key, x in figures.items()}
-                known[row.name, rate, int(seed)] = rounded
+                known[row.name, rate, int(seed)] = rounded(figures)
     lines = [
         json.dumps({"row": name, "rate": rate, "seed": seed, "figures": known[name, rate, seed]})
         for name, rate, seed in sorted(known)
     ]
     RECORD.write_text("\n".join(lines) + "\n")
     return len(lines)
+
+
+def rounded(value: Any) -> Any:
+    """Return figures with six digits behind the point, those in lists and dicts too."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def made_with(row: Row, rate: str, seed: int) -> dict[str, Any]:

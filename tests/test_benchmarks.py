@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from forked import run_python
-from training_helpers import fictional
+from training_helpers import fictional, make
 
 from modeling_docre import DEFAULT_MODEL, Document
 from modeling_docre.recipes import load_recipe
@@ -376,3 +377,20 @@ def test_the_digest_is_of_what_the_recipe_says(protocol, tmp_path, monkeypatch):
     (tmp_path / "base.yaml").write_text(base.replace("num_train_epochs: 8", "num_train_epochs: 9"))
     assert digest("extends: base.yaml\n") != own
     protocol.recipe_digest.cache_clear()
+
+
+def test_pairs_are_left_out_and_scored_below_each_probability(protocol, tmp_path, tiny_bert_dir, monkeypatch):
+    monkeypatch.setattr(protocol, "TRAINING", slice(0, 2))
+    monkeypatch.setattr(protocol, "SCORED", slice(2, 6))
+    (tmp_path / "re-docred").mkdir()
+    stories = [fictional(number) for number in range(6)]
+    (tmp_path / "re-docred" / "dev_revised.json").write_text(json.dumps(stories))
+    model, processor = make(tiny_bert_dir, method="paee", unet_width=4, unet_outputs=6, entity_encoder_heads=2)
+    model.set_class_bias(torch.tensor([0.0, 9.0, 9.0, 9.0]))
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    folders = protocol.Folders(tmp_path, tmp_path)
+    found = [protocol.score_pruned(folders, tmp_path / "model", threshold) for threshold in (0.0, 0.999)]
+    assert [one["classified"] for one in found] == [1.0, 0.0]
+    assert found[0]["recall"] > 0.5 and found[1]["recall"] == found[1]["f1"] == 0.0
+    assert found[0]["f1"] == pytest.approx(protocol.score(folders, tmp_path / "model", slice(2, 6))["f1"])
