@@ -139,7 +139,7 @@ ROWS = (
         "vaediff",
         "vaediff-generator",
     ),
-    method("paee", PLAIN_MARKERS),
+    method("paee", PLAIN_MARKERS, rate="3e-4"),
     variant("paee-hard-attention", "paee", PLAIN_MARKERS, "--model.grid_network=hard-attention"),
     variant("paee-no-pair-grid", "paee", PLAIN_MARKERS, "--model.use_pair_grid=false"),
     variant("paee-no-entity-encoder", "paee", PLAIN_MARKERS, "--model.use_entity_encoder=false"),
