@@ -264,6 +264,14 @@ def score(folders: Folders, model: Path, part: slice, **settings: Any) -> dict[s
 
 def score_pruned(folders: Folders, model: Path, threshold: float) -> dict[str, float]:
     """Score what is found where pairs below a probability are left out, and say which share is classified."""
+    found = score(folders, model, SCORED, prune_pairs=True, prune_threshold=threshold)
+    share = (potential_pairs(folders, model) > threshold).float().mean().item()
+    return {"threshold": threshold, "classified": share, "f1": found["f1"], "recall": found["recall"]}
+
+
+@functools.cache
+def potential_pairs(folders: Folders, model: Path) -> Any:
+    """Return the probabilities, `(num_pairs,)`, that pairs of the scored documents are related."""
     import torch
 
     from modeling_docre import DocREForRelationExtraction, DocREProcessor
@@ -275,9 +283,7 @@ def score_pruned(folders: Folders, model: Path, threshold: float) -> dict[str, f
         batch = processor.collate(processor([{key: value for key, value in document.items() if key != "labels"}]))
         with torch.inference_mode():
             chances.append(loaded(**batch).potential_pairs)
-    found = score(folders, model, SCORED, prune_pairs=True, prune_threshold=threshold)
-    share = (torch.cat(chances) > threshold).float().mean().item()
-    return {"threshold": threshold, "classified": share, "f1": found["f1"], "recall": found["recall"]}
+    return torch.cat(chances)
 
 
 def score_generator(folders: Folders, row: Row, rate: str, seed: int) -> dict[str, float]:
