@@ -38,10 +38,10 @@ def measure(model_name: str, work: Work, arguments: argparse.Namespace) -> list[
         chances = model.eval()(**batch).potential_pairs.float()
         for percent in arguments.percent:
             every = percent >= 100
-            model.config.prune_threshold = 0.0 if every else chances.quantile(1 - percent / 100).item()
+            threshold = 0.0 if every else chances.quantile(1 - percent / 100).item()
             found = compare(
                 lambda: clock(lambda: bare(**tokens), device),
-                lambda every=every: clock(lambda: model(**batch, prune_pairs=not every), device),
+                lambda threshold=threshold: clock(lambda: model(**batch, prune_threshold=threshold), device),
                 arguments.rounds,
             )
             rows.append(
@@ -49,7 +49,7 @@ def measure(model_name: str, work: Work, arguments: argparse.Namespace) -> list[
                     "model": model_name,
                     "work": work.name,
                     "pairs": work.pairs,
-                    "classified": int((chances > model.config.prune_threshold).sum()),
+                    "classified": int((chances > threshold).sum()),
                     "cpu_ratio": found.cpu_ratio._asdict(),
                 }
             )

@@ -264,7 +264,7 @@ def score(folders: Folders, model: Path, part: slice, **settings: Any) -> dict[s
 
 def score_pruned(folders: Folders, model: Path, threshold: float) -> dict[str, float]:
     """Score what is found where pairs below a probability are left out, and say which share is classified."""
-    found = score(folders, model, SCORED, prune_pairs=True, prune_threshold=threshold)
+    found = score(folders, model, SCORED, prune_threshold=threshold)
     share = (potential_pairs(folders, model) > threshold).float().mean().item()
     return {"threshold": threshold, "classified": share, "f1": found["f1"], "recall": found["recall"]}
 

@@ -158,12 +158,8 @@ def _check_pair_aware(config: DocREConfig) -> None:
             f"{hidden}; pass one that does, such as "
             f"entity_encoder_heads={_divisor(hidden, config.entity_encoder_heads)}."
         )
-    if config.prune_pairs:
-        check_pruning(config)
-    for name in ("potential_threshold", "prune_threshold"):
-        value = getattr(config, name)
-        if value is not None and not 0.0 <= value < 1.0:
-            raise ValueError(f"{name}={value} is not a probability from 0 to below 1.")
+    check_pruning(config, config.prune_threshold)
+    _check_threshold("potential_threshold", config.potential_threshold)
     if not 0.0 < config.attended_share <= 1.0:
         raise ValueError(f"attended_share={config.attended_share} is no part of the cells; pass above 0 and up to 1.")
 
@@ -172,16 +168,22 @@ def _predicts_pairs(config: DocREConfig) -> bool:
     return config.head == "pair-aware" and config.use_pair_grid and config.use_potential_pairs
 
 
-def check_pruning(config: DocREConfig) -> None:
-    """Check that a model says which pairs may be related, so that others can be left out.
+def _check_threshold(name: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}={value} is not a probability from 0 to below 1.")
+
+
+def check_pruning(config: DocREConfig, threshold: float) -> None:
+    """Check that a model says which pairs may be related, if those below a probability are to be left out.
 
     Raises:
-        ValueError: when it does not.
+        ValueError: when it does not, or `threshold` is no probability.
     """
-    if not _predicts_pairs(config):
+    _check_threshold("prune_threshold", threshold)
+    if threshold > 0.0 and not _predicts_pairs(config):
         raise ValueError(
-            'prune_pairs=True leaves out pairs by what head="pair-aware" predicts of them with use_pair_grid and '
-            "use_potential_pairs: take these, or leave prune_pairs out."
+            f'prune_threshold={threshold} leaves out pairs by what head="pair-aware" predicts of them with '
+            "use_pair_grid and use_potential_pairs: take these, or prune_threshold=0."
         )
 
 

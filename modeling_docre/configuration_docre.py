@@ -155,12 +155,10 @@ class DocREConfig(PreTrainedConfig):
         potential_feature (`str`, *optional*, defaults to `"tag"`):
             What the classifier is told: 0 or 1 (`"tag"`), or the `"probability"`.
         potential_weight (`float`, *optional*, defaults to `1.0`): Weight of the loss of that prediction.
-        prune_pairs (`bool`, *optional*, defaults to `False`):
-            Whether other pairs have no relation at inference, and are not classified where nothing but the answer is
-            wanted. A student learns of all pairs.
-        prune_threshold (`float`, *optional*):
-            Probability above which pairs are classified then; `potential_threshold` when left out, at which many are
-            lost. The classifier is told of pairs above `potential_threshold` in any case.
+        prune_threshold (`float`, *optional*, defaults to `0.0`):
+            Probability above which pairs are classified at inference; others have no relation, and cost less time
+            where nothing but the answer is wanted. 0 leaves out none; at `potential_threshold` many relations are
+            lost. A student learns of all pairs.
         use_entity_encoder (`bool`, *optional*, defaults to `True`):
             Whether the pair-aware head lets entities and sentences see each other, and tells heads from tails (PAEE's
             EER).
@@ -249,8 +247,7 @@ class DocREConfig(PreTrainedConfig):
     potential_threshold: float = 0.3
     potential_feature: str = "tag"
     potential_weight: float = 1.0
-    prune_pairs: bool = False
-    prune_threshold: float | None = None
+    prune_threshold: float = 0.0
     use_entity_encoder: bool = True
     entity_encoder_layers: int = 2
     entity_encoder_heads: int = 8

@@ -165,7 +165,7 @@ class Teacher:
             # `train()` of a model that is shared with somebody else would bring dropout back.
             # What a student learns is what the teacher gives each pair.
             inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            outputs = model.eval()(**inputs, prune_pairs=False)
+            outputs = model.eval()(**inputs, prune_threshold=0.0)
             scored.append(outputs.logits.float()[:, columns])
         mean = torch.stack(scored).mean(0)
         return mean if config is None else mean[:, self.classes.columns(config, "The teacher")]

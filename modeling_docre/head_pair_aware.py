@@ -169,7 +169,7 @@ class PairAwareHead(TableHead):
         config ([`DocREConfig`]):
             `use_pair_grid`, `use_potential_pairs`, `use_entity_encoder`, `potential_feature`, what [`PairGrid`] and
             [`EntityEncoder`] read, `emb_size`, `block_size`, `context_head_reduce` and `context_eps`;
-            `potential_threshold` and `prune_threshold` each time anew.
+            `potential_threshold` each time anew.
     """
 
     def __init__(self, config: DocREConfig) -> None:
@@ -285,12 +285,10 @@ class PairAwareHead(TableHead):
         document, head, tail = pairs.unbind(1)
         return read[document, features.places[document, head], features.places[document, tail]]
 
-    def potential_rows(self, states: PairAwareStates) -> Tensor | None:
-        """Rows of the pairs that are classified where others are pruned; `None` is all."""
-        if states.potential is None:
+    def potential_rows(self, states: PairAwareStates, threshold: float) -> Tensor | None:
+        """Rows of the pairs that are classified, those above a probability; `None` is all, and 0 asks for them."""
+        if states.potential is None or threshold <= 0.0:
             return None
-        threshold = self.config.prune_threshold
-        threshold = self.config.potential_threshold if threshold is None else threshold
         return (torch.sigmoid(at_least_float32(states.potential)) > threshold).nonzero().flatten()
 
     def factors(self, states: PairAwareStates, pairs: Tensor, rows: Tensor | None = None) -> PairFactors:

@@ -174,7 +174,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         output_pair_embeddings: bool = False,
         output_entity_embeddings: bool = False,
         output_sentence_attention: bool = False,
-        prune_pairs: bool | None = None,
+        prune_threshold: float | None = None,
         return_dict: bool | None = None,
     ) -> DocRERelationOutput | tuple[Any, ...]:
         """Score pairs of entities, and compute the method's loss when `labels` are given.
@@ -226,7 +226,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             output_entity_embeddings (`bool`, *optional*, defaults to `False`): Return `entity_embeddings`.
             output_sentence_attention (`bool`, *optional*, defaults to `False`):
                 Return `sentence_attention`, without a gradient.
-            prune_pairs (`bool`, *optional*): Instead of `config.prune_pairs`; not read in training.
+            prune_threshold (`float`, *optional*): Instead of the config's, 0 for all pairs; not read in training.
             return_dict (`bool`, *optional*): Return a tuple when `False`.
 
         Returns:
@@ -246,8 +246,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         if labels is None and any(read_with_labels.values()):
             name = next(name for name, given in read_with_labels.items() if given)
             raise ValueError(f"{name} enters the loss alone, which needs `labels` too: pass both, or neither.")
-        if prune_pairs and not self.training:
-            check_pruning(self.config)
+        prune_threshold = self.config.prune_threshold if prune_threshold is None else prune_threshold
+        if not self.training:
+            check_pruning(self.config, prune_threshold)
         given = self._check_extra(extra_pair_embeddings, extra_labels, noise_copies)
         if sentence_ids is None and (output_sentence_attention or self.config.head == "pair-aware"):
             reader = "output_sentence_attention=True" if output_sentence_attention else 'head="pair-aware"'
@@ -280,8 +281,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 states.num_entities, input_ids, attention_mask, mentions, entity_types, sentence_ids
             )
             side = self.head.represent(*inputs, features)
-            pruned = not self.training and (self.config.prune_pairs if prune_pairs is None else prune_pairs)
-            kept = self.head.potential_rows(side) if pruned else None
+            kept = None if self.training else self.head.potential_rows(side, prune_threshold)
             # A loss, and who asks for the embeddings, wants all of them.
             classified = kept if labels is None and not output_pair_embeddings else None
             embeddings = self.head.factors(side, pairs, classified)

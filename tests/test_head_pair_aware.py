@@ -446,8 +446,8 @@ def test_the_model_gives_potential_pairs_and_all_losses(tiny_bert_dir):
 @pytest.mark.parametrize("settings", [{"method": "atlop"}, {**SMALL, "use_potential_pairs": False}])
 def test_who_predicts_no_potential_pairs_does_not_prune(tiny_bert_dir, settings):
     model, processor = make(tiny_bert_dir, **settings)
-    with pytest.raises(ValueError, match='prune_pairs=True leaves out pairs by what head="pair-aware" predicts'):
-        model.eval()(**processor.collate(processor([fictional(1)])), prune_pairs=True)
+    with pytest.raises(ValueError, match=r'prune_threshold=0\.1 leaves out pairs by what head="pair-aware"'):
+        model.eval()(**processor.collate(processor([fictional(1)])), prune_threshold=0.1)
 
 
 def test_tags_that_nothing_trains_are_refused_in_training(tiny_bert_dir, tmp_path):
@@ -525,12 +525,9 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     del batch["labels"]
     model.eval()
     plain = model(**batch)
-    # At which the classifier's tags change as well.
-    model.config.potential_threshold = float(plain.potential_pairs.detach().median())
-    plain = model(**batch)
-    model.config.prune_pairs = True
+    model.config.prune_threshold = float(plain.potential_pairs.detach().median())
     pruned = model(**batch)
-    kept = plain.potential_pairs > model.config.potential_threshold
+    kept = plain.potential_pairs > model.config.prune_threshold
     assert 0 < int(kept.sum()) < len(kept)
     torch.testing.assert_close(pruned.logits[kept], plain.logits[kept])
     assert (pruned.logits[~kept].argmax(1) == 0).all()
@@ -546,14 +543,16 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     assert {(n, one.head, one.tail) for n, found in enumerate(answers) for one in found} == pairs
     scores = relation_scores(pruned.logits, "threshold-class")
     assert scores.isfinite().all() and (scores[~kept, 1:] == 0).all()
-    # Pruning may have a threshold of its own, and the tags stay.
-    model.config.prune_threshold = float(plain.potential_pairs.detach().quantile(0.2))
-    carefully = model(**batch)
-    few = plain.potential_pairs > model.config.prune_threshold
+    # The tags of the classifier have a threshold of their own; a call may ask for another one than the config.
+    model.config.potential_threshold = float(plain.potential_pairs.detach().median())
+    careful = float(plain.potential_pairs.detach().quantile(0.2))
+    tagged, carefully = model(**batch, prune_threshold=0.0), model(**batch, prune_threshold=careful)
+    few = plain.potential_pairs > careful
     assert int(few.sum()) > int(kept.sum())
-    torch.testing.assert_close(carefully.logits[few], plain.logits[few])
+    assert not torch.equal(tagged.logits, plain.logits)
+    torch.testing.assert_close(carefully.logits[few], tagged.logits[few])
     assert (carefully.logits[~few].argmax(1) == 0).all()
-    model.config.prune_threshold = None
+    model.config.potential_threshold = 0.3
     # Others are not classified, which is the time that is saved; in training all are.
     classified, classify = [], model.head.classify
     monkeypatch.setattr(
@@ -565,7 +564,7 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     model.eval()
     # Evaluation scores what is answered, and its loss is that of all pairs.
     labels = processor.collate(processor(documents))["labels"]
-    evaluated, without = model(**batch, labels=labels), model(**batch, labels=labels, prune_pairs=False)
+    evaluated, without = model(**batch, labels=labels), model(**batch, labels=labels, prune_threshold=0.0)
     torch.testing.assert_close(evaluated.logits, pruned.logits)
     assert torch.equal(evaluated.loss, without.loss) and torch.equal(without.logits, plain.logits)
     asked = model(**batch, output_pair_embeddings=True)
@@ -631,8 +630,8 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path, settings):
         ({"attended_share": 0.0}, "attended_share=0.0 is no part"),
         ({"entity_encoder_heads": 3}, "such as entity_encoder_heads=2"),
         ({"potential_threshold": 1.0}, "potential_threshold=1.0 is not a probability"),
-        ({"prune_pairs": True, "use_potential_pairs": False}, "prune_pairs=True"),
-        ({"prune_pairs": True, "head": "bilinear"}, "prune_pairs=True"),
+        ({"prune_threshold": 0.1, "use_potential_pairs": False}, "take these, or prune_threshold=0"),
+        ({"prune_threshold": 0.1, "head": "bilinear"}, "take these, or prune_threshold=0"),
         ({"prune_threshold": -0.1}, "prune_threshold=-0.1 is not a probability"),
         ({"role_weight": -1.0}, "role_weight=-1.0 is no weight"),
         ({"unet_width": 5}, "unet_width=5 is odd"),
