@@ -309,6 +309,11 @@ class DocREConfig(PreTrainedConfig):
         """Entity type to its id; 0 is left to unknown types."""
         return {name: index + 1 for index, name in enumerate(self.entity_types)}
 
+    @property
+    def reads_entity_types(self) -> bool:
+        """Whether the model reads the types of entities."""
+        return self.use_entity_types or self.head == "pair-aware"
+
     def relation_label(self, relation: str) -> str:
         """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""
         return self.relation_names.get(relation, relation)

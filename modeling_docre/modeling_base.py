@@ -98,10 +98,14 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         name = str(pretrained_model_name_or_path)
         model_type = read_model_type(name, kwargs)
         if model_type != DocREConfig.model_type:
-            raise ValueError(
-                f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library. To "
-                "start a new model around it:\n"
+            remedy = (
+                "To start a new model around it:\n"
                 f'    DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
+            )
+            if str(model_type).startswith(DocREConfig.model_type):
+                remedy = "It goes with one: name the model that it was trained for."
+            raise ValueError(
+                f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library. {remedy}"
             )
         wants_info = kwargs.pop("output_loading_info", False)
         loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)

@@ -162,7 +162,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
             },
         }
         unknown = sum(bool(entity.type) and entity.type not in type_ids for entity in document.entities)
-        if (config.use_entity_types or config.head == "pair-aware") and unknown:
+        if config.reads_entity_types and unknown:
             features["coverage"]["entities of unknown type"] = unknown
         if document.relations is not None:
             labels, lost = self._labels(document, index, pairs, strict)

@@ -25,7 +25,14 @@ from .remote_code import finish_folder
 from .soft_labels import DocumentSoftLabels, SoftLabelStore
 from .training_arguments import DocRETrainingArguments
 from .training_augmentation import altered_texts, relations_to_augment
-from .training_checks import check_class, check_model, check_teacher, check_trainer, check_training_relations
+from .training_checks import (
+    check_class,
+    check_model,
+    check_teacher,
+    check_trainer,
+    check_training_relations,
+    warn_of_documents,
+)
 from .training_data import DocumentCollator, DocumentDataset, as_documents, label_log_odds, refuse_unlabelled
 from .training_loss import LossTrainer
 from .vaediff import VaeDiffModel
@@ -135,6 +142,8 @@ class DocRETrainer(LossTrainer):
         refuse_unlabelled(documents, "train_dataset", "training")
         processor = self.processing_class
         check_training_relations(documents, processor.config, "train_dataset")
+        if self.args.process_index == 0:
+            warn_of_documents(documents, processor.config)
         altered = altered_texts(processor.config, self.args, documents, processor.tokenizer.mask_token)
         if self.args.text_augmentation and self.args.process_index == 0:
             copies = len(altered.sources) if altered else 0

@@ -186,6 +186,29 @@ def check_training_relations(documents: Sequence[Document], config: DocREConfig,
                     ) from None
 
 
+def warn_of_documents(documents: Sequence[Document], config: DocREConfig) -> None:
+    """
+    Tells of training documents from which less is learned than they seem to hold.
+
+    Args:
+        documents (`Sequence[Document]`): The documents, labelled.
+        config ([`DocREConfig`]): The model's settings.
+    """
+    if documents and not any(document.relations for document in documents):
+        logger.warning(
+            f"None of the {len(documents)} training documents has a fact: all that is learned of them is that no pair "
+            "of entities is related."
+        )
+    types = [entity.type for document in documents for entity in document.entities if entity.type]
+    unknown = sorted({one for one in types if one not in config.type_ids})
+    if config.reads_entity_types and unknown:
+        entities = sum(one in unknown for one in types)
+        logger.warning(
+            f"The model does not know the types of {entities} of {len(types)} entities of the training documents, "
+            f"which it reads as if they had none: make it with entity_types={[*config.entity_types, *unknown]!r}."
+        )
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -198,4 +221,5 @@ __all__ = [
     "check_teacher",
     "check_trainer",
     "check_training_relations",
+    "warn_of_documents",
 ]

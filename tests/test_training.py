@@ -362,6 +362,31 @@ def test_parameter_groups(tiny_bert_dir, tmp_path):
     assert len(found) == sum(parameter.requires_grad for parameter in trainer.model.parameters())
 
 
+def test_documents_that_teach_little_are_told_before_training(tiny_bert_dir, tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("modeling_docre.training_checks.logger.warning", said.append)
+    stories = [fictional(number) for number in range(4)]
+    paee = {"method": "paee", "unet_width": 4, "unet_outputs": 4, "entity_encoder_heads": 2}
+
+    def warnings(documents, **settings):
+        said.clear()
+        trainer_for(tiny_bert_dir, tmp_path, 4, model_settings=settings, trainer={"train_dataset": documents})
+        return list(said)
+
+    entities = sum(len(story["vertexSet"]) for story in stories)
+    types = sorted({entity[0]["type"] for story in stories for entity in story["vertexSet"]})
+    assert len(types) > 1
+    told = warnings(stories, **paee)
+    assert len(told) == 1 and f"the types of {entities} of {entities} entities" in told[0]
+    assert f"entity_types={types!r}" in told[0]
+    some = sum(entity[0]["type"] != types[0] for story in stories for entity in story["vertexSet"])
+    told = warnings(stories, **paee, entity_types=types[:1])
+    assert f"the types of {some} of {entities} entities" in told[0] and f"entity_types={types!r}" in told[0]
+    assert warnings(stories, **paee, entity_types=types) == warnings(stories) == []
+    told = warnings([{**story, "labels": []} for story in stories])
+    assert len(told) == 1 and told[0].startswith("None of the 4 training documents has a fact")
+
+
 def test_an_unknown_module_name_says_what_there_is(tiny_bert_dir, tmp_path):
     trainer = trainer_for(tiny_bert_dir, tmp_path, module_learning_rates={"unet": 1e-3})
     with pytest.raises(ValueError, match=r"'unet'.*head\.classifier"):

@@ -519,6 +519,9 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
     with pytest.raises(ValueError, match="is a 'docre' checkpoint, not a generator"):
         VaeDiffModel.from_pretrained(tmp_path / "docre")
     model = VaeDiffModel(config_for())
+    model.save_pretrained(tmp_path / "generator")
+    with pytest.raises(ValueError, match="It goes with one: name"):
+        DocREForRelationExtraction.from_pretrained(tmp_path / "generator")
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("vae.mean")}
     model.save_pretrained(tmp_path / "part", state_dict=state)
     with pytest.raises(ValueError, match=r"lacks weights of VaeDiffModel: vae\.mean\.bias, vae\.mean\.weight"):
