@@ -232,12 +232,16 @@ class VaeDiffModel(PreTrainedModel):
                     "of the generator's relations and column 0 for none."
                 )
             return labels.to(self.device)
+        if isinstance(labels, str) or not isinstance(labels, Sequence):
+            raise ValueError(
+                f"labels are {labels!r}; pass a list of relation ids for each vector, [['P17'], []], or a tensor."
+            )
         classes = {relation: number for number, relation in enumerate(config.relations, start=1)}
         rows = torch.zeros(len(labels), config.num_classes, device=self.device)
         for row, relations in enumerate(labels):
-            if isinstance(relations, str):
+            if isinstance(relations, str) or not isinstance(relations, Iterable):
                 raise ValueError(
-                    f"labels[{row}] is {relations!r}; pass a list of relation ids for each, [{relations!r}]."
+                    f"labels[{row}] is {relations!r}; pass a list of relation ids for each, such as ['P17'], or []."
                 )
             for relation in relations:
                 if relation not in classes:
