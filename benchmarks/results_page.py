@@ -3,8 +3,9 @@
     python benchmarks/results_page.py
 
 A table stands between `<!-- table: GROUP -->` and `<!-- end of table -->`; `GROUP macro` has macro F1 over rare
-relations in its columns, and `generators` what a classifier learns of generated pairs. A row is written when all its
-seeds are recorded (`small_protocol.py --record`). Without a group here, a table is left as it is.
+relations in its columns, `generators` what a classifier learns of generated pairs, and `pruning` what is lost with the
+pairs that PAEE takes for unrelated, over the seeds that were scored so. Another row is written when all its seeds are
+recorded (`small_protocol.py --record`). Without a group here, a table is left as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from pathlib import Path
 
 from protocol_rows import ROWS, STAGES
-from small_protocol import COLUMNS, MACRO_COLUMNS, SEEDS, Folders, compare, rates, recorded
+from small_protocol import COLUMNS, MACRO_COLUMNS, SEEDS, Folders, compare, rates, recorded, spread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 GROUPS = {
@@ -70,6 +71,8 @@ def write_tables(page: str) -> str:
 
 def table(found: re.Match[str]) -> str | None:
     """Return a table, `None` where nothing of it is recorded."""
+    if found["group"] == "pruning":
+        return pruning()
     nowhere = Folders(Path(), Path("no runs"))
     group = (GROUPS | GENERATORS).get(found["group"], ())
     rows = sorted((row for row in (*STAGES, *ROWS) if row.name in group), key=lambda row: group.index(row.name))
@@ -78,6 +81,24 @@ def table(found: re.Match[str]) -> str | None:
     if found["group"] in GENERATORS:
         columns = GENERATOR_COLUMNS
     return compare(nowhere, whole, list(SEEDS), columns) if whole else None
+
+
+def pruning() -> str | None:
+    """Return the table of what is found with pairs left out below some probabilities, `None` without runs."""
+    (row,) = (row for row in ROWS if row.prunes)
+    known = (recorded().get((row.name, row.rate, seed), {}) for seed in SEEDS)
+    runs = [figures for figures in known if "pruned" in figures]
+    if not runs:
+        return None
+    lines = ["| left out below | pairs classified | F1 | recall |", "| ---: | ---: | ---: | ---: |"]
+    whole = [{"threshold": 0.0, "classified": 1.0, "f1": run["f1"], "recall": run["recall"]} for run in runs]
+    pruned = zip(*(run["pruned"] for run in runs), strict=True)
+    # The lowest threshold first, which leaves out least.
+    for found in (whole, *sorted(pruned, key=lambda one: one[0]["threshold"])):
+        (threshold,) = {one["threshold"] for one in found}
+        cells = [spread([100 * one[figure] for one in found]) for figure in ("classified", "f1", "recall")]
+        lines.append(f"| {' | '.join([f'{threshold:g}' if threshold else 'nothing', *cells])} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

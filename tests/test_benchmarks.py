@@ -331,6 +331,23 @@ def test_the_results_page_is_written_from_the_record(protocol, tmp_path, monkeyp
     generators = page.write_tables(mark.format("", "old").replace("incomplete", "generators"))
     assert "from real pairs" in generators and "| vaediff-generator | 3e-4 | 25.0 ± 0.0 |" in generators
     assert page.write_tables(text.replace("\nold\n\n", "")) == written, "from places that are still empty"
+    for seed, more in zip((14, 15), (0.0, 0.2), strict=True):
+        figures = finish(protocol, folders, "paee", "3e-4", seed, 0.2)
+        pruned = [
+            {"threshold": threshold, "classified": threshold + more, "f1": 0.5 + more, "recall": 0.25}
+            for threshold in (0.3, 0.01)
+        ]
+        figures.write_text(json.dumps(json.loads(figures.read_text()) | {"f1": 0.75, "recall": 0.5, "pruned": pruned}))
+    empty = mark.format("", "old").replace("incomplete", "pruning")
+    assert page.write_tables(empty) == empty
+    protocol.record(folders)
+    protocol.recorded.cache_clear()
+    lines = page.write_tables(empty).splitlines()
+    assert lines[4:7] == [
+        "| nothing | 100.0 ± 0.0 | 75.0 ± 0.0 | 50.0 ± 0.0 |",
+        "| 0.01 | 11.0 ± 14.1 | 60.0 ± 14.1 | 25.0 ± 0.0 |",
+        "| 0.3 | 40.0 ± 14.1 | 60.0 ± 14.1 | 25.0 ± 0.0 |",
+    ]
 
 
 def test_the_tables_of_the_results_page_are_those_of_the_record(repository, monkeypatch):
