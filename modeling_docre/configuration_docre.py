@@ -135,7 +135,7 @@ class DocREConfig(PreTrainedConfig):
             first gave (`"sequential"`).
         axial_form (`str`, *optional*, defaults to `"code"`):
             Layers as in KD-DocRE's code, or as in its equation 7 (`"paper"`, with one layer and one head there).
-        unet_channels (`int`, *optional*, defaults to `3`): Channels of the image that the U-Net head reads.
+        unet_channels (`int`, *optional*, defaults to `3`): Channels of the image that a U-Net or hard attention reads.
         unet_width (`int`, *optional*, defaults to `256`):
             Channels of the U-Net's first level, an even number; or of hard attention.
         unet_outputs (`int`, *optional*, defaults to `256`): Channels that it gives each pair.
@@ -144,7 +144,8 @@ class DocREConfig(PreTrainedConfig):
         grid_network (`str`, *optional*, defaults to `"unet"`):
             With what: the U-Net above (`"unet"`), or a network of as many channels and several scales that looks at
             some cells alone from nearer (`"hard-attention"`, after TNet, which PAEE names).
-        attended_share (`float`, *optional*, defaults to `0.25`): Part of the cells at which the latter does.
+        attended_share (`float`, *optional*, defaults to `0.25`):
+            Part of the cells that lie open at which the latter does.
         grid_fill (`str`, *optional*, defaults to `"tile"`):
             What surrounds a document's own cells there up to `pad_to`: the same cells again (`"tile"`, PAEE's sliding
             window), or zeros (`"zeros"`). Not read with `mask_padding`, where nothing does.
@@ -311,8 +312,8 @@ class DocREConfig(PreTrainedConfig):
 
     @property
     def reads_entity_types(self) -> bool:
-        """Whether the model reads the types of entities."""
-        return self.use_entity_types or self.head == "pair-aware"
+        """Whether the model reads the types of entities, as embeddings or as markers."""
+        return self.use_entity_types or self.head == "pair-aware" or self.marker_style in ("typed", "unused")
 
     def relation_label(self, relation: str) -> str:
         """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""

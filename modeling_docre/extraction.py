@@ -29,7 +29,7 @@ from .modeling_docre import DocREForRelationExtraction
 from .output_files import DataFileError, open_output, output_file, redirected_output
 from .processes import Processes, check_device, join_processes, own_device
 from .processing_docre import DocREProcessor
-from .remote_code import looking_up
+from .remote_code import describe_other_checkpoint, looking_up
 
 logger = logging.get_logger(__name__)
 
@@ -72,9 +72,7 @@ def load_config(model: str | None = None) -> DocREConfig:
     with looking_up(name):
         config = AutoConfig.from_pretrained(name)
     if not isinstance(config, DocREConfig):
-        raise ValueError(
-            f"{name} is a {config.model_type!r} checkpoint, not a relation extraction model of this library."
-        )
+        raise ValueError(describe_other_checkpoint(name, config.model_type))
     return config
 
 

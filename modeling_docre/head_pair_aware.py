@@ -286,7 +286,7 @@ class PairAwareHead(TableHead):
         return read[document, features.places[document, head], features.places[document, tail]]
 
     def potential_rows(self, states: PairAwareStates, threshold: float) -> Tensor | None:
-        """Rows of the pairs that are classified, those above a probability; `None` is all, and 0 asks for them."""
+        """Rows of the pairs above a probability, which are classified; `None` means all, as with a threshold of 0."""
         if states.potential is None or threshold <= 0.0:
             return None
         return (torch.sigmoid(at_least_float32(states.potential)) > threshold).nonzero().flatten()

@@ -20,7 +20,7 @@ from .encoders import PRE_TRAINING, build_encoder, check_window
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
 from .model_outputs import DocREModelOutput
-from .remote_code import Shareable, looking_up
+from .remote_code import Shareable, describe_other_checkpoint, looking_up
 
 
 def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
@@ -98,15 +98,8 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         name = str(pretrained_model_name_or_path)
         model_type = read_model_type(name, kwargs)
         if model_type != DocREConfig.model_type:
-            remedy = (
-                "To start a new model around it:\n"
-                f'    DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
-            )
-            if str(model_type).startswith(DocREConfig.model_type):
-                remedy = "It goes with one: name the model that it was trained for."
-            raise ValueError(
-                f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library. {remedy}"
-            )
+            start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
+            raise ValueError(describe_other_checkpoint(name, model_type, start))
         wants_info = kwargs.pop("output_loading_info", False)
         loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
         model: Any

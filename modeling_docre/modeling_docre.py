@@ -235,8 +235,8 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
         Raises:
             ValueError: when `mentions` or `pairs` name an entity that is not there, sentence attention is wanted of
                 tokens without `sentence_ids`, `teacher_logits` or extra pairs come without `labels`, extra pairs do
-                not go with the head or have another width, pairs are to be pruned that nothing predicts, or the
-                config's loss does not train what its decision reads or does not take one of its arguments.
+                not go with the head or have another width, `prune_threshold` is no probability or nothing predicts
+                one, or the config's loss does not train what its decision reads or does not take one of its arguments.
         """
         read_with_labels = {
             "teacher_logits": teacher_logits is not None,

@@ -17,7 +17,7 @@ from .documents import Document, DocumentError, Mention, Relation, read_document
 from .entity_filters import check_entity, is_entity
 from .markers import load_saved_tokenizer, load_tokenizer, marker_of, marker_tokens
 from .predicted_relations import find_relations
-from .remote_code import Shareable, has_code, looking_up
+from .remote_code import Shareable, describe_other_checkpoint, has_code, looking_up
 
 
 class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
@@ -65,11 +65,9 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         with looking_up(pretrained_model_name_or_path):
             found, _ = DocREConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
         if found.get("model_type") != DocREConfig.model_type:
-            raise ValueError(
-                f"{pretrained_model_name_or_path} is a {found.get('model_type')!r} checkpoint, not a relation "
-                "extraction model of this library. To start a new model around it:\n"
-                f'    DocREProcessor.from_encoder("{pretrained_model_name_or_path}", config=model.config)'
-            )
+            name = str(pretrained_model_name_or_path)
+            start = f'DocREProcessor.from_encoder("{name}", config=model.config)'
+            raise ValueError(describe_other_checkpoint(name, found.get("model_type"), start))
         config = DocREConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
         tokenizer = load_saved_tokenizer(pretrained_model_name_or_path, config, **kwargs)
         return cls(tokenizer, config)

@@ -22,7 +22,6 @@ from .contrastive_pretraining import ContrastivePreTrainer
 from .data_files import read_json
 from .documents import Document
 from .encoders import load_encoder_config, open_encoder
-from .methods import find_method
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
 from .names import suggest_name
@@ -270,8 +269,9 @@ def _build_model(settings: Mapping[str, Any], train: list[Document]) -> tuple[An
     encoder = _encoder_path(settings.pop("encoder"))
     changes = settings.pop("encoder_settings", None) or {}
     relations = _read_relations(settings.pop("relations", None), settings.pop("relation_names", None), train)
-    head = settings.get("head") or find_method(settings.get("method", "atlop")).head
-    if (settings.get("use_entity_types") or head == "pair-aware") and "entity_types" not in settings:
+    chosen = {name: settings[name] for name in ("head", "marker_style", "use_entity_types") if name in settings}
+    config = DocREConfig.for_method(settings.get("method", "atlop"), relations, **chosen)
+    if config.reads_entity_types and "entity_types" not in settings:
         types = {entity.type for document in train for entity in document.entities}
         settings["entity_types"] = sorted(name for name in types if name is not None)
     opened = open_encoder(encoder, _encoder_config(encoder, changes))

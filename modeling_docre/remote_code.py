@@ -129,6 +129,20 @@ def looking_up(name: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(f"{missing}, and no repository of this name was found on the Hub: {error}") from error
 
 
+def describe_other_checkpoint(name: str, model_type: str | None, start: str = "") -> str:
+    """Return the error about a checkpoint that is no relation extraction model.
+
+    Args:
+        name (`str`): Folder or Hub id.
+        model_type (`str`, *optional*): What it is.
+        start (`str`, *optional*): The code that makes a new model of an encoder, where that may help.
+    """
+    remedy = f" To start a new model around it:\n    {start}" if start else ""
+    if str(model_type).startswith("docre-"):
+        remedy = " It goes with one: name the model that it was trained for."
+    return f"{name} is a {model_type!r} checkpoint, not a relation extraction model of this library.{remedy}"
+
+
 def as_list(value: str | Sequence[str] | None) -> list[str]:
     """Return the strings of what may be one, several or none."""
     return [value] if isinstance(value, str) else [str(item) for item in value or ()]

@@ -142,8 +142,6 @@ class DocRETrainer(LossTrainer):
         refuse_unlabelled(documents, "train_dataset", "training")
         processor = self.processing_class
         check_training_relations(documents, processor.config, "train_dataset")
-        if self.args.process_index == 0:
-            warn_of_documents(documents, processor.config)
         altered = altered_texts(processor.config, self.args, documents, processor.tokenizer.mask_token)
         if self.args.text_augmentation and self.args.process_index == 0:
             copies = len(altered.sources) if altered else 0
@@ -295,6 +293,8 @@ class DocRETrainer(LossTrainer):
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         # Here, because `train` may only just have made the model with `model_init`, or loaded a checkpoint.
+        if self.train_dataset is not None and self.args.process_index == 0:
+            warn_of_documents(self.train_dataset.documents, self.model.config)
         if self._start_from_prior:
             self.set_prior_bias()
             self._start_from_prior = False

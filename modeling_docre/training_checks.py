@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -188,24 +189,23 @@ def check_training_relations(documents: Sequence[Document], config: DocREConfig,
 
 def warn_of_documents(documents: Sequence[Document], config: DocREConfig) -> None:
     """
-    Tells of training documents from which less is learned than they seem to hold.
+    Warns of training documents that teach less than they seem to.
 
     Args:
         documents (`Sequence[Document]`): The documents, labelled.
         config ([`DocREConfig`]): The model's settings.
     """
     if documents and not any(document.relations for document in documents):
+        logger.warning(f"None of the {len(documents)} training documents has a fact: their labels teach no relation.")
+    if not config.reads_entity_types:
+        return
+    types = Counter(entity.type for document in documents for entity in document.entities if entity.type)
+    unknown = sorted(types.keys() - set(config.entity_types))
+    if unknown:
         logger.warning(
-            f"None of the {len(documents)} training documents has a fact: all that is learned of them is that no pair "
-            "of entities is related."
-        )
-    types = [entity.type for document in documents for entity in document.entities if entity.type]
-    unknown = sorted({one for one in types if one not in config.type_ids})
-    if config.reads_entity_types and unknown:
-        entities = sum(one in unknown for one in types)
-        logger.warning(
-            f"The model does not know the types of {entities} of {len(types)} entities of the training documents, "
-            f"which it reads as if they had none: make it with entity_types={[*config.entity_types, *unknown]!r}."
+            f"The model does not know {len(unknown)} of {len(types)} entity types of the training documents: it takes "
+            f"{sum(types[one] for one in unknown)} of {types.total()} entities with a type for untyped. A new model "
+            f"learns all with entity_types={[*config.entity_types, *unknown]!r}; one that is trained cannot get more."
         )
 
 

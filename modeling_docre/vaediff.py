@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -171,7 +172,8 @@ class VaeDiffModel(PreTrainedModel):
             They are without a gradient, and may be inputs of what has one.
 
         Raises:
-            ValueError: when a relation is unknown, the tensor has another width, or a number is not positive.
+            ValueError: when a relation is unknown, `labels` are neither such a tensor nor such a sequence, or a number
+                is not positive.
         """
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples={num_samples} and batch_size={batch_size} are counts; pass 1 or more.")
@@ -234,7 +236,8 @@ class VaeDiffModel(PreTrainedModel):
             return labels.to(self.device)
         if isinstance(labels, str) or not isinstance(labels, Sequence):
             raise ValueError(
-                f"labels are {labels!r}; pass a list of relation ids for each vector, [['P17'], []], or a tensor."
+                f"labels are {reprlib.repr(labels)}; pass a list of relation ids for each vector, [['P17'], []], or a "
+                "tensor."
             )
         classes = {relation: number for number, relation in enumerate(config.relations, start=1)}
         rows = torch.zeros(len(labels), config.num_classes, device=self.device)

@@ -415,6 +415,24 @@ def test_a_model_that_was_never_evaluated_says_so(tiny_bert_dir, tmp_path):
     assert "learned from" not in card and "born_in |" in section(card, "Relations")
 
 
+def test_pairs_that_are_left_out_and_types_that_are_read_are_told(tiny_bert_dir, tmp_path):
+    settings = {
+        "method": "paee",
+        "unet_width": 4,
+        "unet_outputs": 4,
+        "entity_encoder_heads": 2,
+        "entity_types": ["PER"],
+    }
+    trainer = trainer_for(tiny_bert_dir, tmp_path, 4, model_settings=settings)
+    trainer.save_model()
+    card = (tmp_path / "README.md").read_text()
+    assert "- **Entity types:** PER; they are optional" in card and "are left out" not in card
+    trainer.model.config.prune_threshold = 0.03
+    trainer.save_model()
+    told = "; pairs that are related with a probability of 0.03 or less are left out\n"
+    assert told in (tmp_path / "README.md").read_text()
+
+
 def test_figures_of_other_weights_or_thresholds_are_marked_and_not_indexed(tiny_bert_dir, tmp_path):
     class EarlyLook(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):

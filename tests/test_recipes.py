@@ -356,9 +356,11 @@ def test_several_files_and_json_lines(recipe, tmp_path, monkeypatch):
     assert titles == [f"Story {number}" for number in (1, 2, 3, *range(9))]
 
 
-def test_entity_types_come_from_the_training_documents(recipe):
-    config = build_trainer(load_recipe(recipe, ["--use_entity_types=true"])).model.config
+@pytest.mark.parametrize("reader", ["--use_entity_types=true", "--model.marker_style=typed"])
+def test_entity_types_come_from_the_training_documents(recipe, reader):
+    config = build_trainer(load_recipe(recipe, [reader])).model.config
     assert config.entity_types == ["LOC", "PER"]
+    assert build_trainer(load_recipe(recipe)).model.config.entity_types == []
 
 
 def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeypatch):

@@ -370,18 +370,24 @@ def test_documents_that_teach_little_are_told_before_training(tiny_bert_dir, tmp
 
     def warnings(documents, **settings):
         said.clear()
-        trainer_for(tiny_bert_dir, tmp_path, 4, model_settings=settings, trainer={"train_dataset": documents})
+        given = {"train_dataset": documents, "eval_dataset": None}
+        trainer_for(tiny_bert_dir, tmp_path, 4, model_settings=settings, trainer=given, max_steps=1).train()
         return list(said)
 
     entities = sum(len(story["vertexSet"]) for story in stories)
     types = sorted({entity[0]["type"] for story in stories for entity in story["vertexSet"]})
     assert len(types) > 1
     told = warnings(stories, **paee)
-    assert len(told) == 1 and f"the types of {entities} of {entities} entities" in told[0]
-    assert f"entity_types={types!r}" in told[0]
+    assert len(told) == 1 and f"know {len(types)} of {len(types)} entity types" in told[0]
+    assert f"{entities} of {entities} entities with a type" in told[0] and f"entity_types={types!r}" in told[0]
     some = sum(entity[0]["type"] != types[0] for story in stories for entity in story["vertexSet"])
-    told = warnings(stories, **paee, entity_types=types[:1])
-    assert f"the types of {some} of {entities} entities" in told[0] and f"entity_types={types!r}" in told[0]
+    untyped = [json.loads(json.dumps(story)) for story in stories]
+    untyped[0]["vertexSet"][0][0].pop("type")
+    hidden = stories[0]["vertexSet"][0][0]["type"] != types[0]
+    for settings in ({**paee}, {"use_entity_types": True}, {"marker_style": "typed"}):
+        told = warnings(untyped, **settings, entity_types=types[:1])
+        assert f"{some - hidden} of {entities - 1} entities with a type" in told[0]
+        assert f"know {len(types) - 1} of {len(types)} entity types" in told[0] and f"={types!r}" in told[0]
     assert warnings(stories, **paee, entity_types=types) == warnings(stories) == []
     told = warnings([{**story, "labels": []} for story in stories])
     assert len(told) == 1 and told[0].startswith("None of the 4 training documents has a fact")

@@ -10,8 +10,9 @@ import torch
 import transformers
 from torch.nn import functional
 
-from modeling_docre import DocREConfig, DocREForRelationExtraction
+from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor
 from modeling_docre.configuration_vaediff import VaeDiffConfig
+from modeling_docre.extraction import load_config
 from modeling_docre.vaediff import VaeDiffForTraining, VaeDiffModel
 from modeling_docre.vaediff_parts import Denoiser, EntityPairVAE, Gaussian, RMSNorm
 
@@ -523,8 +524,9 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
         VaeDiffModel.from_pretrained(tmp_path / "docre")
     model = VaeDiffModel(config_for())
     model.save_pretrained(tmp_path / "generator")
-    with pytest.raises(ValueError, match="It goes with one: name"):
-        DocREForRelationExtraction.from_pretrained(tmp_path / "generator")
+    for load in (DocREForRelationExtraction.from_pretrained, DocREProcessor.from_pretrained, load_config):
+        with pytest.raises(ValueError, match="It goes with one: name"):
+            load(str(tmp_path / "generator"))
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("vae.mean")}
     model.save_pretrained(tmp_path / "part", state_dict=state)
     with pytest.raises(ValueError, match=r"lacks weights of VaeDiffModel: vae\.mean\.bias, vae\.mean\.weight"):
