@@ -82,6 +82,7 @@ STAGES = (
 )
 ROWS = (
     method("atlop", rate="3e-4"),
+    variant("atlop-types", "atlop", "--model.use_entity_types=true"),
     variant("atlop-tuned", "atlop", "--training.tune_threshold=true"),
     method("atlop-bce", "--training.tune_threshold=true", rate="3e-4"),
     method("ncrl", rate="3e-4"),

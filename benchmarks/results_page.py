@@ -37,6 +37,7 @@ GROUPS = {
     "pair-aware": (
         *(
             "atlop",
+            "atlop-types",
             "paee",
             "paee-hard-attention",
             "paee-no-pair-grid",
