@@ -111,6 +111,7 @@ def check_settings(config: DocREConfig, annotations: Mapping[str, str]) -> None:
     )
     check_classes(config.relations)
     _check_head(config)
+    _check_markers(config)
     _check_pair_aware(config)
     _check_augmentation(config)
     _check_numbers(config)
@@ -148,6 +149,15 @@ def _check_head(config: DocREConfig) -> None:
         value = getattr(config, name)
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{name}={value} is no weight; pass a positive number, or 0 for no such loss.")
+
+
+def _check_markers(config: DocREConfig) -> None:
+    # From `[unused51]` on the closing ones follow.
+    if config.marker_style == "unused" and len(config.entity_types) > 24:
+        raise ValueError(
+            f"marker_style='unused' has tokens for 24 entity types, not for {len(config.entity_types)}; pass "
+            "marker_style='typed', which adds its own."
+        )
 
 
 def _check_pair_aware(config: DocREConfig) -> None:

@@ -145,7 +145,7 @@ class DocREConfig(PreTrainedConfig):
             With what: the U-Net above (`"unet"`), or a network of as many channels and several scales that looks at
             some cells alone from nearer (`"hard-attention"`, after TNet, which PAEE names).
         attended_share (`float`, *optional*, defaults to `0.25`):
-            Part of the cells that lie open at which the latter does.
+            Share of the candidate cells that hard attention reads more closely, rounded up.
         grid_fill (`str`, *optional*, defaults to `"tile"`):
             What surrounds a document's own cells there up to `pad_to`: the same cells again (`"tile"`, PAEE's sliding
             window), or zeros (`"zeros"`). Not read with `mask_padding`, where nothing does.
@@ -313,7 +313,8 @@ class DocREConfig(PreTrainedConfig):
     @property
     def reads_entity_types(self) -> bool:
         """Whether the model reads the types of entities, as embeddings or as markers."""
-        return self.use_entity_types or self.head == "pair-aware" or self.marker_style in ("typed", "unused")
+        in_grid = self.head == "pair-aware" and self.use_pair_grid
+        return self.use_entity_types or in_grid or self.marker_style in ("typed", "unused")
 
     def relation_label(self, relation: str) -> str:
         """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""

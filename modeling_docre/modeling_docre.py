@@ -258,7 +258,9 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 f"sentence_ids have shape {tuple(sentence_ids.shape)}, and input_ids {tuple(input_ids.shape)}: pass "
                 "the sentence of each token."
             )
-        drops_types = self.config.reads_entity_types and self.config.entity_type_dropout > 0
+        # Markers are in the text already.
+        embeds_types = self.config.use_entity_types or self.config.head == "pair-aware"
+        drops_types = embeds_types and self.config.entity_type_dropout > 0
         if self.training and entity_types is not None and drops_types:
             hidden = torch.rand(len(entity_types), 1, device=entity_types.device) < self.config.entity_type_dropout
             entity_types = entity_types.masked_fill(hidden, 0)

@@ -40,6 +40,9 @@ from .vaediff_training import VaeDiffTrainer, VaeDiffTrainingArguments
 
 logger = logging.get_logger(__name__)
 
+# Those that decide whether a model reads entity types.
+_TYPE_SETTINGS = ("head", "marker_style", "use_entity_types", "use_pair_grid")
+
 
 def train_from_recipe(
     path: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = (), *, resume: bool = False
@@ -269,7 +272,7 @@ def _build_model(settings: Mapping[str, Any], train: list[Document]) -> tuple[An
     encoder = _encoder_path(settings.pop("encoder"))
     changes = settings.pop("encoder_settings", None) or {}
     relations = _read_relations(settings.pop("relations", None), settings.pop("relation_names", None), train)
-    chosen = {name: settings[name] for name in ("head", "marker_style", "use_entity_types") if name in settings}
+    chosen = {name: settings[name] for name in _TYPE_SETTINGS if name in settings}
     config = DocREConfig.for_method(settings.get("method", "atlop"), relations, **chosen)
     if config.reads_entity_types and "entity_types" not in settings:
         types = {entity.type for document in train for entity in document.entities}

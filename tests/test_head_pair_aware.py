@@ -625,6 +625,10 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path, settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"marker_style": "unused", "entity_types": [str(number) for number in range(25)]},
+            "tokens for 24 entity types",
+        ),
         ({"grid_fill": "wrap"}, "grid_fill='wrap' is not one of"),
         ({"grid_network": "tnet"}, "grid_network='tnet' is not one of"),
         ({"attended_share": 0.0}, "attended_share=0.0 is no part"),

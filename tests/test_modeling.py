@@ -488,6 +488,7 @@ def test_type_dropout_hides_all_types_of_a_document_in_training_only(tiny_bert_d
         ({"use_entity_types": True, "entity_type_dropout": 0.5}, False, False),
         ({"use_entity_types": True, "entity_type_dropout": 0.0}, True, False),
         ({"use_entity_types": False, "entity_type_dropout": 0.5}, True, False),
+        ({"marker_style": "typed", "entity_type_dropout": 0.5}, True, False),
     ],
 )
 def test_what_is_off_draws_nothing(tiny_bert_dir, settings, training, draws):

@@ -389,6 +389,7 @@ def test_documents_that_teach_little_are_told_before_training(tiny_bert_dir, tmp
         assert f"{some - hidden} of {entities - 1} entities with a type" in told[0]
         assert f"know {len(types) - 1} of {len(types)} entity types" in told[0] and f"={types!r}" in told[0]
     assert warnings(stories, **paee, entity_types=types) == warnings(stories) == []
+    assert warnings(stories, **paee, use_pair_grid=False) == []
     told = warnings([{**story, "labels": []} for story in stories])
     assert len(told) == 1 and told[0].startswith("None of the 4 training documents has a fact")
 
