@@ -179,8 +179,8 @@ def _predicts_pairs(config: DocREConfig) -> bool:
 
 
 def _check_threshold(name: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}={value} is not a probability from 0 to below 1.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}={value!r} is not a probability from 0 to below 1.")
 
 
 def check_pruning(config: DocREConfig, threshold: float) -> None:
@@ -192,8 +192,8 @@ def check_pruning(config: DocREConfig, threshold: float) -> None:
     _check_threshold("prune_threshold", threshold)
     if threshold > 0.0 and not _predicts_pairs(config):
         raise ValueError(
-            f'prune_threshold={threshold} leaves out pairs by what head="pair-aware" predicts of them with '
-            "use_pair_grid and use_potential_pairs: take these, or prune_threshold=0."
+            f'prune_threshold={threshold} needs a model that predicts which pairs are related: method="paee" '
+            '(head="pair-aware") with use_pair_grid and use_potential_pairs. Take these, or prune_threshold=0.'
         )
 
 

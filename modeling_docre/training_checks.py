@@ -205,7 +205,8 @@ def warn_of_documents(documents: Sequence[Document], config: DocREConfig) -> Non
         logger.warning(
             f"The model does not know {len(unknown)} of {len(types)} entity types of the training documents: it takes "
             f"{sum(types[one] for one in unknown)} of {types.total()} entities with a type for untyped. A new model "
-            f"learns all with entity_types={[*config.entity_types, *unknown]!r}; one that is trained cannot get more."
+            f"learns all, from_encoder(..., entity_types={[*config.entity_types, *unknown]!r}); one that is trained "
+            "cannot get more."
         )
 
 

@@ -446,7 +446,7 @@ def test_the_model_gives_potential_pairs_and_all_losses(tiny_bert_dir):
 @pytest.mark.parametrize("settings", [{"method": "atlop"}, {**SMALL, "use_potential_pairs": False}])
 def test_who_predicts_no_potential_pairs_does_not_prune(tiny_bert_dir, settings):
     model, processor = make(tiny_bert_dir, **settings)
-    with pytest.raises(ValueError, match=r'prune_threshold=0\.1 leaves out pairs by what head="pair-aware"'):
+    with pytest.raises(ValueError, match=r'prune_threshold=0\.1 needs a model that .* method="paee"'):
         model.eval()(**processor.collate(processor([fictional(1)])), prune_threshold=0.1)
 
 
@@ -553,6 +553,9 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     torch.testing.assert_close(carefully.logits[few], tagged.logits[few])
     assert (carefully.logits[~few].argmax(1) == 0).all()
     model.config.potential_threshold = 0.3
+    for wrong in ("0.3", True, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"prune_threshold={wrong!r} is not a probability"):
+            model(**batch, prune_threshold=wrong)
     # Others are not classified, which is the time that is saved; in training all are.
     classified, classify = [], model.head.classify
     monkeypatch.setattr(
@@ -634,8 +637,8 @@ def test_accumulation_equals_one_batch(tiny_bert_dir, tmp_path, settings):
         ({"attended_share": 0.0}, "attended_share=0.0 is no part"),
         ({"entity_encoder_heads": 3}, "such as entity_encoder_heads=2"),
         ({"potential_threshold": 1.0}, "potential_threshold=1.0 is not a probability"),
-        ({"prune_threshold": 0.1, "use_potential_pairs": False}, "take these, or prune_threshold=0"),
-        ({"prune_threshold": 0.1, "head": "bilinear"}, "take these, or prune_threshold=0"),
+        ({"prune_threshold": 0.1, "use_potential_pairs": False}, "Take these, or prune_threshold=0"),
+        ({"prune_threshold": 0.1, "head": "bilinear"}, "Take these, or prune_threshold=0"),
         ({"prune_threshold": -0.1}, "prune_threshold=-0.1 is not a probability"),
         ({"role_weight": -1.0}, "role_weight=-1.0 is no weight"),
         ({"unet_width": 5}, "unet_width=5 is odd"),
