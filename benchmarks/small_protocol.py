@@ -126,7 +126,7 @@ def label_distant(folders: Folders) -> Path:
     target = folders.output / "distant.jsonl"
     if not target.is_file():
         annotated, facts = folders.output / "annotated.json", folders.output / "facts.jsonl"
-        documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
+        documents = read_documents(folders)
         annotated.write_text(json.dumps(documents[TRAINING]), encoding="utf-8")
         docre = [sys.executable, "-m", "modeling_docre.cli"]
         subprocess.run([*docre, "facts", str(annotated), "-o", str(facts)], check=True)
@@ -243,16 +243,27 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def read_documents(folders: Folders) -> list[dict[str, Any]]:
+    """Read the documents of which parts are trained on, chosen by and scored."""
+    documents: list[dict[str, Any]] = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text("utf-8"))
+    return documents
+
+
+def without_labels(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the documents as whoever has to find their relations gets them."""
+    return [{key: value for key, value in document.items() if key != "labels"} for document in documents]
+
+
 def score(folders: Folders, model: Path, part: slice, **settings: Any) -> dict[str, float]:
     """Score the relations that the pipeline finds in a part of the documents, with other settings of the model."""
     from transformers import pipeline
 
     from modeling_docre.metrics.docred.scoring import score as score_docred
 
-    documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
+    documents = read_documents(folders)
     extract = pipeline("docre", model=str(model))
     extract.model.config.update(settings)
-    plain = [{key: value for key, value in document.items() if key != "labels"} for document in documents[part]]
+    plain = without_labels(documents[part])
     found = [
         {"title": document["title"], "h_idx": relation["head"], "t_idx": relation["tail"], "r": relation["relation"]}
         for document, answer in zip(plain, extract(plain), strict=True)
@@ -277,10 +288,9 @@ def potential_pairs(folders: Folders, model: Path) -> Any:
     from modeling_docre import DocREForRelationExtraction, DocREProcessor
 
     loaded, processor = DocREForRelationExtraction.from_pretrained(model), DocREProcessor.from_pretrained(model)
-    documents = json.loads((folders.data / "re-docred" / "dev_revised.json").read_text(encoding="utf-8"))
     chances = []
-    for document in documents[SCORED]:
-        batch = processor.collate(processor([{key: value for key, value in document.items() if key != "labels"}]))
+    for document in without_labels(read_documents(folders)[SCORED]):
+        batch = processor.collate(processor([document]))
         with torch.inference_mode():
             chances.append(loaded(**batch).potential_pairs)
     return torch.cat(chances)

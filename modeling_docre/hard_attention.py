@@ -52,7 +52,8 @@ class HardAttentionNetwork(nn.Module):
         width (`int`): Channels inside.
         outputs (`int`): Channels of the output.
         share (`float`):
-            Part of a document's own cells of a scale that the next one looks at, above 0 and at most 1, rounded up.
+            Part of the open cells of a scale that the next one looks at, above 0 and at most 1, rounded up. Of the
+            first scale a document's own are open, of others those that were looked at.
     """
 
     def __init__(self, channels: int, width: int, outputs: int, share: float) -> None:
