@@ -92,7 +92,8 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         """Load a checkpoint of this library; takes every argument of `PreTrainedModel.from_pretrained`.
 
         Raises:
-            ValueError: when the folder holds another kind of model, or weights of this model are missing from it.
+            ValueError: when the folder holds another kind of model, weights of this model are missing from it, or they
+                have other sizes than settings that were passed ask for.
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
@@ -101,7 +102,16 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
             start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
             raise ValueError(describe_other_checkpoint(name, model_type, start))
         wants_info = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        passed = sorted(kwargs.keys() & DocREConfig.__annotations__.keys())
+        try:
+            loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        except RuntimeError as error:
+            if not passed or "mismatch" not in str(error):
+                raise
+            raise ValueError(
+                f"With {', '.join(passed)} as passed, parts of the model have other sizes than the weights of {name}. "
+                "Leave out what changes them; to train these parts anew, pass ignore_mismatched_sizes=True."
+            ) from error
         model: Any
         model, info = loaded
         if info["missing_keys"] and not kwargs.get("ignore_mismatched_sizes"):

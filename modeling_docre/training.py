@@ -177,10 +177,12 @@ class DocRETrainer(LossTrainer):
             self._augmentation.check(model)
         # One config for both: a threshold tuned in training counts when decoding.
         self.processing_class.config = model.config
-        if model.config.marker_style != "asterisk" and (self.args.freeze_embeddings or self.args.freeze_layers):
+        freezing = "freeze_layers" if self.args.freeze_layers else "freeze_embeddings"
+        if model.config.marker_style != "asterisk" and getattr(self.args, freezing):
             logger.warning(
-                f"The embeddings of the markers (marker_style={model.config.marker_style!r}) are frozen with the "
-                "others: a new model's stay random. Marker style 'asterisk' uses a token that the encoder knows."
+                f"{freezing}={getattr(self.args, freezing)} freezes the embeddings of the markers "
+                f"(marker_style={model.config.marker_style!r}) with the others: a new model's stay random. Marker "
+                "style 'asterisk' uses a token that the encoder knows."
             )
         encoder = model.docre.encoder
         if self.args.freeze_embeddings:

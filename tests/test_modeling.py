@@ -290,6 +290,14 @@ def test_settings_can_be_overridden_while_loading(tiny_bert_dir, tmp_path):
         DocREForRelationExtraction.from_pretrained(tmp_path, threshold=25.0)
 
 
+def test_settings_that_change_sizes_are_named(tiny_bert_dir, tmp_path):
+    make(tiny_bert_dir).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"With relations, threshold as passed.*ignore_mismatched_sizes=True"):
+        DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], threshold=0.25)
+    model = DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], ignore_mismatched_sizes=True)
+    assert model.head.classifier.out_features == 2
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Scoring
 # ---------------------------------------------------------------------------------------------------------------------
