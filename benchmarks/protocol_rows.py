@@ -83,6 +83,8 @@ STAGES = (
 ROWS = (
     method("atlop", rate="3e-4"),
     variant("atlop-types", "atlop", "--model.use_entity_types=true"),
+    # What PAEE has beside its parts: the types, and another loss than ATLOP's.
+    variant("atlop-types-adaptive", "atlop", "--model.use_entity_types=true", "--model.loss=adaptive"),
     variant("atlop-tuned", "atlop", "--training.tune_threshold=true"),
     method("atlop-bce", "--training.tune_threshold=true", rate="3e-4"),
     method("ncrl", rate="3e-4"),

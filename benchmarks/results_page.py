@@ -35,8 +35,8 @@ GROUPS = {
         *("vaediff-continued-generated",),
     ),
     "pair-aware": (
-        *("atlop", "atlop-types", "paee", "paee-hard-attention", "paee-no-pair-grid", "paee-no-entity-encoder"),
-        *("paee-no-sliding-window", "paee-no-potential-pairs"),
+        *("atlop", "atlop-types", "atlop-types-adaptive", "paee", "paee-hard-attention", "paee-no-pair-grid"),
+        *("paee-no-entity-encoder", "paee-no-sliding-window", "paee-no-potential-pairs"),
     ),
 }
 # Of stages that predict nothing themselves.

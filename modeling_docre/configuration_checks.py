@@ -155,8 +155,8 @@ def _check_markers(config: DocREConfig) -> None:
     # From `[unused51]` on the closing ones follow.
     if config.marker_style == "unused" and len(config.entity_types) > 24:
         raise ValueError(
-            f"marker_style='unused' has tokens for 24 entity types, not for {len(config.entity_types)}; pass "
-            "marker_style='typed', which adds its own."
+            f"marker_style='unused' has tokens for 24 entity types, not for {len(config.entity_types)}; a new model "
+            "can have marker_style='typed', which adds its own."
         )
 
 
@@ -180,7 +180,7 @@ def _predicts_pairs(config: DocREConfig) -> bool:
 
 def _check_threshold(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}={value!r} is not a probability from 0 to below 1.")
+        raise ValueError(f"{name}={value!r} is not a probability from 0 to below 1: pass a number of Python's.")
 
 
 def check_pruning(config: DocREConfig, threshold: float) -> None:

@@ -38,14 +38,7 @@ _OFFSET_POSITIONS = frozenset(
 _DEFAULT_WINDOW = 512
 # What transformers takes for a config beside the fields of its own.
 _OF_TRANSFORMERS = frozenset(
-    {
-        "attn_implementation",
-        "experts_implementation",
-        "name_or_path",
-        "num_labels",
-        "output_attentions",
-        "torch_dtype",
-    }
+    ("attn_implementation", "experts_implementation", "name_or_path", "num_labels", "output_attentions", "torch_dtype")
 )
 
 
@@ -313,8 +306,12 @@ class DocREConfig(PreTrainedConfig):
     @property
     def reads_entity_types(self) -> bool:
         """Whether the model reads the types of entities, as embeddings or as markers."""
-        in_grid = self.head == "pair-aware" and self.use_pair_grid
-        return self.use_entity_types or in_grid or self.marker_style in ("typed", "unused")
+        return self.embeds_entity_types or self.marker_style in ("typed", "unused")
+
+    @property
+    def embeds_entity_types(self) -> bool:
+        """Whether types are an input beside the text, where `entity_type_dropout` can hide them."""
+        return self.use_entity_types or (self.head == "pair-aware" and self.use_pair_grid)
 
     def relation_label(self, relation: str) -> str:
         """Return the words for a relation id (`"country"` for `"P17"`), or the id where it has none."""

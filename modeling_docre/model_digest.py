@@ -36,7 +36,9 @@ def digest_model(model: Any, processor: Any) -> str:
         `str`: The same for the same model, wherever its files lie, however their place is spelled, and on whatever
         device it runs. The same weights in another precision, such as float16, give other answers, and another digest.
     """
-    # A setting at its default changes nothing: one that a later version adds leaves digests as they are.
+    # A setting at its default changes nothing: one that a later version adds leaves digests as they are. So does one
+    # that this version does not know, which nothing reads.
+    known = {*type(model.config)().to_dict(), "quantization_config"}
     defaults = {
         one.name: one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         for one in dataclasses.fields(model.config)
@@ -44,7 +46,7 @@ def digest_model(model: Any, processor: Any) -> str:
     given = {
         name: value
         for name, value in model.config.to_dict().items()
-        if name not in defaults or value != defaults[name]
+        if name in known and (name not in defaults or value != defaults[name])
     }
     config = _settings(given)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())

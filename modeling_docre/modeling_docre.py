@@ -193,7 +193,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             num_entities (`torch.Tensor` of shape `(batch,)`, *optional*):
                 Entities per document; 1 + the highest entity in `mentions` when left out.
             entity_types (`torch.Tensor` of shape `(batch, entities)`, *optional*):
-                Type ids, 0 unknown; read with `use_entity_types`, and by the pair-aware head.
+                Type ids, 0 unknown; read with `use_entity_types`, and in the pair-aware head's grid.
             sentence_ids (`torch.Tensor` of shape `(batch, tokens)`, *optional*):
                 Sentence of each token, -1 outside; read for `sentence_attention`, and by the pair-aware head.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*):
@@ -258,9 +258,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
                 f"sentence_ids have shape {tuple(sentence_ids.shape)}, and input_ids {tuple(input_ids.shape)}: pass "
                 "the sentence of each token."
             )
-        # Markers are in the text already.
-        embeds_types = self.config.use_entity_types or self.config.head == "pair-aware"
-        drops_types = embeds_types and self.config.entity_type_dropout > 0
+        drops_types = self.config.embeds_entity_types and self.config.entity_type_dropout > 0
         if self.training and entity_types is not None and drops_types:
             hidden = torch.rand(len(entity_types), 1, device=entity_types.device) < self.config.entity_type_dropout
             entity_types = entity_types.masked_fill(hidden, 0)

@@ -138,9 +138,11 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = set(kwargs) - set(_FILTERS)
         if unknown:
+            settings = sorted(unknown & DocREConfig.__annotations__.keys())
+            loading = f'pipeline("docre", model=FOLDER, model_kwargs={{"{settings[0]}": ...}})' if settings else ""
             raise TypeError(
                 f"The docre pipeline has no parameter {', '.join(sorted(unknown))}; it has {', '.join(_FILTERS)}, "
-                "batch_size."
+                f"batch_size.{f' The model takes its settings when it is loaded: {loading}.' if settings else ''}"
             )
         # Of no pairs: what is wrong with a filter is said before anything runs.
         nothing = DocRERelationOutput(

@@ -1149,5 +1149,10 @@ def test_a_setting_that_older_models_lack_is_no_other_model(pipe, monkeypatch):
     older = {name: value for name, value in config.to_dict().items() if name != "grid_fill"}
     monkeypatch.setattr(config, "to_dict", lambda: older)
     assert digest_pipeline(pipe) == digest
-    monkeypatch.setattr(config, "to_dict", lambda: older | {"grid_fill": "zeros"})
-    assert digest_pipeline(pipe) != digest
+    for beside in ({"prune_pairs": False}, {"prune_pairs": True}):
+        monkeypatch.setattr(config, "to_dict", lambda beside=beside: older | beside)
+        assert digest_pipeline(pipe) == digest
+    encoder = {"encoder_config": older["encoder_config"] | {"prune_pairs": True}}
+    for other in ({"grid_fill": "zeros"}, {"quantization_config": {"bits": 8}}, encoder):
+        monkeypatch.setattr(config, "to_dict", lambda other=other: older | other)
+        assert digest_pipeline(pipe) != digest

@@ -492,6 +492,15 @@ def test_hidden_types_are_hidden_from_the_grid(tiny_bert_dir):
     assert not torch.equal(model(**batch).logits, model(**unknown).logits)
 
 
+@pytest.mark.parametrize("grid", [True, False])
+def test_types_that_nothing_reads_are_not_hidden(tiny_bert_dir, monkeypatch, grid):
+    model, processor = make(tiny_bert_dir, **SMALL, entity_type_dropout=0.5, use_pair_grid=grid)
+    drawn, rand = [], torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *shape, **options: drawn.append(shape) or rand(*shape, **options))
+    model.train()(**processor.collate(processor([fictional(number) for number in range(3)])))
+    assert drawn == ([(3, 1)] if grid else [])
+
+
 def test_biases_start_at_the_log_odds_of_their_labels(tiny_bert_dir, tmp_path):
     trainer = trainer_for(tiny_bert_dir, tmp_path, 9, model_settings=SMALL)
     trainer.set_prior_bias()
@@ -553,7 +562,8 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     torch.testing.assert_close(carefully.logits[few], tagged.logits[few])
     assert (carefully.logits[~few].argmax(1) == 0).all()
     model.config.potential_threshold = 0.3
-    for wrong in ("0.3", True, 1.0, float("nan")):
+    assert torch.equal(model(**batch, prune_threshold=0).logits, model(**batch, prune_threshold=0.0).logits)
+    for wrong in ("0.3", False, 1.0, float("nan")):
         with pytest.raises(ValueError, match=f"prune_threshold={wrong!r} is not a probability"):
             model(**batch, prune_threshold=wrong)
     # Others are not classified, which is the time that is saved; in training all are.
@@ -650,6 +660,8 @@ def test_wrong_settings(settings, message):
 
 
 def test_settings_of_parts_that_are_off_are_not_checked():
+    config_for("atlop", marker_style="unused", entity_types=[str(number) for number in range(24)])
+    config_for("atlop", marker_style="typed", entity_types=[str(number) for number in range(25)])
     config_for("paee", use_entity_encoder=False, entity_encoder_heads=3)
     config_for("paee", entity_encoder_heads=2, grid_network="hard-attention", unet_width=5)
 

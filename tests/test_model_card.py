@@ -430,6 +430,10 @@ def test_pairs_that_are_left_out_and_types_that_are_read_are_told(tiny_bert_dir,
     trainer.model.config.entity_types = []
     trainer.save_model()
     assert "- **Entity types:** none is known to it\n" in (tmp_path / "README.md").read_text()
+    trainer.model.config.use_pair_grid = False
+    trainer.save_model()
+    assert "- **Entity types:** not used\n" in (tmp_path / "README.md").read_text()
+    trainer.model.config.use_pair_grid = True
     trainer.model.config.prune_threshold = 0.03
     trainer.save_model()
     told = "; pairs that are related with a probability of 0.03 or less are left out\n"

@@ -408,6 +408,8 @@ def test_wrong_filters_are_refused_before_anything_runs(tiny_checkpoint, pipe, f
 def test_unknown_parameters_are_refused_with_those_that_exist(tiny_checkpoint, pipe):
     with pytest.raises(TypeError, match="no parameter treshold; it has threshold, relations, top_k, head, tail"):
         pipe(ADA, treshold=0.5)
+    with pytest.raises(TypeError, match=r"parameter prune_threshold; .*model_kwargs=\{.prune_threshold.: \.\.\.\}"):
+        pipe(ADA, prune_threshold=0.1)
     with pytest.raises(TypeError, match="no parameter aggregation_strategy"):
         pipeline("docre", model=str(tiny_checkpoint), aggregation_strategy="simple")
 

@@ -356,11 +356,23 @@ def test_several_files_and_json_lines(recipe, tmp_path, monkeypatch):
     assert titles == [f"Story {number}" for number in (1, 2, 3, *range(9))]
 
 
-@pytest.mark.parametrize("reader", ["--use_entity_types=true", "--model.marker_style=typed"])
-def test_entity_types_come_from_the_training_documents(recipe, reader):
-    config = build_trainer(load_recipe(recipe, [reader])).model.config
+PAEE = ("--model.method=paee", "--model.entity_encoder_heads=2", "--model.unet_width=4")
+
+
+@pytest.mark.parametrize(
+    "readers",
+    [
+        ("--use_entity_types=true",),
+        ("--model.marker_style=typed",),
+        PAEE,
+        ("--model.head=pair-aware", "--model.loss=adaptive", *PAEE[1:]),
+    ],
+)
+def test_entity_types_come_from_the_training_documents(recipe, readers):
+    config = build_trainer(load_recipe(recipe, readers)).model.config
     assert config.entity_types == ["LOC", "PER"]
-    assert build_trainer(load_recipe(recipe)).model.config.entity_types == []
+    for without in ((), (*PAEE, "--model.use_pair_grid=false")):
+        assert build_trainer(load_recipe(recipe, without)).model.config.entity_types == []
 
 
 def test_the_recipes_of_the_repository_name_only_what_exists(repository, monkeypatch):

@@ -379,12 +379,13 @@ def test_documents_that_teach_little_are_told_before_training(tiny_bert_dir, tmp
     assert len(types) > 1
     told = warnings(stories, **paee)
     assert len(told) == 1 and f"know {len(types)} of {len(types)} entity types" in told[0]
+    assert "from_encoder(..., entity_types=[" in told[0]
     assert f"{entities} of {entities} entities with a type" in told[0] and f"entity_types={types!r}" in told[0]
     some = sum(entity[0]["type"] != types[0] for story in stories for entity in story["vertexSet"])
     untyped = [json.loads(json.dumps(story)) for story in stories]
     untyped[0]["vertexSet"][0][0].pop("type")
     hidden = stories[0]["vertexSet"][0][0]["type"] != types[0]
-    for settings in ({**paee}, {"use_entity_types": True}, {"marker_style": "typed"}):
+    for settings in (paee, {"use_entity_types": True}, {"marker_style": "typed"}, {"marker_style": "unused"}):
         told = warnings(untyped, **settings, entity_types=types[:1])
         assert f"{some - hidden} of {entities - 1} entities with a type" in told[0]
         assert f"know {len(types) - 1} of {len(types)} entity types" in told[0] and f"={types!r}" in told[0]
