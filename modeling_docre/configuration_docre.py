@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -384,8 +384,12 @@ class DocREConfig(PreTrainedConfig):
             )
 
     @classmethod
-    def _check_names(cls, settings: Mapping[str, Any]) -> None:
-        # Not for configs that are read from a file, which may be of another version.
+    def check_names(cls, settings: Iterable[str]) -> None:
+        """Check that settings exist; not for configs that are read from a file, which may be of another version.
+
+        Raises:
+            ValueError: when one does not; the message has the nearest.
+        """
         known = {one.name for one in dataclasses.fields(cls)} | _OF_TRANSFORMERS
         for name in settings:
             if name not in known:
@@ -425,7 +429,7 @@ class DocREConfig(PreTrainedConfig):
 
         ```
         """
-        cls._check_names(settings)
+        cls.check_names(settings)
         row = find_method(method)
         fields: dict[str, Any] = {"head": row.head, "loss": row.loss, **copy.deepcopy(dict(row.settings))}
         decisions = LOSSES.get(str(settings.get("loss", row.loss)), ())

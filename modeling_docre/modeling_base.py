@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -105,6 +106,12 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         passed = sorted(kwargs.keys() & DocREConfig.__annotations__.keys())
         try:
             loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        except TypeError as error:
+            # Of the model's class, which took what transformers does not know.
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if unknown:
+                DocREConfig.check_names(unknown.groups())
+            raise
         except RuntimeError as error:
             if not passed or "mismatch" not in str(error):
                 raise

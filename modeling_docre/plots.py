@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,20 +83,27 @@ def plot_generator(
         if not number_of_pairs:
             raise DataFileError(f"No pair of the documents has {relation}: take more of them, or leave it out.")
     drawable = [number for number in range(1, labels.shape[1]) if labels[:, number].sum() >= _LEAST]
-    if not drawable:
+    if not drawable and not classes:
         raise DataFileError(f"No relation has {_LEAST} pairs in the documents: take more of them.")
     by_rarity = sorted(drawable, key=lambda one: (counts[one], one))
-    common, rare = by_rarity[::-1][:number], classes or by_rarity[:number]
+    common, rare = by_rarity[::-1][:number] or classes, classes or by_rarity[:number]
     words = [model.config.relation_label(relation) for relation in model.config.relations]
     figure = figures_of.Figure(figsize=(11, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw = _Panel(embeddings, labels, counts, words, seed)
-    draw(left, common, None)
+    draw(left, dict(zip(common, COLOURS, strict=False)), None)
     left.set_title("encoded pairs of the commonest relations")
-    draw(right, rare, generator)
+    draw(right, _colours(rare, common), generator)
     right.set_title(f"{'some' if classes else 'the rarest'} relations: encoded and generated pairs")
     figure.savefig(path, dpi=150)
     return figures
+
+
+def _colours(rare: Sequence[int], common: Sequence[int]) -> dict[int, str]:
+    """A relation has one colour in both panels."""
+    kept = {number: colour for number, colour in zip(common, COLOURS, strict=False) if number in rare}
+    free = iter([colour for colour in COLOURS if colour not in kept.values()])
+    return {number: kept[number] if number in kept else next(free) for number in rare}
 
 
 class _Panel:
@@ -106,15 +113,15 @@ class _Panel:
         self.embeddings, self.labels, self.counts = embeddings, labels, counts
         self.words, self.seed = words, seed
 
-    def __call__(self, axes: Any, classes: Sequence[int], generator: VaeDiffModel | None) -> None:
-        rows, owners = self._choose(classes)
+    def __call__(self, axes: Any, colours: Mapping[int, str], generator: VaeDiffModel | None) -> None:
+        rows, owners = self._choose(list(colours))
         points = self.embeddings[rows]
         if generator is not None:
             points = np.concatenate([points, draw_embeddings(generator, self.labels[rows], self.seed)])
         perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
         place = import_part("sklearn.manifold").TSNE(init="pca", perplexity=perplexity, random_state=self.seed)
         places = place.fit_transform(points)
-        for colour, number in zip(COLOURS, classes, strict=False):
+        for number, colour in colours.items():
             own = owners == number
             if not own.any():
                 # All its pairs stand for rarer ones.

@@ -60,6 +60,7 @@ class VaeDiffTrainingArguments(PortableArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that stay."})
     report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used."})
+    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Copy batches to pinned memory."})
     min_learning_rate: float = field(default=2e-5, metadata={"help": "Where the cosine ends."})
     prior_learning_rate: float = field(default=5e-5, metadata={"help": "Learning rate of the prior."})
     autoencoder_epochs: int = field(default=10, metadata={"help": "Epochs without the prior."})
@@ -170,7 +171,8 @@ class VaeDiffTrainer(LossPartsTrainer):
             logger.warning(
                 f"{beyond:.1%} of the numbers in {train_dataset.folder} lie beyond {CLAMP * model.embedding_scale:g}, "
                 "where the decoder's means end: what is generated will be smaller. The config's embedding_scale is "
-                f"{model.embedding_scale:g}, and their deviation {train_dataset.deviation():g}: pass a larger one."
+                f"{model.embedding_scale:g}, and their deviation {train_dataset.deviation():g}: pass "
+                'embedding_scale="deviation", or a larger number.'
             )
         model.denoiser.requires_grad_(False)
         self.generator = model

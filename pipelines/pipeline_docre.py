@@ -263,7 +263,8 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         found = self.processor.decode(model_outputs["outputs"], documents, **filters)
         label = self.model.config.relation_label
         answers = []
-        for item, relations in zip(items, found, strict=True):
+        left_out = self._left_out(model_outputs["outputs"], len(items))
+        for item, relations, unrelated in zip(items, found, left_out, strict=True):
             document = item.document
             names = [entity.name for entity in document.entities]
             answer: dict[str, Any] = {
@@ -282,12 +283,19 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
                     for relation in relations
                 ],
                 "sentences": [list(span) for span in document.sentence_spans],
-                "coverage": _coverage(item.features["coverage"]),
+                "coverage": _coverage(item.features["coverage"]) | unrelated,
             }
             if not item.gave_text:
                 answer["text"] = document.text
             answers.append(answer)
         return answers
+
+    def _left_out(self, outputs: Any, documents: int) -> list[dict[str, int]]:
+        threshold = self.model.config.prune_threshold
+        if not threshold:
+            return [{} for _ in range(documents)]
+        rows = outputs.pairs[:, 0][outputs.potential_pairs <= threshold]
+        return [{"pairs left out as unrelated": number} for number in rows.bincount(minlength=documents).tolist()]
 
     def _save(
         self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any

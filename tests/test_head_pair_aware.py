@@ -10,7 +10,7 @@ from table_heads import BLOCK, HIDDEN, TOKENS, config_for, documents, settle
 from torch import nn
 from training_helpers import RELATIONS, assert_close, fictional, make, parameters, trainer_for
 
-from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREProcessor, Document
+from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREPipeline, DocREProcessor, Document
 from modeling_docre.decisions import predict, relation_scores
 from modeling_docre.distillation import Teacher
 from modeling_docre.encoding import all_pairs
@@ -552,6 +552,9 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     assert {(n, one.head, one.tail) for n, found in enumerate(answers) for one in found} == pairs
     scores = relation_scores(pruned.logits, "threshold-class")
     assert scores.isfinite().all() and (scores[~kept, 1:] == 0).all()
+    extract = DocREPipeline(model=model, processor=processor)
+    counted = [answer["coverage"]["pairs left out as unrelated"] for answer in extract(documents)]
+    assert counted == [int((~kept[batch["pairs"][:, 0] == number]).sum()) for number in range(6)]
     # The tags of the classifier have a threshold of their own; a call may ask for another one than the config.
     model.config.potential_threshold = float(plain.potential_pairs.detach().median())
     careful = float(plain.potential_pairs.detach().quantile(0.2))

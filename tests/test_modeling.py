@@ -296,6 +296,8 @@ def test_settings_that_change_sizes_are_named(tiny_bert_dir, tmp_path):
         DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], threshold=0.25)
     model = DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], ignore_mismatched_sizes=True)
     assert model.head.classifier.out_features == 2
+    with pytest.raises(ValueError, match=r"'treshold' is not a setting of DocREConfig.* 'threshold'"):
+        DocREForRelationExtraction.from_pretrained(tmp_path, treshold=0.5)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

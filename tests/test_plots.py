@@ -18,7 +18,8 @@ from modeling_docre import Document, VaeDiffConfig, VaeDiffModel, cli, generator
 from modeling_docre.generator_quality import score_generator
 from modeling_docre.output_files import DataFileError
 from modeling_docre.pair_embeddings import MANIFEST, PairEmbeddingStore, store_pair_embeddings
-from modeling_docre.plots import plot_generator
+from modeling_docre.plot_style import COLOURS
+from modeling_docre.plots import _colours, plot_generator
 
 WIDTH = 8
 CENTRES = torch.eye(3, WIDTH) * 6
@@ -151,17 +152,35 @@ def test_points_of_a_picture_are_pairs(trained, tmp_path, monkeypatch):
     scattered = []
     scatter = Axes.scatter
     monkeypatch.setattr(
-        Axes, "scatter", lambda self, *a, **k: scattered.append((len(a[0]), k.get("marker"))) or scatter(self, *a, **k)
+        Axes,
+        "scatter",
+        lambda self, *a, **k: scattered.append((len(a[0]), k.get("marker"), k["c"])) or scatter(self, *a, **k),
     )
     plot_generator(*parts, tmp_path / "points.svg", train=store)
     rarest_first = sorted((1, 2, 3), key=lambda number: store.labels.sum(0)[number])
     held_out = store_pair_embeddings(*parts[1:], tmp_path / "held-out")
     owners = [min((n for n in (1, 2, 3) if row[n]), key=rarest_first.index) for row in held_out.labels]
     counts = [owners.count(number) for number in rarest_first]
-    encoded = [number for number, marker in scattered if marker is None and number]
-    generated = [number for number, marker in scattered if marker == "x" and number]
-    # The commonest first on the left, the rarest first on the right.
-    assert encoded == [*counts[::-1], *counts] and generated == counts
+    encoded = [(number, colour) for number, marker, colour in scattered if marker is None and number]
+    generated = [(number, colour) for number, marker, colour in scattered if marker == "x" and number]
+    # The commonest first on the left, the rarest first on the right, each with its colour.
+    assert [number for number, _ in encoded] == [*counts[::-1], *counts]
+    assert encoded[:3] == encoded[:2:-1] and generated == encoded[3:]
+    assert len({colour for _, colour in generated}) == 3
+
+
+def test_a_relation_has_one_colour_in_both_panels_and_no_two_share_one():
+    for common, rare in (
+        ([1, 2, 3], [3, 2, 1]),
+        ([1, 2], [5, 2, 7]),
+        ([*range(1, 9)], [*range(8, 0, -1)]),
+        ([1], [2]),
+    ):
+        left = dict(zip(common, COLOURS, strict=False))
+        right = _colours(rare, common)
+        assert list(right) == rare and len(set(right.values())) == len(rare)
+        assert all(right[number] == left[number] for number in rare if number in left)
+    assert list(_colours([*range(9, 17)], [*range(1, 9)]).values()) == list(COLOURS)
 
 
 def test_wrong_wishes_for_a_picture(trained, tmp_path, tiny_bert_dir):
@@ -178,6 +197,7 @@ def test_wrong_wishes_for_a_picture(trained, tmp_path, tiny_bert_dir):
         plot_generator(*parts, tmp_path / "a.png", relations=["rule"])
     with pytest.raises(DataFileError, match="No relation has 5 pairs"):
         plot_generator(*parts[:3], parts[3][:1], tmp_path / "a.png")
+    plot_generator(*parts[:3], parts[3][:2], tmp_path / "named.png", relations=["born_in", "part_of"])
     other, processor = axial_model(tiny_bert_dir)
     with pytest.raises(DataFileError, match="than the model that is given: pass the one"):
         plot_generator(parts[0], other, processor, parts[3], tmp_path / "a.png")
