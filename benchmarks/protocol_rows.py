@@ -63,6 +63,11 @@ class Row(NamedTuple):
         """Whether it is also scored with pairs left out that it takes for unrelated."""
         return self.name == "paee"
 
+    @property
+    def tunes(self) -> bool:
+        """Whether it is also scored with one probability for all relations: extra pairs change how much is said."""
+        return self.name.startswith("vaediff") and self.predicts
+
 
 def method(name: str, *overrides: str, rate: str = "") -> Row:
     """Make the row of a method."""

@@ -3,9 +3,10 @@
     python benchmarks/results_page.py
 
 A table stands between `<!-- table: GROUP -->` and `<!-- end of table -->`; `GROUP macro` has macro F1 over rare
-relations in its columns, `generators` what a classifier learns of generated pairs, and `pruning` what is lost with the
-pairs that PAEE takes for unrelated, over the seeds that were scored so. Another row is written when all its seeds are
-recorded (`small_protocol.py --record`). Without a group here, a table is left as it is.
+relations in its columns, `generators` what a classifier learns of generated pairs, `tuned` has methods with one
+probability for all relations, and `pruning` what is lost with the pairs that PAEE takes for unrelated, over the seeds
+that were scored so. Another row is written when all its seeds are recorded (`small_protocol.py --record`). Without a
+group here, a table is left as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from pathlib import Path
 
 from protocol_rows import ROWS, STAGES
-from small_protocol import COLUMNS, MACRO_COLUMNS, SEEDS, Folders, compare, rates, recorded, spread
+from small_protocol import COLUMNS, MACRO_COLUMNS, SEEDS, TUNED, Folders, compare, rates, recorded, spread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
 GROUPS = {
@@ -66,6 +67,8 @@ def table(found: re.Match[str]) -> str | None:
     """Return a table, `None` where nothing of it is recorded."""
     if found["group"] == "pruning":
         return pruning()
+    if found["group"] == "tuned":
+        return tuned()
     nowhere = Folders(Path(), Path("no runs"))
     group = (GROUPS | GENERATORS).get(found["group"], ())
     rows = sorted((row for row in (*STAGES, *ROWS) if row.name in group), key=lambda row: group.index(row.name))
@@ -74,6 +77,20 @@ def table(found: re.Match[str]) -> str | None:
     if found["group"] in GENERATORS:
         columns = GENERATOR_COLUMNS
     return compare(nowhere, whole, list(SEEDS), columns) if whole else None
+
+
+def tuned() -> str | None:
+    """Return the table of methods with one probability for all relations, `None` where no row has all its seeds."""
+    lines = []
+    for name in GROUPS["generated pairs"]:
+        (row,) = (row for row in ROWS if row.name == name)
+        rate = rates(Folders(Path(), Path("no runs")), row)[0]
+        runs = [recorded().get((name, rate, seed), {}).get("tuned") for seed in SEEDS]
+        if all(runs):
+            cells = [spread([100 * run[figure] for run in runs if run]) for figure in TUNED.values()]
+            lines.append(f"| {' | '.join([name, *cells])} |")
+    heading = [f"| {' | '.join(['method', *TUNED])} |", f"| --- |{' ---: |' * len(TUNED)}"]
+    return "\n".join([*heading, *lines]) if lines else None
 
 
 def pruning() -> str | None:

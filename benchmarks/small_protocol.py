@@ -57,6 +57,17 @@ TRIALS = ("1e-3", "3e-4")
 SEEDS = (13, 14, 15)
 # Probabilities of being related below which pairs are left out.
 PRUNED = (0.3, 0.1, 0.03, 0.01)
+# Figures with one probability for all relations, and the lowest that is looked at.
+TUNED = {
+    "probability": "threshold",
+    "F1": "f1",
+    "precision": "precision",
+    "recall": "recall",
+    "frequent F1": "f1_frequent",
+    "long-tail F1": "f1_long_tail",
+    "macro F1": "macro_f1",
+}
+LOWEST = 0.02
 TRAINING, VALIDATION, SCORED = slice(0, 250), slice(300, 400), slice(400, 500)
 COLUMNS = {
     "F1": "f1",
@@ -115,6 +126,8 @@ def run(folders: Folders, row: Row, rate: str, seed: int, *, kept: bool = False)
             done["validation_f1"] = score(folders, folder, VALIDATION)["f1"]
             if row.prunes:
                 done["pruned"] = [score_pruned(folders, folder, threshold) for threshold in PRUNED]
+            if row.tunes:
+                done["tuned"] = score_tuned(folders, folder)
         (folder / "figures.json").write_text(json.dumps(done, indent=1))
         if row.name not in KEPT:
             (folder / "model.safetensors").unlink()
@@ -271,6 +284,27 @@ def score(folders: Folders, model: Path, part: slice, **settings: Any) -> dict[s
     ]
     figures = score_docred(found, documents[part], train_annotated=documents[TRAINING])
     return {name: value for name, value in figures.items() if not name.startswith("relation/")}
+
+
+def score_tuned(folders: Folders, model: Path) -> dict[str, float]:
+    """Score what is found with the one probability for all relations that is best on the validation documents."""
+    import torch
+    from transformers import pipeline
+
+    from modeling_docre.decisions import best_threshold
+
+    documents = read_documents(folders)[VALIDATION]
+    gold = [{(label["h"], label["t"], label["r"]) for label in document["labels"]} for document in documents]
+    answers = pipeline("docre", model=str(model))(without_labels(documents), threshold=LOWEST)
+    found = [
+        (relation["score"], (relation["head"], relation["tail"], relation["relation"]) in facts)
+        for facts, answer in zip(gold, answers, strict=True)
+        for relation in answer["relations"]
+    ]
+    scores, is_correct = torch.tensor(found).reshape(-1, 2).unbind(1)
+    threshold, _ = best_threshold(scores, is_correct, sum(map(len, gold)))
+    figures = score(folders, model, SCORED, threshold=threshold)
+    return {"threshold": threshold, **{name: figures[name] for name in TUNED.values() if name != "threshold"}}
 
 
 def score_pruned(folders: Folders, model: Path, threshold: float) -> dict[str, float]:

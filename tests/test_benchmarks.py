@@ -352,6 +352,21 @@ def test_the_results_page_is_written_from_the_record(protocol, tmp_path, monkeyp
         "| 0.01 | 11.0 ± 14.1 | 60.0 ± 14.1 | 25.0 ± 0.0 |",
         "| 0.3 | 40.0 ± 14.1 | 60.0 ± 14.1 | 25.0 ± 0.0 |",
     ]
+    for seed in protocol.SEEDS:
+        figures = finish(protocol, folders, "vaediff", "3e-4", seed, 0.2)
+        tuned = {name: seed / 100 for name in protocol.TUNED.values()}
+        figures.write_text(json.dumps(json.loads(figures.read_text()) | ({"tuned": tuned} if seed > 13 else {})))
+    few = mark.format("", "old").replace("incomplete", "tuned")
+    protocol.record(folders)
+    protocol.recorded.cache_clear()
+    assert page.write_tables(few) == few, "of two seeds"
+    figures = folders.output / "vaediff-3e-4-13" / "figures.json"
+    figures.write_text(json.dumps(json.loads(figures.read_text()) | {"tuned": dict.fromkeys(tuned, 0.13)}))
+    protocol.record(folders)
+    protocol.recorded.cache_clear()
+    lines = page.write_tables(few).splitlines()
+    assert lines[2] == "| method | probability | F1 | precision | recall | frequent F1 | long-tail F1 | macro F1 |"
+    assert lines[4] == f"| vaediff |{' 14.0 ± 1.0 |' * 7}" and not lines[5]
 
 
 def test_the_tables_of_the_results_page_are_those_of_the_record(repository, monkeypatch):
@@ -418,3 +433,24 @@ def test_pairs_are_left_out_and_scored_below_each_probability(protocol, tmp_path
     assert [one["classified"] for one in found] == [1.0, 0.0]
     assert found[0]["recall"] > 0.5 and found[1]["recall"] == found[1]["f1"] == 0.0
     assert found[0]["f1"] == pytest.approx(protocol.score(folders, tmp_path / "model", slice(2, 6))["f1"])
+
+
+def test_the_one_probability_is_the_best_on_the_validation_documents(protocol, tmp_path, tiny_bert_dir, monkeypatch):
+    for name, part in (("TRAINING", slice(0, 2)), ("VALIDATION", slice(2, 8)), ("SCORED", slice(8, 14))):
+        monkeypatch.setattr(protocol, name, part)
+    (tmp_path / "re-docred").mkdir()
+    stories = [fictional(number) for number in range(14)]
+    (tmp_path / "re-docred" / "dev_revised.json").write_text(json.dumps(stories))
+    model, processor = make(tiny_bert_dir, method="atlop")
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    folders = protocol.Folders(tmp_path, tmp_path)
+    tuned = protocol.score_tuned(folders, tmp_path / "model")
+    assert tuned.keys() == set(protocol.TUNED.values()) and protocol.LOWEST < tuned["threshold"] < 1.0
+    scores = {
+        threshold: protocol.score(folders, tmp_path / "model", slice(2, 8), threshold=threshold)["f1"]
+        for threshold in (tuned["threshold"], *(number / 20 for number in range(1, 20)))
+    }
+    assert scores[tuned["threshold"]] == max(scores.values()) > min(scores.values())
+    own = protocol.score(folders, tmp_path / "model", slice(8, 14), threshold=tuned["threshold"])
+    assert tuned["f1"] == own["f1"] and tuned["macro_f1"] == own["macro_f1"]
