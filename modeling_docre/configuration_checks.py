@@ -180,7 +180,7 @@ def _predicts_pairs(config: DocREConfig) -> bool:
 
 def _check_threshold(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}={value!r} is not a probability from 0 to below 1: pass a number of Python's.")
+        raise ValueError(f"{name}={value!r} is not a probability: pass a Python number from 0 to below 1.")
 
 
 def check_pruning(config: DocREConfig, threshold: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -310,7 +310,7 @@ class DocREConfig(PreTrainedConfig):
 
     @property
     def embeds_entity_types(self) -> bool:
-        """Whether types are an input beside the text, where `entity_type_dropout` can hide them."""
+        """Whether types are an input beside the text."""
         return self.use_entity_types or (self.head == "pair-aware" and self.use_pair_grid)
 
     def relation_label(self, relation: str) -> str:
@@ -384,12 +384,8 @@ class DocREConfig(PreTrainedConfig):
             )
 
     @classmethod
-    def check_names(cls, settings: Iterable[str]) -> None:
-        """Check that settings exist; not for configs that are read from a file, which may be of another version.
-
-        Raises:
-            ValueError: when one does not; the message has the nearest.
-        """
+    def _check_names(cls, settings: Mapping[str, Any]) -> None:
+        # Not for configs that are read from a file, which may be of another version.
         known = {one.name for one in dataclasses.fields(cls)} | _OF_TRANSFORMERS
         for name in settings:
             if name not in known:
@@ -429,7 +425,7 @@ class DocREConfig(PreTrainedConfig):
 
         ```
         """
-        cls.check_names(settings)
+        cls._check_names(settings)
         row = find_method(method)
         fields: dict[str, Any] = {"head": row.head, "loss": row.loss, **copy.deepcopy(dict(row.settings))}
         decisions = LOSSES.get(str(settings.get("loss", row.loss)), ())

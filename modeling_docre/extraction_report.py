@@ -14,6 +14,8 @@ from .names import closest_names
 
 # Of documents that could not be read, so many are named.
 _PLACES = 3
+# Of what coverage counts beside what was read.
+_NOTED = ("entities of unknown type", "pairs left out as unrelated")
 
 
 @dataclass
@@ -76,6 +78,7 @@ class ExtractionReport:
             self.add_unreadable([document.title])
         self.counts["mentions beyond the length limit"] += coverage["mentions"] - coverage["mentions_read"]
         self.counts["documents without entities"] += bool(document.text) and not document.entities
+        self.counts.update({name: coverage[name] for name in _NOTED if name in coverage})
 
     def add_unreadable(self, places: Iterable[str]) -> None:
         """Keep the first places of documents that could not be read."""

@@ -156,7 +156,7 @@ def training_facts(trainer: RecordingTrainer, facts: int) -> list[tuple[str, str
             rows.append(("Self-training", f"{count(trainer.pseudo_labels, 'pseudo-label')} beside these facts"))
         left_out = describe_left_out(dataset.left_out)
         if left_out:
-            rows.append(("Left out of them", plain(left_out)))
+            rows.append(("Left out or unknown in them", plain(left_out)))
     epochs = f" ({state.epoch:.4g} epochs)" if state.epoch else ""
     rows.append(("Steps", f"{state.global_step:,}{epochs}"))
     if trainer.model_step != state.global_step:

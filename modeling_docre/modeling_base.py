@@ -21,7 +21,15 @@ from .encoders import PRE_TRAINING, build_encoder, check_window
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
 from .model_outputs import DocREModelOutput
+from .names import nearest_name
 from .remote_code import Shareable, describe_other_checkpoint, looking_up
+
+# What `from_pretrained` takes most often, beside settings: what a misspelt argument may have been meant to be.
+_OF_LOADING = (
+    *("attn_implementation", "cache_dir", "device_map", "dtype", "force_download", "ignore_mismatched_sizes"),
+    *("local_files_only", "output_loading_info", "quantization_config", "revision", "subfolder", "token"),
+    *("trust_remote_code", "use_safetensors", "variant", "weights_only"),
+)
 
 
 def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
@@ -93,8 +101,8 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         """Load a checkpoint of this library; takes every argument of `PreTrainedModel.from_pretrained`.
 
         Raises:
-            ValueError: when the folder holds another kind of model, weights of this model are missing from it, or they
-                have other sizes than settings that were passed ask for.
+            ValueError: when the folder holds another kind of model, weights of this model are missing from it, they
+                have other sizes than the settings ask for, or an argument is neither `transformers`' nor a setting.
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
@@ -103,25 +111,28 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
             start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
             raise ValueError(describe_other_checkpoint(name, model_type, start))
         wants_info = kwargs.pop("output_loading_info", False)
-        passed = sorted(kwargs.keys() & DocREConfig.__annotations__.keys())
+        settings = DocREConfig.__annotations__.keys()
+        passed = sorted(kwargs.keys() & settings)
+        with_passed = f" with {', '.join(passed)} as passed" if passed else ""
         try:
             loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
         except TypeError as error:
-            # Of the model's class, which took what transformers does not know.
-            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if unknown:
-                DocREConfig.check_names(unknown.groups())
-            raise
+            # Of the model's class, which was given what transformers does not know.
+            found = re.search(r"__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+            if found is None or found[1] not in kwargs:
+                raise
+            hint = nearest_name(found[1], [*settings, *_OF_LOADING])
+            raise ValueError(f"{found[1]!r} is no argument of from_pretrained, nor a setting.{hint}") from error
         except RuntimeError as error:
-            if not passed or "mismatch" not in str(error):
+            if "ignore_mismatched_sizes" not in str(error):
                 raise
             raise ValueError(
-                f"With {', '.join(passed)} as passed, parts of the model have other sizes than the weights of {name}. "
-                "Leave out what changes them; to train these parts anew, pass ignore_mismatched_sizes=True."
+                f"The weights of {name} have other sizes than the model has{with_passed}. Leave out settings that "
+                "change sizes; to train parts of another size anew, pass ignore_mismatched_sizes=True."
             ) from error
         model: Any
         model, info = loaded
-        if info["missing_keys"] and not kwargs.get("ignore_mismatched_sizes"):
+        if info["missing_keys"]:
             only_pretrained = ""
             if PRE_TRAINING in (model.config.architectures or []):
                 only_pretrained = (
@@ -129,8 +140,8 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
                     f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...]), and train that.'
                 )
             raise ValueError(
-                f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}. A model with "
-                f"random parts would answer at random.{only_pretrained}"
+                f"{name} lacks weights of {cls.__name__}{with_passed}: {', '.join(sorted(info['missing_keys']))}. A "
+                f"model with random parts would answer at random.{only_pretrained}"
             )
         return loaded if wants_info else model
 

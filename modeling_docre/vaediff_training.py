@@ -60,7 +60,6 @@ class VaeDiffTrainingArguments(PortableArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints that stay."})
     report_to: str | list[str] | None = field(default="none", metadata={"help": "Trackers."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used."})
-    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Copy batches to pinned memory."})
     min_learning_rate: float = field(default=2e-5, metadata={"help": "Where the cosine ends."})
     prior_learning_rate: float = field(default=5e-5, metadata={"help": "Learning rate of the prior."})
     autoencoder_epochs: int = field(default=10, metadata={"help": "Epochs without the prior."})
@@ -71,6 +70,8 @@ class VaeDiffTrainingArguments(PortableArguments):
     def __post_init__(self) -> None:
         """Check what is added here."""
         super().__post_init__()
+        # Without a GPU torch warns of it once an epoch.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         for name in ("min_learning_rate", "prior_learning_rate", "first_kl_weight", "kl_weight"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name}={getattr(self, name)} is below 0.")

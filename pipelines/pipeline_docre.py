@@ -294,8 +294,13 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         threshold = self.model.config.prune_threshold
         if not threshold:
             return [{} for _ in range(documents)]
-        rows = outputs.pairs[:, 0][outputs.potential_pairs <= threshold]
-        return [{"pairs left out as unrelated": number} for number in rows.bincount(minlength=documents).tolist()]
+        document, head, tail = outputs.pairs.unbind(1)
+        unrelated = outputs.potential_pairs <= threshold
+        if self.model.config.window_mode != "reference":
+            # Others do not count as scored.
+            unrelated &= outputs.entities_read[document, head] & outputs.entities_read[document, tail]
+        counts = document[unrelated].bincount(minlength=documents)
+        return [{"pairs left out as unrelated": number} for number in counts.tolist()]
 
     def _save(
         self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any

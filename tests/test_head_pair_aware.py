@@ -14,6 +14,7 @@ from modeling_docre import DocREConfig, DocREForRelationExtraction, DocREPipelin
 from modeling_docre.decisions import predict, relation_scores
 from modeling_docre.distillation import Teacher
 from modeling_docre.encoding import all_pairs
+from modeling_docre.extraction_report import ExtractionReport
 from modeling_docre.hard_attention import HardAttentionNetwork
 from modeling_docre.head_bilinear import grouped_outer
 from modeling_docre.head_pair_aware import PairAwareHead
@@ -534,7 +535,9 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     del batch["labels"]
     model.eval()
     plain = model(**batch)
-    model.config.prune_threshold = float(plain.potential_pairs.detach().median())
+    model.config.prune_threshold = float(
+        plain.potential_pairs.detach().sort().values[len(batch["pairs"]) // 2 :][:2].mean()
+    )
     pruned = model(**batch)
     kept = plain.potential_pairs > model.config.prune_threshold
     assert 0 < int(kept.sum()) < len(kept)
@@ -553,8 +556,19 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     scores = relation_scores(pruned.logits, "threshold-class")
     assert scores.isfinite().all() and (scores[~kept, 1:] == 0).all()
     extract = DocREPipeline(model=model, processor=processor)
-    counted = [answer["coverage"]["pairs left out as unrelated"] for answer in extract(documents)]
-    assert counted == [int((~kept[batch["pairs"][:, 0] == number]).sum()) for number in range(6)]
+    for size in (1, 8):
+        found = [answer["coverage"] for answer in extract(documents, batch_size=size)]
+        counted = [coverage["pairs left out as unrelated"] for coverage in found]
+        assert counted == [int((~kept[batch["pairs"][:, 0] == number]).sum()) for number in range(6)]
+    report = ExtractionReport()
+    noted = {"pairs left out as unrelated": 3, "entities of unknown type": 2}
+    report.add(documents[0], {"relations": [], "coverage": found[0] | noted}, {})
+    assert {name: report.counts[name] for name in noted} == noted
+    monkeypatch.setattr(model.config, "prune_threshold", 0.999)
+    monkeypatch.setattr(model.config, "max_length", 14)
+    short = extract(max(documents, key=lambda document: len(document.entities)))["coverage"]
+    assert 0 < short["pairs left out as unrelated"] == short["pairs_scored"] < short["pairs"]
+    monkeypatch.undo()
     # The tags of the classifier have a threshold of their own; a call may ask for another one than the config.
     model.config.potential_threshold = float(plain.potential_pairs.detach().median())
     careful = float(plain.potential_pairs.detach().quantile(0.2))

@@ -292,12 +292,30 @@ def test_settings_can_be_overridden_while_loading(tiny_bert_dir, tmp_path):
 
 def test_settings_that_change_sizes_are_named(tiny_bert_dir, tmp_path):
     make(tiny_bert_dir).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"With relations, threshold as passed.*ignore_mismatched_sizes=True"):
+    with pytest.raises(ValueError, match=r"has with relations, threshold as passed.*ignore_mismatched_sizes=True"):
         DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], threshold=0.25)
+    config = DocREConfig.from_pretrained(tmp_path, relations=["P17"])
+    with pytest.raises(ValueError, match=r"than the model has\. Leave out"):
+        DocREForRelationExtraction.from_pretrained(tmp_path, config=config)
+    with pytest.raises(ValueError, match=r"with use_entity_types as passed: .*type_embeddings"):
+        DocREForRelationExtraction.from_pretrained(tmp_path, use_entity_types=True, ignore_mismatched_sizes=True)
     model = DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], ignore_mismatched_sizes=True)
     assert model.head.classifier.out_features == 2
-    with pytest.raises(ValueError, match=r"'treshold' is not a setting of DocREConfig.* 'threshold'"):
-        DocREForRelationExtraction.from_pretrained(tmp_path, treshold=0.5)
+
+
+@pytest.mark.parametrize(("wrong", "hint"), [("treshold", "'threshold'"), ("revison", "'revision'"), ("qqqq", None)])
+def test_misspelt_arguments_of_loading_are_suggested(tiny_bert_dir, tmp_path, monkeypatch, wrong, hint):
+    make(tiny_bert_dir).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"'{wrong}' is no argument of from_pretrained, nor a setting") as found:
+        DocREForRelationExtraction.from_pretrained(tmp_path, **{wrong: 0.5})
+    assert (f"Did you mean {hint}?" in str(found.value)) if hint else "Did you mean" not in str(found.value)
+
+    def fail(*_):
+        raise TypeError("__init__() got an unexpected keyword argument 'elsewhere'")
+
+    monkeypatch.setattr("modeling_docre.modeling_base.build_encoder", fail)
+    with pytest.raises(TypeError, match="elsewhere"):
+        DocREForRelationExtraction.from_pretrained(tmp_path, threshold=0.5)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -197,7 +197,9 @@ def test_wrong_wishes_for_a_picture(trained, tmp_path, tiny_bert_dir):
         plot_generator(*parts, tmp_path / "a.png", relations=["rule"])
     with pytest.raises(DataFileError, match="No relation has 5 pairs"):
         plot_generator(*parts[:3], parts[3][:1], tmp_path / "a.png")
-    plot_generator(*parts[:3], parts[3][:2], tmp_path / "named.png", relations=["born_in", "part_of"])
+    plot_generator(*parts[:3], parts[3][:2], tmp_path / "named.svg", relations=["born_in", "part_of"])
+    drawn = (tmp_path / "named.svg").read_text()
+    assert "encoded pairs of some relations" in drawn and "commonest" not in drawn
     other, processor = axial_model(tiny_bert_dir)
     with pytest.raises(DataFileError, match="than the model that is given: pass the one"):
         plot_generator(parts[0], other, processor, parts[3], tmp_path / "a.png")

@@ -520,9 +520,9 @@ def test_hand_made_documents_pass_through(processor):
 
 
 def test_entities_of_unknown_type_are_counted_where_types_matter(tiny_tokenizer, story):
-    assert "entity types not known" not in processor_for(tiny_tokenizer)([story])[0]["coverage"]
+    assert "entities of unknown type" not in processor_for(tiny_tokenizer)([story])[0]["coverage"]
     coverage = processor_for(tiny_tokenizer, use_entity_types=True)([story])[0]["coverage"]
-    assert coverage["entity types not known"] == 1, "WATER"
+    assert coverage["entities of unknown type"] == 1, "WATER"
 
 
 def test_documents_may_be_dicts_of_either_form_and_one_may_stand_alone(processor):

@@ -356,6 +356,13 @@ def test_several_files_and_json_lines(recipe, tmp_path, monkeypatch):
     assert titles == [f"Story {number}" for number in (1, 2, 3, *range(9))]
 
 
+def test_the_embedded_model_is_an_encoder_of_recipes(recipe):
+    encoder = "--model.encoder={package: modeling_docre, folder: checkpoints/docre-minilm-redocred}"
+    assert build_trainer(load_recipe(recipe, [encoder])).model.config.encoder.hidden_size == 384
+    with pytest.raises(RecipeError, match=r"'modeling_docre' is installed, but has no folder 'nowhere' \(.*nowhere"):
+        build_trainer(load_recipe(recipe, ["--model.encoder={package: modeling_docre, folder: nowhere}"]))
+
+
 PAEE = ("--model.method=paee", "--model.entity_encoder_heads=2", "--model.unet_width=4")
 
 

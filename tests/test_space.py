@@ -287,10 +287,10 @@ def test_coverage_says_what_was_read_and_what_was_not():
     whole = {"tokens": 40, "tokens_read": 40, "pairs": 6, "pairs_scored": 6}
     answer = {"text": "a", "sentences": [[0, 1]], "entities": [], "relations": [], "coverage": whole}
     assert "Read: all of 40 tokens, 6 pairs." in Reader(answer_html(answer, 0.5)).text
-    part = {"tokens": 1400, "tokens_read": 512, "mentions": 9, "mentions_read": 9, "entity types not known": 2}
+    part = {"tokens": 1400, "tokens_read": 512, "mentions": 9, "mentions_read": 9, "entities of unknown type": 2}
     page = answer_html({**answer, "coverage": part}, 0.5)
     assert "Read in part: 512 of 1,400 tokens." in page
-    assert "entity types not known: 2." in page
+    assert "entities of unknown type: 2." in page
     assert "docre-warning" in page
 
 
