@@ -4,9 +4,9 @@
 
 A table stands between `<!-- table: GROUP -->` and `<!-- end of table -->`; `GROUP macro` has macro F1 over rare
 relations in its columns, `generators` what a classifier learns of generated pairs, `tuned` has methods with one
-probability for all relations, and `pruning` what is lost with the pairs that PAEE takes for unrelated, over the seeds
-that were scored so. Another row is written when all its seeds are recorded (`small_protocol.py --record`). Without a
-group here, a table is left as it is.
+probability for all relations, over the seeds of which all were scored so, and `pruning` what is lost with the pairs
+that PAEE takes for unrelated, over the seeds that were scored so. Another row is written when all its seeds are
+recorded (`small_protocol.py --record`). Without a group here, a table is left as it is.
 """
 
 from __future__ import annotations
@@ -80,17 +80,22 @@ def table(found: re.Match[str]) -> str | None:
 
 
 def tuned() -> str | None:
-    """Return the table of methods with one probability for all relations, `None` where no row has all its seeds."""
-    lines = []
-    for name in GROUPS["generated pairs"]:
-        (row,) = (row for row in ROWS if row.name == name)
-        rate = rates(Folders(Path(), Path("no runs")), row)[0]
-        runs = [recorded().get((name, rate, seed), {}).get("tuned") for seed in SEEDS]
-        if all(runs):
-            cells = [spread([100 * run[figure] for run in runs if run]) for figure in TUNED.values()]
-            lines.append(f"| {' | '.join([name, *cells])} |")
-    heading = [f"| {' | '.join(['method', *TUNED])} |", f"| --- |{' ---: |' * len(TUNED)}"]
-    return "\n".join([*heading, *lines]) if lines else None
+    """Return the table of methods with one probability for all relations, `None` without a seed of all of them."""
+    known: dict[str, dict[int, dict[str, float]]] = {}
+    for row in ROWS:
+        if row.name in GROUPS["generated pairs"]:
+            (rate, *_) = rates(Folders(Path(), Path("no runs")), row)
+            runs = {seed: recorded().get((row.name, rate, seed), {}).get("tuned") for seed in SEEDS}
+            known[row.name] = {seed: run for seed, run in runs.items() if run}
+    rows = {name: runs for name, runs in known.items() if runs}
+    common = [seed for seed in SEEDS if all(seed in runs for runs in rows.values())]
+    if not rows or not common:
+        return None
+    lines = [f"| {' | '.join(['method', *TUNED])} |", f"| --- |{' ---: |' * len(TUNED)}"]
+    for name, runs in rows.items():
+        cells = [spread([100 * runs[seed][figure] for seed in common]) for figure in TUNED.values()]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
 
 
 def pruning() -> str | None:
