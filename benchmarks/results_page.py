@@ -81,13 +81,13 @@ def table(found: re.Match[str]) -> str | None:
 
 def tuned() -> str | None:
     """Return the table of methods with one probability for all relations, `None` without a seed of all of them."""
-    known: dict[str, dict[int, dict[str, float]]] = {}
+    rows: dict[str, dict[int, dict[str, float]]] = {}
     for row in ROWS:
         if row.name in GROUPS["generated pairs"]:
             (rate, *_) = rates(Folders(Path(), Path("no runs")), row)
-            runs = {seed: recorded().get((row.name, rate, seed), {}).get("tuned") for seed in SEEDS}
-            known[row.name] = {seed: run for seed, run in runs.items() if run}
-    rows = {name: runs for name, runs in known.items() if runs}
+            known = {seed: recorded().get((row.name, rate, seed), {}) for seed in SEEDS}
+            runs = {seed: figures["tuned"] for seed, figures in known.items() if "tuned" in figures}
+            rows |= {row.name: runs} if runs else {}
     common = [seed for seed in SEEDS if all(seed in runs for runs in rows.values())]
     if not rows or not common:
         return None

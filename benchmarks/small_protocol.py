@@ -303,8 +303,8 @@ def score_tuned(folders: Folders, model: Path) -> dict[str, float]:
     ]
     scores, is_correct = torch.tensor(found).reshape(-1, 2).unbind(1)
     threshold, _ = best_threshold(scores, is_correct, sum(map(len, gold)))
-    figures = score(folders, model, SCORED, threshold=threshold)
-    return {"threshold": threshold, **{name: figures[name] for name in TUNED.values() if name != "threshold"}}
+    figures = {**score(folders, model, SCORED, threshold=threshold), "threshold": threshold}
+    return {name: figures[name] for name in TUNED.values()}
 
 
 def score_pruned(folders: Folders, model: Path, threshold: float) -> dict[str, float]:

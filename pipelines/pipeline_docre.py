@@ -138,11 +138,13 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = set(kwargs) - set(_FILTERS)
         if unknown:
-            settings = sorted(unknown & DocREConfig.__annotations__.keys())
-            loading = f'pipeline("docre", model=FOLDER, model_kwargs={{"{settings[0]}": ...}})' if settings else ""
+            hint = ""
+            if settings := sorted(unknown & DocREConfig.__annotations__.keys()):
+                loading = f'pipeline("docre", model=FOLDER, model_kwargs={{"{settings[0]}": ...}})'
+                hint = f" The model takes its settings when it is loaded: {loading}."
             raise TypeError(
                 f"The docre pipeline has no parameter {', '.join(sorted(unknown))}; it has {', '.join(_FILTERS)}, "
-                f"batch_size.{f' The model takes its settings when it is loaded: {loading}.' if settings else ''}"
+                f"batch_size.{hint}"
             )
         # Of no pairs: what is wrong with a filter is said before anything runs.
         nothing = DocRERelationOutput(
