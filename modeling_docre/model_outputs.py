@@ -44,6 +44,8 @@ class DocRERelationOutput(ModelOutput):
         entity_embeddings (`torch.Tensor` of shape `(batch, entities, hidden)`, *optional*): On request.
         potential_pairs (`torch.Tensor` of shape `(num_pairs,)`, *optional*):
             Of the pair-aware head: probability that a pair has a relation at all.
+        pruned (`torch.Tensor` of shape `(num_pairs,)`, *optional*):
+            With a prune threshold, outside training: True for pairs whose probability is not above it.
         sentence_attention (`torch.Tensor` of shape `(num_pairs, sentences)`, *optional*):
             On request: how much of the pair's context comes from each sentence; see [`sentence_attention`].
     """
@@ -56,6 +58,7 @@ class DocRERelationOutput(ModelOutput):
     pair_embeddings: Tensor | None = None
     entity_embeddings: Tensor | None = None
     potential_pairs: Tensor | None = None
+    pruned: Tensor | None = None
     sentence_attention: Tensor | None = None
 
 

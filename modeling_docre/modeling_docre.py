@@ -332,6 +332,7 @@ class DocREForRelationExtraction(DocREPreTrainedModel):
             pair_embeddings=self._as_tensor(embeddings) if output_pair_embeddings else None,
             entity_embeddings=states.entity_embeddings if output_entity_embeddings else None,
             potential_pairs=None if side is None or side.potential is None else torch.sigmoid(side.potential.float()),
+            pruned=None if kept is None else torch.ones_like(pairs[:, 0], dtype=torch.bool).index_fill(0, kept, False),
             sentence_attention=(
                 self._sentence_attention(states, sentence_ids, pairs) if output_sentence_attention else None
             ),

@@ -293,14 +293,13 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         return answers
 
     def _left_out(self, outputs: Any, documents: int) -> list[dict[str, int]]:
-        threshold = self.model.config.prune_threshold
-        if not threshold:
+        if outputs.pruned is None:
             return [{} for _ in range(documents)]
         document, head, tail = outputs.pairs.unbind(1)
-        unrelated = outputs.potential_pairs <= threshold
+        unrelated = outputs.pruned
         if self.model.config.window_mode != "reference":
             # Others do not count as scored.
-            unrelated &= outputs.entities_read[document, head] & outputs.entities_read[document, tail]
+            unrelated = unrelated & outputs.entities_read[document, head] & outputs.entities_read[document, tail]
         counts = document[unrelated].bincount(minlength=documents)
         return [{"pairs left out as unrelated": number} for number in counts.tolist()]
 

@@ -541,6 +541,7 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     pruned = model(**batch)
     kept = plain.potential_pairs > model.config.prune_threshold
     assert 0 < int(kept.sum()) < len(kept)
+    assert plain.pruned is None and torch.equal(pruned.pruned, ~kept)
     torch.testing.assert_close(pruned.logits[kept], plain.logits[kept])
     assert (pruned.logits[~kept].argmax(1) == 0).all()
     documents = [Document.from_docred(fictional(number)) for number in range(6)]
