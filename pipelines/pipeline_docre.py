@@ -293,10 +293,10 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         return answers
 
     def _left_out(self, outputs: Any, documents: int) -> list[dict[str, int]]:
-        if outputs.pruned is None:
+        unrelated = outputs.get("pruned")
+        if unrelated is None:
             return [{} for _ in range(documents)]
         document, head, tail = outputs.pairs.unbind(1)
-        unrelated = outputs.pruned
         if self.model.config.window_mode != "reference":
             # Others do not count as scored.
             unrelated = unrelated & outputs.entities_read[document, head] & outputs.entities_read[document, tail]
