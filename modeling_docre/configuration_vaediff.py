@@ -100,7 +100,7 @@ class VaeDiffConfig(PreTrainedConfig):
         self.guidance_form = guidance_form
         self.class_at_every_step = class_at_every_step
         self.embeddings_of = embeddings_of
-        self._check()
+        self.check()
         super().__init__(**kwargs)
 
     @property
@@ -108,7 +108,12 @@ class VaeDiffConfig(PreTrainedConfig):
         """Number of classes, the threshold class, which no generated pair has, included."""
         return len(self.relations) + 1
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Check all settings.
+
+        Raises:
+            ValueError: when one has a value that it cannot have.
+        """
         check_choices(self, _CHOICES)
         check_classes(self.relations)
         for name in _POSITIVE:
@@ -121,8 +126,7 @@ class VaeDiffConfig(PreTrainedConfig):
                 f"embedding_scale={scale!r} is not a positive number; pass one, or 'deviation' for that of the "
                 "embeddings that it is trained on."
             )
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance={self.guidance} is not a finite number; 0.1 is published.")
+        check_guidance(self.guidance)
         for name in _PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} is not a probability; pass 0 to 1.")
@@ -135,4 +139,17 @@ class VaeDiffConfig(PreTrainedConfig):
             raise ValueError(f"embedding_size={self.embedding_size} has no quarter, the width inside; pass 4 or more.")
 
 
-__all__ = ["VaeDiffConfig"]
+def check_guidance(guidance: Any) -> None:
+    """Check the weight of the guidance.
+
+    Args:
+        guidance (`float`): The weight.
+
+    Raises:
+        ValueError: when it is not a finite number.
+    """
+    if not isinstance(guidance, int | float) or not math.isfinite(guidance):
+        raise ValueError(f"guidance={guidance!r} is not a finite number; 0.1 is published.")
+
+
+__all__ = ["VaeDiffConfig", "check_guidance"]

@@ -37,7 +37,7 @@ def digest_model(model: Any, processor: Any) -> str:
         device it runs. The same weights in another precision, such as float16, give other answers, and another digest.
     """
     # A setting at its default changes nothing: one that a later version adds leaves digests as they are. So does one
-    # that this version does not know, which nothing reads but, of two, transformers.
+    # that this version does not know, since nothing reads it, apart from the two that transformers puts there.
     known = {*type(model.config)().to_dict(), "fusion_config", "quantization_config"}
     defaults = {
         one.name: one.default if one.default_factory is dataclasses.MISSING else one.default_factory()

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .attention import AttentionRows
 from .augmentation import keep_masks
 from .configuration_docre import DocREConfig
-from .encoders import PRE_TRAINING, build_encoder, check_window
+from .encoders import build_encoder, check_window
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
+from .loading import load_whole, read_model_type
 from .model_outputs import DocREModelOutput
-from .names import nearest_name
-from .remote_code import Shareable, describe_other_checkpoint, looking_up
-
-# What `from_pretrained` takes most often, beside settings: what a misspelt argument may have been meant to be.
-_OF_LOADING = (
-    *("attn_implementation", "cache_dir", "device_map", "dtype", "force_download", "ignore_mismatched_sizes"),
-    *("local_files_only", "output_loading_info", "quantization_config", "revision", "subfolder", "token"),
-    *("trust_remote_code", "use_safetensors", "variant", "weights_only"),
-)
+from .remote_code import Shareable, describe_other_checkpoint
 
 
 def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
@@ -50,25 +42,6 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def read_model_type(name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Find out what kind of model a checkpoint is.
-
-    Args:
-        name (`str`): Folder or Hub id.
-        arguments (`Mapping`): Those of `from_pretrained`; of a `config` among them, its kind.
-
-    Raises:
-        OSError: when there is no such checkpoint.
-    """
-    config = arguments.get("config")
-    if isinstance(config, PreTrainedConfig):
-        return config.model_type
-    known = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-    with looking_up(name):
-        found, _ = PreTrainedConfig.get_config_dict(name, **{key: arguments[key] for key in known if key in arguments})
-    return found.get("model_type")
 
 
 class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
@@ -110,40 +83,7 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         if model_type != DocREConfig.model_type:
             start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
             raise ValueError(describe_other_checkpoint(name, model_type, start))
-        wants_info = kwargs.pop("output_loading_info", False)
-        settings = DocREConfig.__annotations__.keys()
-        passed = sorted(kwargs.keys() & settings)
-        with_passed = f" with {', '.join(passed)} as passed" if passed else ""
-        try:
-            loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
-        except TypeError as error:
-            # Of the model's class, which was given what transformers does not know.
-            found = re.search(r"__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-            if found is None or found[1] not in kwargs:
-                raise
-            hint = nearest_name(found[1], [*settings, *_OF_LOADING])
-            raise ValueError(f"{found[1]!r} is no argument of from_pretrained, nor a setting.{hint}") from error
-        except RuntimeError as error:
-            if "ignore_mismatched_sizes" not in str(error):
-                raise
-            raise ValueError(
-                f"The weights of {name} have other sizes than the model has{with_passed}. Leave out settings that "
-                "change sizes; to train parts of another size anew, pass ignore_mismatched_sizes=True."
-            ) from error
-        model: Any
-        model, info = loaded
-        if info["missing_keys"]:
-            only_pretrained = ""
-            if PRE_TRAINING in (model.config.architectures or []):
-                only_pretrained = (
-                    " These weights are pre-trained, to start a model from: "
-                    f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...]), and train that.'
-                )
-            raise ValueError(
-                f"{name} lacks weights of {cls.__name__}{with_passed}: {', '.join(sorted(info['missing_keys']))}. A "
-                f"model with random parts would answer at random.{only_pretrained}"
-            )
-        return loaded if wants_info else model
+        return load_whole(cls, super().from_pretrained, name, model_args, kwargs)
 
 
 class DocREModel(DocREPreTrainedModel):

@@ -28,11 +28,11 @@ def suggest_name(name: str, names: Sequence[str]) -> str:
     return nearest_name(name, names) or f" Known names: {', '.join(sorted(names))}."
 
 
-def nearest_name(name: str, names: Sequence[str]) -> str:
+def nearest_name(name: str, names: Iterable[str], likeness: float = 0.51) -> str:
     """Return the end of a message about an unknown name: the nearest known one, or nothing where all are far."""
-    folded = {known.casefold(): known for known in reversed(names)}
+    folded = {known.casefold(): known for known in reversed(list(names))}
     swapped = [known for known in folded if sorted(known) == sorted(name.casefold())]
-    found = swapped or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.51)
+    found = swapped or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=likeness)
     return f" Did you mean {folded[found[0]]!r}?" if found else ""
 
 

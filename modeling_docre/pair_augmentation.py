@@ -91,12 +91,12 @@ class PairAugmentation:
             parts = DocREForRelationExtraction.from_pretrained(source), DocREProcessor.from_pretrained(source)
         if known != digest_model(*parts):
             raise ValueError(
-                "The generator was trained on the pair embeddings of another model than "
+                "The generator was trained on the pair embeddings of another model, or with other settings, than "
                 + (
                     f"generator_of={source!r}: name the one that they are of."
                     if source
-                    else "the one that is to be trained. Start from that model; or, to train a new one, as published, "
-                    "say where that model is: generator_of=FOLDER."
+                    else "the one that is to be trained. Start from that model as it is; or, to train a new one, as "
+                    "published, or with other settings, say where that model is: generator_of=FOLDER."
                 )
             )
 

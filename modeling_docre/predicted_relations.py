@@ -29,7 +29,7 @@ def find_relations(
         `dict` from documents of the batch to relations, the best first, each with the row of its pair.
     """
     predicted = predict(logits, config.decision, max_relations=config.max_relations_per_pair, threshold=threshold)
-    predicted &= _pairs_read(outputs, config).to(predicted.device)[:, None]
+    predicted &= pairs_read(outputs, config).to(predicted.device)[:, None]
     rows, classes = predicted[:, 1:].nonzero(as_tuple=True)
     scores = relation_scores(logits, config.decision)[rows, classes + 1].tolist()
     evidence = _evidence_of(outputs, rows, config)
@@ -45,7 +45,7 @@ def find_relations(
     return found
 
 
-def _pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
+def pairs_read(outputs: Any, config: DocREConfig) -> Tensor:
     """Which pairs have a mention in reach on both sides, `(num_pairs,)`; all of them in `reference` mode."""
     read = getattr(outputs, "entities_read", None)
     document, head, tail = outputs.pairs.unbind(1)
@@ -62,4 +62,4 @@ def _evidence_of(outputs: Any, rows: Tensor, config: DocREConfig) -> list[tuple[
     return evidence_sentences(attention[rows], config.evidence_threshold)
 
 
-__all__ = ["find_relations"]
+__all__ = ["find_relations", "pairs_read"]

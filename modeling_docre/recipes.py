@@ -299,11 +299,15 @@ def _encoder_path(encoder: str | Mapping[str, str]) -> str:
     if isinstance(encoder, str):
         return expand_path(encoder, "model.encoder")
     package, folder = encoder["package"], encoder.get("folder", ".")
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        # Of "one.two", "one" is missing.
+        spec = None
+    if spec is None:
         raise RecipeError(
             f"The recipe's encoder comes with the Python package {package!r}, which is not installed: "
-            f"pip install {package.replace('_', '-')}. The one of the default model also comes with "
+            f"pip install {package.partition('.')[0].replace('_', '-')}. The one of the default model also comes with "
             "pip install 'modeling-docre[train-default]'."
         )
     # Of a checkout a package may have several.

@@ -44,6 +44,7 @@ CODE_FILES = (
     "head_bilinear.py",
     "head_pair_aware.py",
     "head_unet.py",
+    "loading.py",
     "losses.py",
     "markers.py",
     "markup.py",

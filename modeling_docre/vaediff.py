@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .configuration_vaediff import VaeDiffConfig
+from .configuration_vaediff import VaeDiffConfig, check_guidance
 from .diffusion import NoiseSchedule
-from .modeling_base import in_evaluation, init_linear, read_model_type
+from .loading import load_whole, read_model_type
+from .modeling_base import in_evaluation, init_linear
 from .names import suggest_name
 from .vaediff_parts import Denoiser, EntityPairVAE, Gaussian, ScaleShift
 
@@ -68,6 +69,8 @@ class VaeDiffModel(PreTrainedModel):
 
     def __init__(self, config: VaeDiffConfig) -> None:
         super().__init__(config)
+        # Settings that were passed in loading have not been checked.
+        config.check()
         self.vae = EntityPairVAE(config)
         self.denoiser = Denoiser(config)
         self.schedule = NoiseSchedule.cosine(config.num_steps)
@@ -95,7 +98,8 @@ class VaeDiffModel(PreTrainedModel):
         """Load a generator; takes every argument of `PreTrainedModel.from_pretrained`.
 
         Raises:
-            ValueError: when the folder holds another kind of model, or weights are missing from it.
+            ValueError: when the folder holds another kind of model, weights are missing from it or have other sizes
+                than the settings ask for, or an argument is neither `transformers`' nor a setting.
         """
         name = str(pretrained_model_name_or_path)
         model_type = read_model_type(name, kwargs)
@@ -104,12 +108,7 @@ class VaeDiffModel(PreTrainedModel):
                 f"{name} is a {model_type!r} checkpoint, not a generator of pair embeddings "
                 f"({VaeDiffConfig.model_type!r}). VaeDiffTrainer makes one."
             )
-        wants_info = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
-        model, info = loaded
-        if info["missing_keys"]:
-            raise ValueError(f"{name} lacks weights of {cls.__name__}: {', '.join(sorted(info['missing_keys']))}.")
-        return loaded if wants_info else model
+        return load_whole(cls, super().from_pretrained, name, model_args, kwargs)
 
     def forward(self, embeddings: Tensor, return_dict: bool | None = None) -> VaeDiffOutput | tuple[Tensor, ...]:
         """Encode pair embeddings and decode the means of their posteriors.
@@ -154,8 +153,8 @@ class VaeDiffModel(PreTrainedModel):
     ) -> Tensor:
         """Draw pair embeddings: latent vectors by the diffusion prior, then the means that the decoder makes of them.
 
-        Drawn without dropout, whether the model is in training or not. A relation that no training pair had is
-        embedded as it was at first, at random, so that what is drawn for it means nothing.
+        Drawn without dropout, whether the model is in training or not (the published code leaves it on). A relation
+        that no training pair had is embedded as it was at first, at random: what is drawn for it means nothing.
 
         Args:
             labels (`torch.Tensor` of shape `(number, num_classes)`, or a sequence of sequences of relation ids):
@@ -172,8 +171,8 @@ class VaeDiffModel(PreTrainedModel):
             They are without a gradient, and may be inputs of what has one.
 
         Raises:
-            ValueError: when a relation is unknown, `labels` are neither such a tensor nor such a sequence, or a number
-                is not positive.
+            ValueError: when a relation is unknown, `labels` are neither such a tensor nor such a sequence, a count is
+                not positive, or `guidance` not finite.
         """
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples={num_samples} and batch_size={batch_size} are counts; pass 1 or more.")
@@ -212,6 +211,7 @@ class VaeDiffModel(PreTrainedModel):
             `torch.Tensor` of shape `(number, latent_size)`.
         """
         weight = self.config.guidance if guidance is None else guidance
+        check_guidance(weight)
         # Equation 6, or as the code has it: away from what needs no relation.
         weight = weight if self.config.guidance_form == "code" else -weight
         latents, estimate = start, None

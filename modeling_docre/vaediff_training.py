@@ -134,8 +134,8 @@ class VaeDiffTrainer(LossPartsTrainer):
         callbacks (list of `TrainerCallback`, *optional*): Further callbacks.
 
     Raises:
-        ValueError: If the store has embeddings of another width or another model, or other relations, or the prior
-            would never learn.
+        ValueError: If the store is empty, has embeddings of another width or another model, or other relations, or the
+            prior would never learn.
     """
 
     args: VaeDiffTrainingArguments
@@ -148,6 +148,11 @@ class VaeDiffTrainer(LossPartsTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         config, about = model.config, train_dataset.manifest
+        if not about["pairs"]:
+            raise ValueError(
+                f"{train_dataset.folder} holds no pair embeddings: no pair of its documents has a relation that its "
+                "model knows and entities that it reads. Store those of labelled documents."
+            )
         if config.embedding_size != about["width"]:
             raise ValueError(
                 f"The generator has embedding_size={config.embedding_size}, but the embeddings of "

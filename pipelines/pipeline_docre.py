@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import Pipeline
@@ -18,6 +18,7 @@ from modeling_docre.entity_filters import did_you_mean, missing_names
 from modeling_docre.memory import give_memory_back
 from modeling_docre.modeling_base import DocREModel
 from modeling_docre.modeling_docre import DocREForRelationExtraction, DocRERelationOutput
+from modeling_docre.predicted_relations import pairs_read
 from modeling_docre.processing_docre import DocREProcessor
 from modeling_docre.remote_code import Shareable
 
@@ -263,9 +264,10 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
         items = model_outputs["items"]
         documents = [item.document for item in items]
         found = self.processor.decode(model_outputs["outputs"], documents, **filters)
-        label = self.model.config.relation_label
+        config = cast(DocREConfig, self.model.config)
+        label = config.relation_label
         answers = []
-        left_out = self._left_out(model_outputs["outputs"], len(items))
+        left_out = _left_out(model_outputs["outputs"], config, len(items))
         for item, relations, unrelated in zip(items, found, left_out, strict=True):
             document = item.document
             names = [entity.name for entity in document.entities]
@@ -291,17 +293,6 @@ class DocREPipeline(Shareable, Pipeline):  # type: ignore[misc]
                 answer["text"] = document.text
             answers.append(answer)
         return answers
-
-    def _left_out(self, outputs: Any, documents: int) -> list[dict[str, int]]:
-        unrelated = outputs.get("pruned")
-        if unrelated is None:
-            return [{} for _ in range(documents)]
-        document, head, tail = outputs.pairs.unbind(1)
-        if self.model.config.window_mode != "reference":
-            # Others do not count as scored.
-            unrelated = unrelated & outputs.entities_read[document, head] & outputs.entities_read[document, tail]
-        counts = document[unrelated].bincount(minlength=documents)
-        return [{"pairs left out as unrelated": number} for number in counts.tolist()]
 
     def _save(
         self, save_directory: str | os.PathLike[str], *args: Any, include_code: bool = False, **kwargs: Any
@@ -388,6 +379,15 @@ def _entities(document: Document) -> list[dict[str, Any]]:
         }
         for number, entity in enumerate(document.entities)
     ]
+
+
+def _left_out(outputs: Any, config: DocREConfig, documents: int) -> list[dict[str, int]]:
+    unrelated = outputs.get("pruned")
+    if unrelated is None:
+        return [{} for _ in range(documents)]
+    # Others do not count as scored.
+    counts = outputs.pairs[unrelated & pairs_read(outputs, config), 0].bincount(minlength=documents)
+    return [{"pairs left out as unrelated": number} for number in counts.tolist()]
 
 
 def _coverage(coverage: dict[str, int]) -> dict[str, int]:

@@ -569,6 +569,10 @@ def test_pruned_pairs_have_no_relation_and_others_stay(tiny_bert_dir, monkeypatc
     monkeypatch.setattr(model.config, "max_length", 14)
     short = extract(max(documents, key=lambda document: len(document.entities)))["coverage"]
     assert 0 < short["pairs left out as unrelated"] == short["pairs_scored"] < short["pairs"]
+    # The published windows read what lies beyond them as zeros: all pairs count as scored.
+    monkeypatch.setattr(model.config, "window_mode", "reference")
+    blind = extract(max(documents, key=lambda document: len(document.entities)))["coverage"]
+    assert blind["pairs left out as unrelated"] == blind["pairs_scored"] == blind["pairs"]
     monkeypatch.undo()
     # The tags of the classifier have a threshold of their own; a call may ask for another one than the config.
     model.config.potential_threshold = float(plain.potential_pairs.detach().median())

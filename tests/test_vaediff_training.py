@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -86,6 +87,13 @@ def test_the_autoencoder_learns_first_and_then_both(store, tmp_path):
     for epoch, (autoencoder, prior) in enumerate(watch.rates, 1):
         cosine = (1 + math.cos(math.pi * epoch * steps / total)) / 2
         assert autoencoder == pytest.approx(2e-5 + 1.8e-4 * cosine) and prior == 5e-5
+
+
+def test_a_store_without_pairs_is_refused(tiny_bert_dir, tmp_path):
+    silent = [dataclasses.replace(document, relations=()) for document in stories()]
+    empty = store_pair_embeddings(*axial_model(tiny_bert_dir), silent, tmp_path / "store")
+    with pytest.raises(ValueError, match="holds no pair embeddings: no pair of its documents has a relation"):
+        trainer_for(empty, tmp_path / "run")
 
 
 def test_an_interrupted_training_goes_on_to_the_same_numbers(store, tmp_path):
