@@ -23,6 +23,9 @@ from .loading import load_whole, read_model_type
 from .model_outputs import DocREModelOutput
 from .remote_code import Shareable, describe_other_checkpoint
 
+# What follows from the relations.
+_OF_RELATIONS = {"id2label", "label2id", "num_labels"}
+
 
 def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
     """Begin a layer as torch does by itself, which is what the published code trains from."""
@@ -75,7 +78,8 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
 
         Raises:
             ValueError: when the folder holds another kind of model, weights of this model are missing from it, they
-                have other sizes than the settings ask for, or an argument is neither `transformers`' nor a setting.
+                have other sizes than the settings ask for, or an argument is neither `transformers`' nor a setting, or
+                follows from the relations, such as `num_labels`.
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
@@ -83,6 +87,11 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
         if model_type != DocREConfig.model_type:
             start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
             raise ValueError(describe_other_checkpoint(name, model_type, start))
+        if derived := _OF_RELATIONS & kwargs.keys():
+            raise ValueError(
+                f"{', '.join(sorted(derived))} would not be read: what a model knows are its relations. To change "
+                'them, pass relations=["P17", ...] and ignore_mismatched_sizes=True, and train the model.'
+            )
         return load_whole(cls, super().from_pretrained, name, model_args, kwargs)
 
 

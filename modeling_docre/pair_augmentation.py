@@ -214,8 +214,9 @@ def find_augmentation(args: DocRETrainingArguments, generator: VaeDiffModel | No
         return PairAugmentation(args) if args.augmentation == "gaussian" else None
     if (generator is None) == (args.generator is None):
         raise ValueError(
-            'augmentation="vaediff" needs one generator: pass generator=FOLDER in the arguments, where '
-            "VaeDiffTrainer saved it, or to the trainer one that is loaded."
+            'augmentation="vaediff" needs one generator: pass generator=FOLDER in the arguments (training.generator '
+            "in a recipe), where VaeDiffTrainer or a recipe with objective: generator saved it, or to the trainer one "
+            "that is loaded."
         )
     return PairAugmentation(args, generator or VaeDiffModel.from_pretrained(str(args.generator)))
 

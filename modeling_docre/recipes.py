@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def train_from_recipe(
     # What is wrong in its own settings is said before hours of what comes before it.
     _arguments(recipe)
     _train_before(recipe, (Path(path).resolve(),))
-    return _train(recipe, resume=resume)
+    with _saying_how_to_go_on(recipe, "pass resume=True to go on"):
+        return _train(recipe, resume=resume)
 
 
 def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
@@ -91,8 +93,21 @@ def _train_before(recipe: Recipe, chain: tuple[Path, ...]) -> None:
         processes = _processes(before)
         if not processes.first(partial(_is_trained, before, folder, name)):
             say_once(f"{name} is trained first, with its own settings; overrides are of the last recipe alone.")
-            _train(before, resume=last_checkpoint(folder) is not None)
+            with _saying_how_to_go_on(before, "started again, this goes on"):
+                _train(before, resume=last_checkpoint(folder) is not None)
             processes.collect(None)
+
+
+@contextmanager
+def _saying_how_to_go_on(recipe: Recipe, how: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        folder = expand_path(recipe.output_dir, "output_dir")
+        checkpoint = last_checkpoint(folder)
+        how = f"{how} from {checkpoint}" if checkpoint else "there is no checkpoint yet, so this starts anew"
+        error.add_note(f"{folder} is not done: {how}.")
+        raise
 
 
 def _stages(recipe: Recipe, chain: tuple[Path, ...]) -> list[tuple[str, Recipe, bool]]:
@@ -144,6 +159,7 @@ def _train(recipe: Recipe, *, resume: bool) -> dict[str, float]:
         )
     if checkpoint is not None and recipe.self_training is None:
         check_resumed(recipe, Path(folder))
+        say_once(f"{folder} is gone on with from {os.path.basename(checkpoint)}.")
     if checkpoint is None and resume:
         logger.warning(f"{folder} holds no complete checkpoint; training starts at the beginning.")
     if recipe.objective == "generator":

@@ -20,7 +20,7 @@ from .configuration_vaediff import VaeDiffConfig, check_guidance
 from .diffusion import NoiseSchedule
 from .loading import load_whole, read_model_type
 from .modeling_base import in_evaluation, init_linear
-from .names import suggest_name
+from .names import closest_relations, nearest_name
 from .vaediff_parts import Denoiser, EntityPairVAE, Gaussian, ScaleShift
 
 
@@ -172,10 +172,12 @@ class VaeDiffModel(PreTrainedModel):
 
         Raises:
             ValueError: when a relation is unknown, `labels` are neither such a tensor nor such a sequence, a count is
-                not positive, or `guidance` not finite.
+                not positive, `guidance` not finite, or `generator` something else than its type.
         """
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples={num_samples} and batch_size={batch_size} are counts; pass 1 or more.")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise ValueError(f"generator={generator!r} is no torch.Generator; pass torch.Generator().manual_seed(13).")
         wanted = self._multi_hot(labels).repeat_interleave(num_samples, 0)
         # A training's half precision would add up over the steps.
         exact = torch.autocast(self.device.type, enabled=False)
@@ -183,6 +185,9 @@ class VaeDiffModel(PreTrainedModel):
             drawn = torch.cat([self._draw(part, generator, guidance) for part in wanted.split(batch_size)])
         # A tensor of inference mode could not be the input of a layer that is trained.
         return drawn.clone()
+
+    def _words(self) -> dict[str, str]:
+        return {relation: self.config.relation_names.get(relation, relation) for relation in self.config.relations}
 
     def _draw(self, labels: Tensor, generator: torch.Generator | None, guidance: float | None) -> Tensor:
         shape = (len(labels), self.config.latent_size)
@@ -248,9 +253,10 @@ class VaeDiffModel(PreTrainedModel):
                 )
             for relation in relations:
                 if relation not in classes:
-                    raise ValueError(
-                        f"The generator has no relation {relation!r}.{suggest_name(str(relation), [*classes])}"
-                    )
+                    near = closest_relations(str(relation), self._words())
+                    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+                    hint = meant or nearest_name(str(relation), [*classes]) or " config.relations has all."
+                    raise ValueError(f"The generator has no relation {relation!r}.{hint}")
                 rows[row, classes[relation]] = 1
         return rows
 

@@ -23,7 +23,7 @@ from modeling_docre.method_loss import check_loss_arguments
 from modeling_docre.parameter_groups import parameter_groups
 from modeling_docre.recipe_files import check_resumed, read_yaml, write_recipe
 from modeling_docre.recipes import RecipeError, build_trainer, load_recipe, train_from_recipe
-from modeling_docre.training import DocRETrainer
+from modeling_docre.training import DocRETrainer, last_checkpoint
 from modeling_docre.training_arguments import DocRETrainingArguments
 from modeling_docre.vaediff_training import VaeDiffTrainingArguments
 
@@ -715,6 +715,34 @@ def test_what_comes_before_goes_on_where_it_was_interrupted(chain, tmp_path, mon
     assert (tmp_path / "before" / "model.safetensors").read_bytes() == whole
 
 
+def test_an_interruption_says_how_to_go_on(chain, tmp_path, monkeypatch):
+    train = DocRETrainer.train
+
+    def told(train, *arguments):
+        monkeypatch.setattr(DocRETrainer, "train", train)
+        with pytest.raises(KeyboardInterrupt) as found:
+            train_from_recipe(chain, *arguments)
+        monkeypatch.undo()
+        (note,) = found.value.__notes__
+        return note
+
+    def at_the_end(self, *args, **kwargs):
+        train(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    def at_once(*_, **__):
+        raise KeyboardInterrupt
+
+    before, second = tmp_path / "before", tmp_path / "second"
+    note = told(at_the_end)
+    assert note == f"{before} is not done: started again, this goes on from {last_checkpoint(before)}."
+    train_from_recipe(tmp_path / "before.yaml", resume=True)
+    note = told(at_the_end)
+    assert note == f"{second} is not done: pass resume=True to go on from {last_checkpoint(second)}."
+    note = told(at_once, {"output_dir": str(tmp_path / "third")})
+    assert note == f"{tmp_path / 'third'} is not done: there is no checkpoint yet, so this starts anew."
+
+
 def test_what_was_made_with_other_settings_is_refused(chain, tmp_path):
     train_from_recipe(tmp_path / "before.yaml")
     before = tmp_path / "before.yaml"
@@ -739,7 +767,7 @@ SLOW_TO_SAVE = """
 import os, sys, time
 from modeling_docre.processes import leave_processes
 from modeling_docre.recipes import train_from_recipe
-from modeling_docre.training import DocRETrainer
+from modeling_docre.training import DocRETrainer, last_checkpoint
 
 save = DocRETrainer.save_model
 

@@ -463,6 +463,8 @@ def test_a_scale_is_that_of_what_goes_in_and_comes_out(monkeypatch):
     [
         ([["P18"]], {}, r"no relation 'P18'\. Did you mean 'P17'\?"),
         ([[1]], {}, r"no relation 1\."),
+        ([["state"]], {}, r"no relation 'state'\. Did you mean 'P17'\?"),
+        ([["P17"]], {"generator": 13}, r"generator=13 is no torch\.Generator; pass torch\.Generator\(\)\.manual_seed"),
         (["P17"], {}, r"labels\[0\] is 'P17'; pass a list of relation ids"),
         ([None], {}, r"labels\[0\] is None; pass a list of relation ids"),
         ("P17", {}, "labels are 'P17'; pass a list of relation ids"),
