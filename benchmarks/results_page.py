@@ -80,7 +80,11 @@ def table(found: re.Match[str]) -> str | None:
 
 
 def tuned() -> str | None:
-    """Return the table of methods with one probability for all relations, `None` without a seed of all of them."""
+    """Return the table of methods with one probability for all relations, `None` without runs.
+
+    Raises:
+        ValueError: when there is no seed that all of them were run with.
+    """
     rows: dict[str, dict[int, dict[str, float]]] = {}
     for row in ROWS:
         if row.name in GROUPS["generated pairs"]:
@@ -89,8 +93,10 @@ def tuned() -> str | None:
             runs = {seed: figures["tuned"] for seed, figures in known.items() if "tuned" in figures}
             rows |= {row.name: runs} if runs else {}
     common = [seed for seed in SEEDS if all(seed in runs for runs in rows.values())]
-    if not rows or not common:
+    if not rows:
         return None
+    if not common:
+        raise ValueError(f"No seed is that of all of {', '.join(rows)}: run what is missing.")
     lines = [f"| {' | '.join(['method', *TUNED])} |", f"| --- |{' ---: |' * len(TUNED)}"]
     for name, runs in rows.items():
         cells = [spread([100 * runs[seed][figure] for seed in common]) for figure in TUNED.values()]

@@ -5,8 +5,10 @@ The only file that touches private names of transformers' auto classes.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoProcessor, Pipeline
@@ -16,6 +18,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_docre import DocREConfig
 from .configuration_vaediff import VaeDiffConfig
+from .loading import check_relation_model
 from .modeling_base import DocREModel
 from .modeling_contrastive import DocREForContrastivePreTraining
 from .modeling_docre import DocREForRelationExtraction
@@ -37,6 +40,18 @@ class AutoModelForDocRE(_BaseAutoModelClass):
     """
 
     _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())  # type: ignore[assignment]
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
+    ) -> DocREForRelationExtraction:
+        """Load a checkpoint; takes every argument of `AutoModel.from_pretrained`.
+
+        Raises:
+            ValueError: as [`DocREForRelationExtraction.from_pretrained`].
+        """
+        check_relation_model(str(pretrained_model_name_or_path), kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
 
 def register(pipeline_class: type[Pipeline], default_model: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .configuration_docre import DocREConfig
 from .encoders import PRE_TRAINING
 from .names import nearest_name
-from .remote_code import looking_up
+from .remote_code import describe_other_checkpoint, looking_up
 
 # What `from_pretrained` takes most often, beside settings: what a misspelt argument may have been meant to be.
 _OF_LOADING = (
@@ -43,6 +44,23 @@ def read_model_type(name: str, arguments: Mapping[str, Any]) -> str | None:
     with looking_up(name):
         found, _ = PreTrainedConfig.get_config_dict(name, **{key: arguments[key] for key in known if key in arguments})
     return found.get("model_type")
+
+
+def check_relation_model(name: str, arguments: Mapping[str, Any]) -> None:
+    """Check that a checkpoint is a relation extraction model of this library.
+
+    Args:
+        name (`str`): Folder or Hub id.
+        arguments (`Mapping`): Those of `from_pretrained`.
+
+    Raises:
+        ValueError: when it is something else.
+        OSError: when there is no such checkpoint.
+    """
+    model_type = read_model_type(name, arguments)
+    if model_type != DocREConfig.model_type:
+        start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
+        raise ValueError(describe_other_checkpoint(name, model_type, start))
 
 
 def load_whole(
@@ -130,4 +148,4 @@ def _remedy(name: str, arguments: Mapping[str, Any], settings: set[str], *, miss
     return " ".join(told)
 
 
-__all__ = ["load_whole", "read_model_type"]
+__all__ = ["check_relation_model", "load_whole", "read_model_type"]

@@ -19,9 +19,9 @@ from .configuration_docre import DocREConfig
 from .encoders import build_encoder, check_window
 from .encoding import check_entities, count_entities, encode, pool_entities
 from .head_bilinear import BilinearHead, PairFactors
-from .loading import load_whole, read_model_type
+from .loading import check_relation_model, load_whole
 from .model_outputs import DocREModelOutput
-from .remote_code import Shareable, describe_other_checkpoint
+from .remote_code import Shareable
 
 # What follows from the relations.
 _OF_RELATIONS = {"id2label", "label2id", "num_labels"}
@@ -83,10 +83,7 @@ class DocREPreTrainedModel(Shareable, PreTrainedModel):  # type: ignore[misc]
                 To start a new model around an encoder, use [`DocREForRelationExtraction.from_encoder`].
         """
         name = str(pretrained_model_name_or_path)
-        model_type = read_model_type(name, kwargs)
-        if model_type != DocREConfig.model_type:
-            start = f'DocREForRelationExtraction.from_encoder("{name}", relations=["P17", ...])'
-            raise ValueError(describe_other_checkpoint(name, model_type, start))
+        check_relation_model(name, kwargs)
         if derived := _OF_RELATIONS & kwargs.keys():
             raise ValueError(
                 f"{', '.join(sorted(derived))} would not be read: what a model knows are its relations. To change "

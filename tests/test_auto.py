@@ -59,10 +59,9 @@ def test_auto_classes_build_from_a_config(tiny_checkpoint):
 
 
 def test_another_architecture_is_refused(tiny_bert_dir):
-    with pytest.raises(ValueError, match="BertConfig"):
-        AutoModelForDocRE.from_pretrained(tiny_bert_dir)
-    with pytest.raises(ValueError, match="'bert' checkpoint, not a relation extraction model"):
-        DocREForRelationExtraction.from_pretrained(tiny_bert_dir)
+    for auto in (AutoModelForDocRE, DocREForRelationExtraction):
+        with pytest.raises(ValueError, match="'bert' checkpoint, not a relation extraction model"):
+            auto.from_pretrained(tiny_bert_dir)
 
 
 def test_registering_again_is_silent():

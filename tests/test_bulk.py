@@ -1153,6 +1153,6 @@ def test_a_setting_that_older_models_lack_is_no_other_model(pipe, monkeypatch):
         monkeypatch.setattr(config, "to_dict", lambda beside=beside: older | beside)
         assert digest_pipeline(pipe) == digest
     encoder = {"encoder_config": older["encoder_config"] | {"prune_pairs": True}}
-    for other in ({"grid_fill": "zeros"}, {"quantization_config": {"bits": 8}}, encoder):
+    for other in ({"grid_fill": "zeros"}, {"quantization_config": {"bits": 8}}, {"fusion_config": {"a": 1}}, encoder):
         monkeypatch.setattr(config, "to_dict", lambda other=other: older | other)
         assert digest_pipeline(pipe) != digest

@@ -331,6 +331,8 @@ def test_misspelt_arguments_of_loading_are_suggested(tiny_bert_dir, tmp_path, mo
     def fail(*_):
         raise TypeError("__init__() got an unexpected keyword argument 'elsewhere'")
 
+    with pytest.raises(ValueError, match=r"num_labels would not be read.*relations=\["):
+        DocREForRelationExtraction.from_pretrained(tmp_path, num_labels=5)
     config = DocREConfig.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="'threshold' is a setting, and settings are not read beside config="):
         DocREForRelationExtraction.from_pretrained(tmp_path, config=config, threshold=0.5)

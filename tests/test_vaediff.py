@@ -529,6 +529,8 @@ def test_what_is_no_generator_is_refused(tmp_path, tiny_bert_dir):
     for load in (DocREForRelationExtraction.from_pretrained, DocREProcessor.from_pretrained, load_config):
         with pytest.raises(ValueError, match="It goes with one: name"):
             load(str(tmp_path / "generator"))
+    with pytest.raises(ValueError, match=r"not a relation extraction model of this library\. It goes with one"):
+        transformers.pipeline("docre", model=str(tmp_path / "generator"))
     state = {name: value for name, value in model.state_dict().items() if not name.startswith("vae.mean")}
     model.save_pretrained(tmp_path / "part", state_dict=state)
     with pytest.raises(ValueError, match=r"lacks weights of VaeDiffModel: vae\.mean\.bias, vae\.mean\.weight"):
