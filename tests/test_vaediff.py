@@ -463,7 +463,6 @@ def test_a_scale_is_that_of_what_goes_in_and_comes_out(monkeypatch):
     [
         ([["P18"]], {}, r"no relation 'P18'\. Did you mean 'P17'\?"),
         ([[1]], {}, r"no relation 1\."),
-        ([["state"]], {}, r"no relation 'state'\. Did you mean 'P17'\?"),
         ([["P17"]], {"generator": 13}, r"generator=13 is no torch\.Generator; pass torch\.Generator\(\)\.manual_seed"),
         (["P17"], {}, r"labels\[0\] is 'P17'; pass a list of relation ids"),
         ([None], {}, r"labels\[0\] is None; pass a list of relation ids"),
@@ -477,6 +476,12 @@ def test_a_scale_is_that_of_what_goes_in_and_comes_out(monkeypatch):
 def test_wrong_wishes(labels, arguments, message):
     with pytest.raises(ValueError, match=message):
         model_for().sample(labels, **arguments)
+
+
+def test_words_for_a_relation_are_answered_with_its_id():
+    model = model_for(relation_names={"P17": "country", "P27": "country of citizenship"})
+    with pytest.raises(ValueError, match=r"no relation 'country'\. Did you mean 'P17' or 'P27'\?"):
+        model.sample([["country"]])
 
 
 def test_nothing_wished_for_gives_nothing():
