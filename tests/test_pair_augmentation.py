@@ -500,7 +500,7 @@ def test_a_generator_of_this_model_alone_is_taken(tiny_bert_dir, tmp_path):
     other.save_pretrained(tmp_path / "second")
     processor.save_pretrained(tmp_path / "second")
     args.generator_of = str(tmp_path / "second")
-    with pytest.raises(ValueError, match="another model than generator_of="):
+    with pytest.raises(ValueError, match="another model, or with other settings, than generator_of="):
         DocRETrainer(other, args, **given).train()
 
 
